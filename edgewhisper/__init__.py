@@ -1,0 +1,1 @@
+"""EdgeWhisper's host toolkit: quantize Whisper, prove what it cost, ship it."""

@@ -1,0 +1,112 @@
+"""The PyTorch backend: Hugging Face's Whisper, quantized or not, behind the decoding loop's seam."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgewhisper_runtime.bundle import Manifest
+from edgewhisper_runtime.errors import BundleError, MissingLibraryError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
+
+WEIGHTS = "weights.safetensors"
+CONFIG = "config.json"
+
+
+@dataclass
+class _Cache:
+    """The encoder's output [batch, positions, width] and both attentions' keys and values."""
+
+    encoded: Tensor
+    attention: EncoderDecoderCache
+
+
+class TorchBackend:
+    """Runs a WhisperForConditionalGeneration on the CPU or a CUDA device."""
+
+    def __init__(self, model: WhisperForConditionalGeneration, device: str = "cpu") -> None:
+        self._model = model.to(device).eval()
+        self._device = device
+
+    def encode(self, features: NDArray[np.float32]) -> Tensor:
+        """Encode log-mel features float32 [batch, mels, frames] to [batch, frames / 2, width].
+
+        Goes through the encoder's layers rather than its `forward`, which takes 3000 frames only.
+        """
+        import torch
+
+        encoder = self._model.model.encoder
+        with torch.no_grad():
+            hidden = torch.from_numpy(features).to(self._device)
+            hidden = torch.nn.functional.gelu(encoder.conv1(hidden))
+            hidden = torch.nn.functional.gelu(encoder.conv2(hidden)).permute(0, 2, 1)
+            hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+            for layer in encoder.layers:
+                hidden = layer(hidden, None)
+            return encoder.layer_norm(hidden)
+
+    def start(self, encoded: Tensor) -> _Cache:
+        """Return an empty cache over the encoder's output."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        return _Cache(encoded, EncoderDecoderCache(DynamicCache(), DynamicCache()))
+
+    def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
+        """Append tokens [batch, n]; return logits [batch, vocabulary] after the last."""
+        import torch
+
+        with torch.no_grad():
+            hidden = self._model.model.decoder(
+                input_ids=torch.from_numpy(tokens).to(self._device),
+                encoder_hidden_states=cache.encoded,
+                past_key_values=cache.attention,
+                use_cache=True,
+            ).last_hidden_state
+            logits: NDArray[np.float32] = self._model.proj_out(hidden[:, -1]).float().cpu().numpy()
+            return logits
+
+    def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
+        """Select batch rows of the encoder's output and of the cache."""
+        import torch
+
+        index = torch.from_numpy(rows).to(self._device)
+        cache.attention.reorder_cache(index)
+        return _Cache(cache.encoded.index_select(0, index), cache.attention)
+
+    def peak_device_bytes(self) -> int | None:
+        """Return the most memory that tensors held on a CUDA device; None on the CPU."""
+        import torch
+
+        if not self._device.startswith("cuda"):
+            return None
+        return torch.cuda.max_memory_allocated(self._device)
+
+
+def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> TorchBackend:
+    """Load a bundle's variant; called by the runtime for bundles whose backend is "torch"."""
+    import torch
+    from transformers import WhisperConfig
+
+    from edgewhisper import quantizers
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise MissingLibraryError(
+            f"the device {device!r} was asked for, but this PyTorch sees no CUDA device. "
+            "Use --device cpu, or install PyTorch's CUDA build on a machine with a GPU."
+        )
+    try:
+        config = WhisperConfig(**json.loads((directory / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BundleError(f"{directory / CONFIG} is unusable ({error}). Build again.") from error
+    model = quantizers.adapter(manifest.recipe["library"]).load(directory / WEIGHTS, config)
+    return TorchBackend(model, device)

@@ -1,0 +1,158 @@
+"""The local store of checkpoints, and the one way to open a model by name or path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgewhisper.checkpoints import cards, sources
+from edgewhisper.home import home
+from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import Settings
+from edgewhisper_runtime.errors import CheckpointError, NetworkError
+
+PROVENANCE = "source.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A local Hugging Face checkpoint whose weights were hashed when it was opened.
+
+    `provenance` says where it came from; `weights` maps each weight file to its SHA-256.
+    """
+
+    name: str
+    path: Path
+    provenance: dict[str, Any]
+    weights: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 over the weight files' hashes."""
+        return hashlib.sha256(json.dumps(self.weights, sort_keys=True).encode()).hexdigest()
+
+    def config(self) -> dict[str, Any]:
+        """Return config.json."""
+        return _json(self.path / "config.json")
+
+    def settings(self) -> Settings:
+        """Return what the decoding loop must know of this model."""
+        config = self.config()
+        generation = _json(self.path / "generation_config.json")
+        return Settings(
+            mels=config["num_mel_bins"],
+            max_tokens=config["max_target_positions"],
+            suppress=tuple(generation.get("suppress_tokens") or ()),
+            suppress_first=tuple(generation.get("begin_suppress_tokens") or ()),
+            alignment_heads=tuple((a, b) for a, b in generation.get("alignment_heads") or ()),
+        )
+
+
+def resolve(model: str) -> Checkpoint:
+    """Return the checkpoint of a model by name or path, fetching it if it is not here yet.
+
+    Raises CheckpointError for an unknown name or an unusable directory, NetworkError when no
+    source can be reached.
+    """
+    if Path(model).is_dir():
+        return open_checkpoint(Path(model))
+    return fetch(cards.find_card(model))
+
+
+def stored(card: cards.ModelCard) -> Path:
+    """Return where the model's checkpoint is, or would be, kept."""
+    return home() / "checkpoints" / card.name
+
+
+def fetch(card: cards.ModelCard, directory: Path | None = None) -> Checkpoint:
+    """Return the model's checkpoint from the store, or get it from its sources in order.
+
+    With `directory`, take it from there (a Hugging Face checkpoint or CTranslate2 files).
+    """
+    target = stored(card)
+    if target.is_dir() and directory is None:
+        return open_checkpoint(target)
+    if directory is not None:
+        attempts: list[Callable[[Path], dict[str, Any]]] = [
+            lambda staging: sources.from_directory(directory, staging)
+        ]
+    else:
+        attempts = [
+            lambda staging, source=source: sources.get(card, source, staging)  # type: ignore[misc] # the default binds the loop's value
+            for source in card.sources
+        ]
+    failures: list[str] = []
+    for attempt in attempts:
+        try:
+            with atomic.new_directory(target) as staging:
+                provenance = attempt(staging)
+                provenance["weights"] = _hash_weights(staging)
+                (staging / PROVENANCE).write_text(json.dumps(provenance, indent=1))
+            return open_checkpoint(target)
+        except NetworkError as error:
+            failures.append(str(error))
+            print(f"{card.name}: {error}", file=sys.stderr)
+    packaged = ", ".join(c.name for c in cards.all_cards() if c.packaged)
+    raise NetworkError(
+        f"{card.name} could not be fetched: {' '.join(failures)} "
+        f"Models that need no hub: {packaged}. "
+        f"Or copy a checkpoint here and run `edgewhisper fetch {card.name} --from DIR`."
+    )
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a local Hugging Face Whisper checkpoint; its weights are hashed and, if known, checked.
+
+    Raises CheckpointError when files are missing, when it is another kind of model, when its
+    weights are pickles, or when they are not those that were fetched.
+    """
+    config = _json(path / "config.json")
+    if config.get("model_type") != "whisper":
+        raise CheckpointError(
+            f"{path} holds a {config.get('model_type')!r} model, not Whisper. Name another one."
+        )
+    weights = _hash_weights(path)
+    for name in ("generation_config.json", "tokenizer.json"):
+        if not (path / name).is_file():
+            raise CheckpointError(
+                f"{path} lacks {name}. Save it there with transformers' save_pretrained "
+                "(of the model's generation_config, or of WhisperTokenizerFast)."
+            )
+    recorded = path / PROVENANCE
+    provenance = _json(recorded) if recorded.is_file() else {"kind": "directory"}
+    if provenance.pop("weights", weights) != weights:
+        raise CheckpointError(
+            f"{path} is not what was fetched: its weights' SHA-256 differs from {PROVENANCE}. "
+            "Delete the directory and fetch it again."
+        )
+    return Checkpoint(name=path.resolve().name, path=path, provenance=provenance, weights=weights)
+
+
+def _hash_weights(path: Path) -> dict[str, str]:
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        pickled = ", ".join(p.name for p in path.glob("*.bin"))
+        found = f"only {pickled}, which could run code when opened" if pickled else "none"
+        raise CheckpointError(
+            f"{path} has no safetensors weights ({found}). Save the model again with "
+            "transformers' save_pretrained, which writes safetensors."
+        )
+    hashes = {}
+    for file in files:
+        with file.open("rb") as content:
+            hashes[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
+    return hashes
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: this is no Whisper checkpoint.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} could not be read ({error}). Fetch it again.") from error

@@ -1,0 +1,105 @@
+"""The scope census: what a saved artefact really holds, counted from its loaded tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgewhisper.quantizers.scope import part_of
+from edgewhisper_runtime.errors import QuantizationError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import WhisperForConditionalGeneration
+
+    from edgewhisper.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How a weight tensor is stored; bytes include its scales and zero points."""
+
+    dtype: str
+    granularity: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CensusRow:
+    """All weights of one part, module class and format."""
+
+    part: str
+    module: str
+    dtype: str
+    granularity: str
+    quantized: bool
+    count: int
+    bytes: int
+
+
+def take_census(
+    model: WhisperForConditionalGeneration,
+    describe: Callable[[Tensor], WeightFormat | None],
+) -> list[CensusRow]:
+    """Count every weight of the model once, shared ones with the module that comes first."""
+    seen: set[int] = set()
+    rows: dict[tuple[str, str, str, str, bool], tuple[int, int]] = {}
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        if weight is None or id(weight) in seen:
+            continue
+        seen.add(id(weight))
+        found = describe(weight)
+        stored = found or WeightFormat(
+            str(weight.dtype).removeprefix("torch."), "none", weight.numel() * weight.element_size()
+        )
+        key = (
+            part_of(name) or "other",
+            _torch_class(module),
+            stored.dtype,
+            stored.granularity,
+            bool(found),
+        )
+        count, size = rows.get(key, (0, 0))
+        rows[key] = (count + 1, size + stored.bytes)
+    return [
+        CensusRow(*key, count=count, bytes=size) for key, (count, size) in sorted(rows.items())
+    ]
+
+
+def check_scope(rows: list[CensusRow], recipe: Recipe) -> None:
+    """Raise QuantizationError unless exactly the recipe's scope is quantized."""
+    for row in rows:
+        if row.quantized != (row.part in recipe.scope):
+            state = "is" if row.quantized else "is not"
+            raise QuantizationError(
+                f"{row.count} {row.module} weights of {row.part} {state} quantized, against the "
+                f"scope of {recipe.name}. The library did not do what the recipe says."
+            )
+    parts = {row.part for row in rows if row.quantized}
+    if missing := set(recipe.scope) - parts:
+        raise QuantizationError(f"{recipe.name} quantized nothing of {', '.join(sorted(missing))}.")
+
+
+def summarize(rows: list[dict[str, Any]]) -> str:
+    """Return one line such as "97 of 97 Linear layers, int8 per-channel"."""
+    lines = []
+    for kind in sorted({row["module"] for row in rows}):
+        of_kind = [row for row in rows if row["module"] == kind]
+        quantized = [row for row in of_kind if row["quantized"]]
+        if quantized:
+            formats = sorted({f"{row['dtype']} {row['granularity']}" for row in quantized})
+            counts = (sum(row["count"] for row in group) for group in (quantized, of_kind))
+            lines.append("{} of {} {} layers, ".format(*counts, kind) + " and ".join(formats))
+    return "; ".join(lines) or "nothing quantized"
+
+
+def to_dicts(rows: list[CensusRow]) -> list[dict[str, Any]]:
+    """Return the rows as they stand in a manifest."""
+    return [asdict(row) for row in rows]
+
+
+def _torch_class(module: nn.Module) -> str:
+    """Return the torch.nn class that the module is, or was before a library replaced it."""
+    return next(c.__name__ for c in type(module).__mro__ if c.__module__.startswith("torch.nn"))

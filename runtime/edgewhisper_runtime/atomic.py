@@ -1,0 +1,116 @@
+"""Writes that are either whole or absent, whatever interrupts them."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edgewhisper_runtime.errors import StorageError
+
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100  # linux/fcntl.h
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the file through a temporary one in the same directory, synced, then renamed."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """Yield an empty directory beside `target`; it becomes `target` when the block succeeds.
+
+    An existing target is replaced in one step; when the block fails it stays as it was.
+    """
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            yield staging
+            staging.chmod(0o755)
+            for path in staging.iterdir():
+                path.chmod(0o644)  # safetensors makes its files private
+            replace_directory(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def replace_directory(source: Path, target: Path) -> None:
+    """Move `source` to `target` on the same file system, replacing a directory that is there.
+
+    At every moment `target` is the old directory or the new one. Where the system cannot
+    exchange two directories in one step, there is an instant with neither.
+    """
+    for path in source.rglob("*"):
+        _sync(path)
+    _sync(source)
+    with storage_errors(target):
+        if not target.exists():
+            source.rename(target)
+        else:
+            if not _exchange(source, target):
+                aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
+                target.rename(aside / target.name)
+                source.rename(target)
+                source = aside
+            shutil.rmtree(source)
+        _sync(target.parent)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a StorageError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StorageError(
+                f"no space left while writing {path}. Free some, or choose another place; "
+                "what was there before is unchanged."
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise StorageError(
+                f"{path} may not be written ({error.strerror}). Choose another place."
+            ) from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    with suppress(PermissionError):  # Windows cannot open directories
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two directories in one step (renameat2(2)); False where that is not possible."""
+    if sys.platform != "linux":
+        return False
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    result = renameat2(
+        _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
+    )
+    return bool(result == 0)

@@ -1,0 +1,86 @@
+"""Audio files to 16 kHz mono samples, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgewhisper_runtime.errors import AudioError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
+
+SAMPLE_RATE = 16_000
+_BLOCK_SECONDS = 10
+
+
+def load(path: str | Path) -> Samples:
+    """Return the whole file as float32 samples [n] at 16 kHz, mono, nominally within -1..1.
+
+    Raises AudioError when the file is missing, no audio, empty, cut short or holds NaN.
+    """
+    return np.concatenate(list(stream(path)))
+
+
+def stream(path: str | Path) -> Iterator[Samples]:
+    """Yield the file as float32 blocks [n] at 16 kHz, mono, in constant memory.
+
+    Any rate, channel count and format that libsndfile reads; channels are averaged.
+    Raises AudioError as `load` does; damage in the middle is found when it is reached.
+    """
+    import soundfile
+    import soxr
+
+    path = Path(path)
+    if path.is_dir():
+        raise AudioError(f"{path} is a directory, not an audio file. Name the files in it.")
+    if not path.exists():
+        raise AudioError(f"{path} does not exist. Check the path.")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path} is empty (0 bytes). Record or copy it again.")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, expected = file.samplerate, file.frames
+            if expected == 0:
+                raise AudioError(f"{path} holds 0 s of audio. Record it again.")
+            resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+            frames = 0
+            while len(block := file.read(rate * _BLOCK_SECONDS, dtype="float32", always_2d=True)):
+                frames += len(block)
+                mono = block.mean(axis=1)
+                if not np.isfinite(mono).all():
+                    raise AudioError(
+                        f"{path} holds NaN or infinite samples at about {frames / rate:.1f} s. "
+                        "Export it again as integer PCM."
+                    )
+                yield resampler.resample_chunk(mono)
+            if frames < expected:
+                raise AudioError(
+                    f"{path} is cut short: its header says {expected / rate:.2f} s, "
+                    f"{frames / rate:.2f} s could be read. Copy or download it again."
+                )
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            f"{path} could not be read as audio ({error.error_string.rstrip('. ')}). "
+            "It may be damaged or of a format libsndfile does not read; convert it to WAV or FLAC."
+        ) from error
+    except PermissionError as error:
+        raise AudioError(f"{path} may not be read. Check its permissions.") from error
+
+
+def checked(samples: Samples) -> Samples:
+    """Return an array of samples [n] as contiguous float32; raise AudioError when it is unusable."""
+    array = np.ascontiguousarray(samples, dtype=np.float32)
+    if array.ndim != 1 or array.size == 0:
+        raise AudioError(
+            f"samples must be a non-empty mono array [n] at 16 kHz, got shape {array.shape}."
+        )
+    if not np.isfinite(array).all():
+        raise AudioError("samples hold NaN or infinite values.")
+    return array

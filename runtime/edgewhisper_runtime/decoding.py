@@ -1,0 +1,101 @@
+"""The decoding loop: one for every backend, so that a difference in text is never the loop's."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_COMPRESSION_RATIO = 2.4  # Radford et al. 2022, section 4.5
+_LONGEST_REPEATED_PHRASE = 8
+_FEWEST_REPEATS = 3
+_FEWEST_REPEATED_TOKENS = 12
+
+
+class Backend(Protocol):
+    """All that the loop knows of an engine. What it encodes and caches stays in the engine."""
+
+    def encode(self, features: NDArray[np.float32]) -> Any:
+        """Encode log-mel features float32 [batch, mels, frames], frames even and at most 3000."""
+
+    def start(self, encoded: Any) -> Any:
+        """Return an empty cache for decoding what `encode` returned."""
+
+    def step(self, tokens: NDArray[np.int64], cache: Any) -> NDArray[np.float32]:
+        """Append tokens int64 [batch, n] to the cache; return float32 logits [batch, vocabulary]
+        for the position after the last of them."""
+
+    def reorder(self, cache: Any, rows: NDArray[np.int64]) -> Any:
+        """Return the cache with its batch rows selected (and repeated) as `rows` int64 [m] says."""
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """What may be decoded: ids never allowed, ids not allowed first, the end, the longest text."""
+
+    suppress: tuple[int, ...]
+    suppress_first: tuple[int, ...]
+    end_of_text: int
+    max_tokens: int  # prompt and end included: the decoder's positions
+
+
+def greedy(
+    backend: Backend, encoded: Any, prompts: NDArray[np.int64], rules: TokenRules
+) -> list[list[int]]:
+    """Return for each row of prompts [batch, n] the tokens that follow it, the end left out.
+
+    `encoded` is what the backend made of the features of the same batch. A row ends at
+    end-of-text or when the decoder has no position left.
+    """
+    cache = backend.start(encoded)
+    texts: list[list[int]] = [[] for _ in prompts]
+    active = np.arange(len(prompts))
+    tokens = prompts
+    for position in range(prompts.shape[1], rules.max_tokens):
+        logits = backend.step(tokens, cache)
+        logits[:, list(rules.suppress)] = -np.inf
+        if position == prompts.shape[1]:
+            logits[:, list(rules.suppress_first)] = -np.inf
+        best = logits.argmax(axis=1)
+        going = best != rules.end_of_text
+        if not going.any():
+            break
+        if not going.all():
+            active, best = active[going], best[going]
+            cache = backend.reorder(cache, np.flatnonzero(going))
+        for row, token in zip(active, best, strict=True):
+            texts[row].append(int(token))
+        tokens = best[:, None]
+    return texts
+
+
+def detect_language(
+    backend: Backend, encoded: Any, start_of_transcript: int, languages: dict[str, int]
+) -> str:
+    """Return the code of the most probable language of one encoded window."""
+    first = np.array([[start_of_transcript]], dtype=np.int64)
+    logits = backend.step(first, backend.start(encoded))[0]
+    return max(languages, key=lambda code: float(logits[languages[code]]))
+
+
+def is_looping(tokens: Sequence[int], text: str) -> bool:
+    """Tell whether a transcript of one window repeats itself as a failed decoding does.
+
+    Either its text compresses too well, or it ends in a phrase of up to 8 tokens said at
+    least three times over, 12 tokens or more in all ("no, no, no" is speech, not a loop).
+    """
+    raw = text.encode()
+    if raw and len(raw) / len(zlib.compress(raw)) > MAX_COMPRESSION_RATIO:
+        return True
+    for length in range(1, _LONGEST_REPEATED_PHRASE + 1):
+        repeats = max(_FEWEST_REPEATS, -(-_FEWEST_REPEATED_TOKENS // length))
+        tail = list(tokens[-length * repeats :])
+        if len(tail) == length * repeats and tail == tail[:length] * repeats:
+            return True
+    return False

@@ -1,0 +1,81 @@
+"""The one family of errors, each with the exit code that the command line ends with."""
+
+from __future__ import annotations
+
+
+class EdgeWhisperError(Exception):
+    """Something a user can act on: what failed and where, then what to do next."""
+
+    exit_code = 1
+
+
+class AudioError(EdgeWhisperError):
+    """An audio file or array that cannot be used as speech."""
+
+    exit_code = 3
+
+
+class CheckpointError(EdgeWhisperError):
+    """A model that is unknown, incomplete or not what its card says."""
+
+    exit_code = 4
+
+
+class RecipeError(EdgeWhisperError):
+    """A recipe that is unknown, malformed or not possible on this machine."""
+
+    exit_code = 5
+
+
+class BundleError(EdgeWhisperError):
+    """A bundle that is missing, malformed or altered."""
+
+    exit_code = 6
+
+
+class MissingLibraryError(EdgeWhisperError):
+    """An optional library that is needed and not installed."""
+
+    exit_code = 7
+
+
+class DataError(EdgeWhisperError):
+    """Evaluation data that is missing or damaged, or results that do not fit together."""
+
+    exit_code = 8
+
+
+class GateFailedError(EdgeWhisperError):
+    """The variant's word error rate is above what its recipe allows."""
+
+    exit_code = 9
+
+
+class GateNotProvenError(EdgeWhisperError):
+    """Too little data to tell, where the caller asked for proof."""
+
+    exit_code = 10
+
+
+class NetworkError(EdgeWhisperError):
+    """A server that cannot be reached, or sent something else than promised."""
+
+    exit_code = 11
+
+
+class StorageError(EdgeWhisperError):
+    """A disk that is full or may not be written."""
+
+    exit_code = 12
+
+
+class TranscriptError(EdgeWhisperError):
+    """A transcript that is empty or repeats itself."""
+
+    exit_code = 13
+
+
+class QuantizationError(EdgeWhisperError):
+    """A quantizer that did less than its recipe asks."""
+
+    exit_code = 14

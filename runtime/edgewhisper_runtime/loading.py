@@ -1,0 +1,40 @@
+"""From a bundle on disk to a transcriber, through whichever engine the bundle was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import cast
+
+from edgewhisper_runtime import bundle
+from edgewhisper_runtime.decoding import Backend
+from edgewhisper_runtime.errors import MissingLibraryError
+from edgewhisper_runtime.tokens import Tokenizer
+from edgewhisper_runtime.transcriber import Transcriber
+
+BACKENDS = "edgewhisper.backends"
+
+# (verified bundle directory, manifest, device such as "cpu" or "cuda", threads or None)
+BackendLoader = Callable[[Path, bundle.Manifest, str, int | None], Backend]
+
+
+def load(directory: str | Path, device: str = "cpu", threads: int | None = None) -> Transcriber:
+    """Verify a bundle and load it.
+
+    Raises BundleError when it is not intact, MissingLibraryError when its engine is absent.
+    """
+    directory = Path(directory)
+    manifest = bundle.verify(directory)
+    found = entry_points(group=BACKENDS, name=manifest.backend)
+    if not found:
+        raise MissingLibraryError(
+            f"{directory} runs on the {manifest.backend!r} backend, which is not installed. "
+            "Install the host toolkit (pip install edgewhisper), or use a bundle for this runtime."
+        )
+    open_backend = cast("BackendLoader", next(iter(found)).load())
+    return Transcriber(
+        backend=open_backend(directory, manifest, device, threads),
+        tokenizer=Tokenizer(directory / bundle.TOKENIZER),
+        settings=manifest.settings,
+    )

@@ -1,0 +1,122 @@
+"""What a number was measured on: processor, memory, libraries and their size on disk."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+# Instruction sets that decide how fast integer arithmetic is.
+_TELLING_FLAGS = (
+    "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
+)  # fmt: skip
+_SPINNING = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS")
+
+
+def describe() -> dict[str, Any]:
+    """Return the machine's processor, its telling ISA flags, cores, memory in bytes, OS, Python."""
+    import psutil
+
+    return {
+        "cpu": _cpu_model(),
+        "isa": [flag for flag in _TELLING_FLAGS if flag in _cpu_flags()],
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(psutil.Process().cpu_affinity() or [])
+        if hasattr(psutil.Process, "cpu_affinity")
+        else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "environment": {name: os.environ[name] for name in _SPINNING if name in os.environ},
+    }
+
+
+def peak_rss() -> int:
+    """Return the largest resident set of this process so far, in bytes.
+
+    On Linux from VmHWM: ru_maxrss would include the parent's size at the time of the fork.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the installed version of each distribution that is installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def closure(root: str, extras: Iterable[str] = ()) -> dict[str, int]:
+    """Return the installed size in bytes of a distribution and of all that it requires."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    sizes: dict[str, int] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = [(canonicalize_name(root), extra) for extra in ("", *extras)]
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # an optional requirement of another platform
+        if name not in sizes:
+            sizes[name] = sum(
+                size for file in distribution.files or () if (size := _size(file.locate()))
+            )
+        for line in distribution.requires or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                needed = canonicalize_name(requirement.name)
+                waiting += [(needed, wanted) for wanted in ("", *requirement.extras)]
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def _size(path: object) -> int:
+    try:
+        return Path(str(path)).stat().st_size
+    except OSError:
+        return 0
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> set[str]:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.lower().startswith(("flags", "features")):
+                return set(line.split(":", 1)[1].split())
+    return set()

@@ -1,0 +1,84 @@
+"""Whisper's vocabulary: token ids to text and the forced prompt, without a tokenizer library."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
+
+_LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
+_ENGLISH_ONLY_END_OF_TEXT = 50256  # multilingual vocabularies have one more text token
+
+
+class Tokenizer:
+    """Decodes byte-level BPE ids and knows Whisper's special tokens.
+
+    Reads the Hugging Face `tokenizer.json`. Raises BundleError when it is not Whisper's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            special = {t["content"]: int(t["id"]) for t in content["added_tokens"]}
+            text = {str(t): int(i) for t, i in content["model"]["vocab"].items()}
+            self.end_of_text = special["<|endoftext|>"]
+            self.start_of_transcript = special["<|startoftranscript|>"]
+            self.no_timestamps = special["<|notimestamps|>"]
+            self.tasks = {name: special[f"<|{name}|>"] for name in ("transcribe", "translate")}
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise BundleError(f"{path} is not a Whisper tokenizer ({error!r}). Build again.") from error
+        self.multilingual = self.end_of_text != _ENGLISH_ONLY_END_OF_TEXT
+        first_task = min(self.tasks.values())
+        self.languages = {
+            match[1]: token
+            for content, token in special.items()
+            if (match := _LANGUAGE.fullmatch(content))
+            and self.start_of_transcript < token < first_task
+        }
+        to_byte = _byte_decoder()
+        self._bytes = {
+            token: bytes(to_byte[c] for c in piece)
+            for piece, token in text.items()
+            if token < self.end_of_text and all(c in to_byte for c in piece)
+        }
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Return the text of the ids, special tokens left out, broken UTF-8 replaced by U+FFFD."""
+        return b"".join(self._bytes.get(token, b"") for token in tokens).decode("utf-8", "replace")
+
+    def prompt(self, language: str, task: str = "transcribe") -> list[int]:
+        """Return the tokens that every transcript is forced to begin with, timestamps off.
+
+        `language` is a code such as "en". Raises EdgeWhisperError for a language or task that
+        the model does not have.
+        """
+        if not self.multilingual:
+            if language != "en" or task != "transcribe":
+                raise EdgeWhisperError(
+                    f"this model only transcribes English; {task} from {language!r} needs a "
+                    "multilingual one, such as whisper-base."
+                )
+            return [self.start_of_transcript, self.no_timestamps]
+        if language not in self.languages:
+            raise EdgeWhisperError(
+                f"unknown language {language!r}. Use one of: {', '.join(sorted(self.languages))}."
+            )
+        return [
+            self.start_of_transcript,
+            self.languages[language],
+            self.tasks[task],
+            self.no_timestamps,
+        ]
+
+
+def _byte_decoder() -> dict[str, int]:
+    """Return the character that byte-level BPE writes for each byte, inverted (GPT-2's mapping).
+
+    Printable Latin-1 stands for itself; the 68 other bytes follow from U+0100 on.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
