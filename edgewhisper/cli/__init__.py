@@ -1,1 +1,58 @@
-"""x"""
+"""`edgewhisper`: one module per command, imported only when the command is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from edgewhisper_runtime.cli import profile, run, transcribe, verify
+
+_SUMMARIES = {
+    "build": "Quantize, evaluate, gate and install a bundle.",
+    "data": "Download LibriSpeech's evaluation splits.",
+    "evaluate": "Compare a variant's WER with the fp32 baseline's.",
+    "fetch": "Get a model's checkpoint, verified.",
+    "models": "List the models and what is available here.",
+    "recipes": "List the recipes, or show one.",
+    "score": "Compute a report's figures again from its raw texts.",
+}
+
+
+class _Lazy(click.Group):
+    """Lists the commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*_SUMMARIES, *super().list_commands(ctx)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _SUMMARIES:
+            command: click.Command = import_module(f"edgewhisper.cli.{cmd_name}").command
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = {name: c.get_short_help_str(80) for name, c in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted((_SUMMARIES | own).items()))
+
+
+@click.group(cls=_Lazy)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="edgewhisper")
+@click.pass_context
+def group(context: click.Context, debug: bool) -> None:  # noqa: ARG001 # read before parsing, so that it covers parsing
+    """Quantize Whisper, prove on LibriSpeech what it cost, ship a verified bundle."""
+    from edgewhisper.home import latest_bundle
+
+    context.default_map = {"transcribe": {"bundle": latest_bundle()}}
+
+
+for _command in (profile, transcribe, verify):
+    group.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Entry point of `edgewhisper`."""
+    run(group, "edgewhisper")

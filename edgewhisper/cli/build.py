@@ -1,0 +1,48 @@
+"""edgewhisper build."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgewhisper.cli import options
+
+
+@click.command("build")
+@options.model()
+@click.option("--recipe", "recipe_name", required=True, help="Recipe name, or path of a TOML file.")
+@options.evaluation
+@click.option("--output", type=click.Path(path_type=Path), help="Where to install the bundle.")
+@click.option("--strict", is_flag=True, help="Fail when the data is too little to prove the gate.")
+@click.option("--json", "as_json", is_flag=True, help="The whole report on stdout.")
+def command(
+    model: str,
+    recipe_name: str,
+    output: Path | None,
+    strict: bool,
+    as_json: bool,
+    **evaluation: Any,
+) -> None:
+    """Quantize a model, compare its WER with fp32, and install a bundle if the gate allows it."""
+    from edgewhisper import checkpoints, pipeline, quantizers, reports
+    from edgewhisper.recipes import find_recipe
+
+    recipe = find_recipe(recipe_name)
+    quantizers.adapter(recipe.library)  # a missing library must not show after a long download
+    chosen = options.evaluation_options(**evaluation)
+    checkpoint = checkpoints.resolve(model)
+    bundle, report = pipeline.build(
+        checkpoint,
+        recipe,
+        chosen,
+        target=output,
+        strict=strict,
+        command=shlex.join(["edgewhisper", *sys.argv[1:]]),
+    )
+    click.echo(json.dumps(report) if as_json else reports.to_text(report))
+    click.echo(f"bundle: {bundle}", err=as_json)

@@ -1,0 +1,30 @@
+"""edgewhisper fetch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("fetch")
+@click.argument("model")
+@click.option(
+    "--from",
+    "directory",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take it from this directory: a Hugging Face checkpoint, or CTranslate2 float16 files.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Path, provenance and hashes.")
+def command(model: str, directory: Path | None, as_json: bool) -> None:
+    """Get MODEL's checkpoint from its card's sources, verified, and print where it is."""
+    from edgewhisper.checkpoints.cards import find_card
+    from edgewhisper.checkpoints.store import fetch
+
+    checkpoint = fetch(find_card(model), directory)
+    if as_json:
+        record = {"path": str(checkpoint.path), "source": checkpoint.provenance}
+        click.echo(json.dumps({**record, "weights": checkpoint.weights}))
+    else:
+        click.echo(checkpoint.path)

@@ -1,0 +1,59 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from edgewhisper.evaluation.run import Options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MODEL_HELP = "Model name, or path of a Hugging Face Whisper checkpoint."
+DEFAULT_MODEL = "whisper-small"
+
+
+def model(default: str | None = DEFAULT_MODEL) -> Callable[[F], F]:
+    """--model."""
+    return click.option("--model", default=default, show_default=default is not None, help=_MODEL_HELP)
+
+
+def evaluation(command: F) -> F:
+    """The data to evaluate on and the device to do it with; see `evaluation_options`."""
+    options = (
+        click.option(
+            "--librispeech",
+            type=click.Path(path_type=Path),
+            help="Directory of LibriSpeech's splits; else EDGEWHISPER_LIBRISPEECH, else what "
+            "`edgewhisper data` downloaded, else the synthetic smoke set.",
+        ),
+        click.option(
+            "--split", "splits", multiple=True, help="Split (repeatable); test-clean and test-other."
+        ),
+        click.option("--limit", type=click.IntRange(1), help="At most so many utterances a split."),
+        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+        click.option("--threads", type=click.IntRange(1), help="Threads to compute with."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def evaluation_options(
+    librispeech: Path | None,
+    splits: tuple[str, ...],
+    limit: int | None,
+    device: str,
+    threads: int | None,
+) -> Options:
+    """Find the data and say on stderr which it is."""
+    from edgewhisper.evaluation import librispeech as data
+    from edgewhisper.evaluation.run import Options
+
+    dataset = data.find(librispeech, splits)
+    click.echo(f"evaluating on {dataset.name} ({', '.join(dataset.splits)})", err=True)
+    return Options(dataset, limit, device, threads)

@@ -1,0 +1,222 @@
+"""quantize -> evaluate -> gate -> export -> bundle; each step leaves on disk what the next reads.
+
+The variant is staged as a bundle before it is evaluated, so what is measured is the saved
+artefact, loaded as a device would load it. No export format exists yet: the staged safetensors
+variant, which the PyTorch backend runs, is what ships.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edgewhisper import quantizers, reports
+from edgewhisper.backend import CONFIG, WEIGHTS
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.evaluation import gate, run, wer
+from edgewhisper.evaluation.librispeech import SMOKE
+from edgewhisper.home import home, remember_bundle
+from edgewhisper.quantizers.census import check_scope, take_census
+from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper_runtime import atomic, bundle, machine
+from edgewhisper_runtime.errors import BundleError, GateFailedError, GateNotProvenError
+
+_LICENSE = "LICENSE"
+_LICENSE_TEXT = """The weights in this bundle derive from OpenAI's Whisper models.
+
+OpenAI publishes the code and weights of Whisper under the MIT License, copyright (c) 2022 OpenAI
+(on the Hugging Face hub, most of the checkpoints are tagged Apache-2.0). The weights were changed
+as manifest.json says under "recipe". A fine-tuned checkpoint may carry further terms of its own:
+look at where manifest.json says it came from.
+"""
+
+
+def say(message: str) -> None:
+    """Tell the user on stderr what is happening."""
+    print(message, file=sys.stderr)
+
+
+def stage(checkpoint: Checkpoint, recipe: Recipe) -> Path:
+    """Quantize a checkpoint into a bundle without evaluation; reuse one made the same way.
+
+    Raises QuantizationError when the saved artefact does not hold what the recipe says.
+    """
+    import torch
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    adapter = quantizers.adapter(recipe.library)
+    name = f"{checkpoint.name}-{recipe.name}"
+    directory = home() / "variants" / name
+    plan = bundle.Manifest(
+        name=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        backend="torch",
+        settings=checkpoint.settings(),
+        model={
+            "name": checkpoint.name,
+            "source": checkpoint.provenance,
+            "weights": checkpoint.weights,
+        },
+        recipe=asdict(recipe),
+        census=[],
+        libraries={
+            **machine.versions(("edgewhisper", "edgewhisper-runtime")),
+            **machine.versions(adapter.DISTRIBUTIONS),
+        },
+    )
+    if directory.is_dir() and _same(directory, plan):
+        return directory
+    say(f"quantizing {checkpoint.name} with {recipe.name}")
+    model = WhisperForConditionalGeneration.from_pretrained(
+        checkpoint.path, dtype=torch.float32, use_safetensors=True, local_files_only=True
+    ).eval()
+    with torch.no_grad():
+        adapter.quantize(model, recipe)
+    with atomic.new_directory(directory) as staging:
+        weights = staging / WEIGHTS
+        adapter.save(model, weights)
+        del model
+        for file in (CONFIG, bundle.TOKENIZER):
+            shutil.copyfile(checkpoint.path / file, staging / file)
+        (staging / _LICENSE).write_text(_LICENSE_TEXT, encoding="utf-8")
+        config = WhisperConfig(**checkpoint.config())
+        rows = take_census(adapter.load(weights, config), adapter.describe)
+        check_scope(rows, recipe)
+        census = [asdict(row) for row in rows]
+        files = bundle.describe_files(staging)
+        bundle.write_manifest(staging, replace(plan, census=census, files=files))
+    return directory
+
+
+def _same(directory: Path, plan: bundle.Manifest) -> bool:
+    """Tell whether a staged variant is intact and made from the same things as planned."""
+    try:
+        found = bundle.verify(directory)
+    except BundleError:
+        return False
+    unplanned = {"created": "", "census": [], "files": {}}
+    return _plain(replace(found, **unplanned)) == _plain(replace(plan, **unplanned))
+
+
+def _plain(manifest: bundle.Manifest) -> Any:
+    return json.loads(json.dumps(asdict(manifest)))
+
+
+def build(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    options: run.Options,
+    target: Path | None = None,
+    strict: bool = False,
+    command: str = "",
+) -> tuple[Path, dict[str, Any]]:
+    """Build, judge and install a bundle; return its path and the report.
+
+    Raises GateFailedError when the gate fails, and with `strict` GateNotProvenError when the
+    data cannot tell; the report is kept, and no bundle is installed.
+    """
+    variant = stage(checkpoint, recipe)
+    baseline = stage(checkpoint, find_recipe("fp32"))
+    report = compare(baseline, variant, recipe.max_wer_increase, options)
+    report["command"] = command
+    where = reports.write(report, home() / "reports" / variant.name)
+    say(f"report: {where / 'report.html'}")
+    _enforce(report["gate"], where, strict)
+
+    target = target or home() / "bundles" / variant.name
+    summary = {
+        "verdict": report["gate"]["verdict"],
+        "gate": report["gate"],
+        "dataset": report["dataset"],
+        "baseline": {split: s["baseline"] for split, s in report["summary"].items()},
+        "variant": {split: s["variant"] for split, s in report["summary"].items()},
+        "comparison": {split: s["comparison"] for split, s in report["summary"].items()},
+        "report_sha256": bundle.describe_files(where)["report.json"].sha256,
+    }
+    with atomic.new_directory(target) as staging:
+        manifest = bundle.read_manifest(variant)
+        for file in manifest.files:
+            shutil.copyfile(variant / file, staging / file)
+        bundle.write_manifest(staging, replace(manifest, evaluation=summary))
+        bundle.verify(staging)
+    remember_bundle(target)
+    return target, report
+
+
+def compare(
+    baseline: Path, variant: Path, limit: float, options: run.Options
+) -> dict[str, Any]:
+    """Evaluate two bundles on the same utterances and judge the second against the first."""
+    records = {
+        role: run.evaluate(path, options) for role, path in (("baseline", baseline), ("variant", variant))
+    }
+    manifests = {"baseline": bundle.read_manifest(baseline), "variant": bundle.read_manifest(variant)}
+    judged = judge_records(records, limit)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "edgewhisper": metadata.version("edgewhisper"),
+        "dataset": {
+            "name": options.dataset.name,
+            "synthetic": options.dataset.name == SMOKE,
+            "limit": options.limit,
+        },
+        "device": options.device,
+        "threads": options.threads,
+        "language": run.LANGUAGE,
+        "machine": machine.describe(),
+        "normalizer": wer.normalizer(),
+        "bundles": {
+            role: {**asdict(manifest), "weight_bytes": manifest.weight_bytes}
+            for role, manifest in manifests.items()
+        },
+        **judged,
+        "records": {
+            role: {split: [asdict(r) for r in rs] for split, rs in found.items()}
+            for role, found in records.items()
+        },
+    }
+
+
+def judge_records(
+    records: dict[str, dict[str, list[wer.Record]]], limit: float
+) -> dict[str, Any]:
+    """Return `summary` (by split: baseline, variant, comparison) and `gate` of raw records."""
+    summary = {
+        split: {
+            "baseline": wer.summarize(baseline),
+            "variant": wer.summarize(records["variant"][split]),
+            "comparison": wer.compare(baseline, records["variant"][split]),
+        }
+        for split, baseline in records["baseline"].items()
+    }
+    comparisons = {split: s["comparison"] for split, s in summary.items()}
+    return {"summary": summary, "gate": gate.judge(comparisons, limit)}
+
+
+def _enforce(verdict: dict[str, Any], report: Path, strict: bool) -> None:
+    limit = verdict["max_wer_increase"]
+    named = ", ".join(n for n, s in verdict["splits"].items() if s["verdict"] == verdict["verdict"])
+    if verdict["verdict"] == "failed":
+        raise GateFailedError(
+            f"the gate failed: WER on {named} rose by more than the {limit:g} points that the recipe "
+            f"allows. No bundle was installed; {report / 'report.md'} has the details. Quantize "
+            "less (scope, bits), or allow more (max_wer_increase) if you can answer for it."
+        )
+    if verdict["verdict"] == "not proven":
+        needed = [s["utterances_needed"] for s in verdict["splits"].values() if s["utterances_needed"]]
+        amount = f"about {max(needed)} utterances a split" if needed else "no amount of data"
+        message = (
+            f"the gate could not prove that WER on {named} rose by at most {limit:g} points: "
+            f"too few utterances to tell. {amount} would settle it if the difference stays."
+        )
+        if strict:
+            raise GateNotProvenError(f"{message} No bundle was installed (--strict).")
+        say(f"warning: {message} The bundle is marked 'not proven'.")
