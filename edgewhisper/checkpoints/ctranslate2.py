@@ -82,6 +82,8 @@ class _Reader:
 
 def _read_model(path: Path) -> Tensors:
     """Return all tensors by CTranslate2's names; float16 ones as float16."""
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty. Fetch it again.")
     reader = _Reader(memoryview(np.memmap(path, dtype=np.uint8, mode="r")))  # type: ignore[arg-type] # NumPy arrays export the buffer protocol
     version = reader.number("I")
     if version != _BINARY_VERSION:

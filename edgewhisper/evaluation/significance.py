@@ -12,6 +12,7 @@ RESAMPLES = 10_000
 _CHUNK = 250
 _SEED = 0
 _LEVEL = 95.0
+_RULE_OF_THREE = 3
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,14 @@ def bootstrap(errors: NDArray[np.int64], words: NDArray[np.int64]) -> Interval:
 
     With errors of one system: the interval of its WER. With each utterance's difference of
     two systems' errors: the paired interval of their WER difference. Deterministic.
+
+    Where every utterance has zero, resampling can only give zero again. Then the interval
+    reaches one word error in 3 of n utterances, the 95 % bound for what was never seen
+    (Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?").
     """
+    if not errors.any():
+        reach = float(100 * _RULE_OF_THREE / words.sum())
+        return Interval(-reach, reach)
     generator = np.random.default_rng(_SEED)
     rates = np.empty(RESAMPLES)
     for start in range(0, RESAMPLES, _CHUNK):

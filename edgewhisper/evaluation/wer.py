@@ -95,9 +95,10 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     errors = np.array([count.errors for count in counts])
     words = np.array([count.words for count in counts])
     audio_seconds = sum(record.duration for record in records)
+    interval = bootstrap(errors, words)
     return {
         "wer": _percent(counts),
-        "interval": asdict(bootstrap(errors, words)),
+        "interval": asdict(Interval(max(0.0, interval.low), interval.high)),
         "utterances": len(records),
         "words": int(words.sum()),
         "substitutions": sum(count.substitutions for count in counts),

@@ -1,0 +1,89 @@
+"""Shared fixtures: real weights, real speech, and a home directory of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edgewhisper import checkpoints
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.recipes import find_recipe
+from edgewhisper_runtime.profile import SPEECH
+
+REPOSITORY = Path(__file__).parent.parent
+DATA = Path(os.environ.get("EDGEWHISPER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty EDGEWHISPER_HOME, so that no test sees or touches the user's."""
+    directory = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEWHISPER_HOME", str(directory))
+        patch.delenv("EDGEWHISPER_LIBRISPEECH", raising=False)
+        patch.delenv("EDGEWHISPER_BUNDLE", raising=False)
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The directory of real speech; its absence fails in CI and skips elsewhere."""
+    if not DATA.is_dir():
+        message = f"{DATA} is absent: tests on real speech need it (EDGEWHISPER_TEST_DATA)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def speech(data: Path) -> list[Path]:
+    """Five test-other utterances of five speakers, the same ones every time."""
+    speakers = sorted((data / "LibriSpeech" / "test-other").iterdir())
+    return [sorted(speaker.glob("*/*.flac"))[0] for speaker in speakers[:5]]
+
+
+@pytest.fixture(scope="session")
+def smoke_clip() -> Path:
+    """One clip of the synthetic smoke set."""
+    return SPEECH / "smoke" / "slt" / "1" / "slt-1-0001.opus"
+
+
+@pytest.fixture(scope="session")
+def tiny_en(home: Path) -> Checkpoint:
+    """The whisper-tiny.en checkpoint, from its package."""
+    return checkpoints.resolve("whisper-tiny.en")
+
+
+@pytest.fixture(scope="session")
+def base(home: Path) -> Checkpoint:
+    """The whisper-base checkpoint, from its packages."""
+    return checkpoints.resolve("whisper-base")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_en: Checkpoint) -> Path:
+    """whisper-tiny.en, quantized by quanto-int8 and staged as an unevaluated bundle."""
+    from edgewhisper.pipeline import stage
+
+    return stage(tiny_en, find_recipe("quanto-int8"))
+
+
+@pytest.fixture(scope="session")
+def run(home: Path) -> Run:
+    """Run a console script of this environment; return its exit code, stdout and stderr."""
+
+    def call(*arguments: object, script: str = "edgewhisper", **options: object):
+        command = [str(Path(sys.executable).parent / script), *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=600, check=False, **options
+        )
+
+    return call

@@ -1,0 +1,103 @@
+"""Whatever interrupts a write, the old content or the new one is there, never a mixture."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgewhisper_runtime import atomic
+from edgewhisper_runtime.errors import StorageError
+
+WRITER = """
+import sys
+from pathlib import Path
+from edgewhisper_runtime import atomic
+target = Path(sys.argv[1])
+print("ready", flush=True)
+for n in range(1_000_000):
+    with atomic.new_directory(target) as staging:
+        for name in "abc":
+            (staging / name).write_text(str(n) * 1000)
+"""
+
+
+@pytest.mark.parametrize("milliseconds", [1, 3, 7, 12, 20, 31, 45, 60])
+def test_a_kill_at_any_moment_leaves_one_whole_directory(tmp_path: Path, milliseconds: int) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    for name in "abc":
+        (target / name).write_text("old")
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(target)], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    time.sleep(milliseconds / 1000)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    contents = {(target / name).read_text() for name in "abc"}
+    assert len(contents) == 1
+    assert {path.name for path in target.iterdir()} == set("abc")
+
+
+def test_a_failing_block_keeps_the_old_directory(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    with atomic.new_directory(target) as staging:
+        (staging / "a").write_text("old")
+
+    def fail() -> None:
+        with atomic.new_directory(target) as staging:
+            (staging / "a").write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (target / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_text_is_replaced_whole(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "deep" / "file", "one")
+    atomic.write_text(tmp_path / "deep" / "file", "two")
+    assert (tmp_path / "deep" / "file").read_text() == "two"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB; mounting one takes root, which CI has."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mounted)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
+        message = "mounting a small tmpfs was not allowed; this test needs root"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    yield mounted
+    subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_a_full_disk_keeps_what_was_there(full_disk: Path) -> None:
+    target = full_disk / "bundle"
+    with atomic.new_directory(target) as staging:
+        (staging / "a").write_text("old")
+
+    def overflow() -> None:
+        with atomic.new_directory(target) as staging:
+            (staging / "a").write_bytes(bytes(10**6))
+
+    with pytest.raises(StorageError, match="no space left"):
+        overflow()
+    assert (target / "a").read_text() == "old"
+    assert [path.name for path in full_disk.iterdir()] == ["bundle"]
+    with pytest.raises(StorageError):
+        atomic.write_text(target / "a", "x" * 10**6)
+    assert (target / "a").read_text() == "old"

@@ -1,0 +1,66 @@
+"""Audio in any rate, channel count and format becomes the same 16 kHz mono samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from edgewhisper_runtime import audio
+from edgewhisper_runtime.errors import AudioError
+
+
+def test_16_khz_mono_is_read_bit_exactly(speech: list[Path]) -> None:
+    for path in speech:
+        expected, rate = soundfile.read(path, dtype="float32")
+        assert rate == audio.SAMPLE_RATE
+        np.testing.assert_array_equal(audio.load(path), expected)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("channels", [1, 2, 8])
+def test_any_rate_and_channel_count(
+    tmp_path: Path, speech: list[Path], rate: int, channels: int
+) -> None:
+    original = audio.load(speech[0])
+    resampled = soxr.resample(original, audio.SAMPLE_RATE, rate)
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, np.tile(resampled[:, None], channels), rate, subtype="FLOAT")
+    ours = audio.load(path)
+    assert abs(len(ours) - len(original)) <= 2
+    common = min(len(ours), len(original))
+    if rate >= audio.SAMPLE_RATE:  # below, the upper band is lost
+        assert np.corrcoef(ours[:common], original[:common])[0, 1] > 0.999
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [("wav", "PCM_U8"), ("wav", "PCM_24"), ("wav", "DOUBLE"), ("wav", "ULAW"), ("flac", "PCM_16"),
+     ("ogg", "VORBIS"), ("ogg", "OPUS"), ("mp3", "MPEG_LAYER_III"), ("aiff", "PCM_16")],
+)  # fmt: skip
+def test_any_format(tmp_path: Path, speech: list[Path], suffix: str, subtype: str) -> None:
+    original = audio.load(speech[0])
+    path = tmp_path / f"speech.{suffix}"
+    soundfile.write(path, original, audio.SAMPLE_RATE, subtype=subtype)
+    ours = audio.load(path)
+    assert abs(len(ours) - len(original)) < 0.1 * audio.SAMPLE_RATE
+    assert abs(np.sqrt((ours**2).mean()) / np.sqrt((original**2).mean()) - 1) < 0.1
+
+
+def test_blocks_joined_are_the_whole(data: Path) -> None:
+    path = data / "longform" / "librivox_sonnet1.mp3"
+    blocks = list(audio.stream(path))
+    assert len(blocks) > 3
+    np.testing.assert_array_equal(np.concatenate(blocks), audio.load(path))
+
+
+def test_arrays_are_checked() -> None:
+    with pytest.raises(AudioError, match="mono array"):
+        audio.checked(np.zeros((2, 3), np.float32))
+    with pytest.raises(AudioError, match="mono array"):
+        audio.checked(np.zeros(0, np.float32))
+    with pytest.raises(AudioError, match="NaN"):
+        audio.checked(np.array([0.0, np.nan], np.float32))

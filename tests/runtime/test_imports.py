@@ -1,0 +1,42 @@
+"""The runtime stays lean: no heavy library is imported by it, shown from fresh interpreters."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import edgewhisper_runtime
+
+PACKAGE = Path(edgewhisper_runtime.__file__).parent
+HEAVY = {"torch", "transformers", "librosa", "edgewhisper", "edgewhisper_exporters", "huggingface_hub"}
+REPORT = "import json, sys; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+
+
+def imported_by(code: str) -> set[str]:
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}; {REPORT}"], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(result.stdout))
+
+
+def test_every_module_of_the_runtime_imports_without_torch() -> None:
+    modules = [f"edgewhisper_runtime.{path.stem}" for path in PACKAGE.glob("[a-z]*.py")]
+    assert len(modules) > 8
+    assert not imported_by(f"import {', '.join(modules)}") & HEAVY
+
+
+def test_the_runtime_names_no_heavy_library_in_its_source() -> None:
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names.append(node.module)
+            assert not {name.split(".")[0] for name in names} & HEAVY, path
+
+
+def test_the_command_lines_answer_without_loading_engines() -> None:
+    assert not imported_by("import edgewhisper_runtime.cli") & (HEAVY | {"numpy", "soundfile"})
+    assert not imported_by("import edgewhisper.cli") & {"torch", "transformers", "numpy"}
