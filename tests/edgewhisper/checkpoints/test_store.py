@@ -1,0 +1,166 @@
+"""Getting models: from a hub (on loopback), from a directory, from packages; and refusing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from loopback import Server, serve
+
+from edgewhisper.checkpoints import Checkpoint, cards, fetch, open_checkpoint, resolve
+from edgewhisper_runtime.errors import CheckpointError, NetworkError
+
+REVISION = "0" * 40
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEWHISPER_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def hub(tiny_en: Checkpoint, monkeypatch: pytest.MonkeyPatch):
+    """A hub that has whisper-tiny.en as somebody/whisper."""
+    names = ("config.json", "generation_config.json", "tokenizer.json", "model.safetensors")
+    files = {
+        f"/somebody/whisper/resolve/{REVISION}/{name}": (tiny_en.path / name).read_bytes()
+        for name in names
+    }
+    with serve(files) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+def hub_card(server: Server) -> cards.ModelCard:
+    weights = server.files[f"/somebody/whisper/resolve/{REVISION}/model.safetensors"]
+    pinned = cards.SourceFile(hashlib.sha256(weights).hexdigest(), len(weights))
+    source = cards.Source("hub", {"model.safetensors": pinned}, "somebody/whisper", REVISION)
+    return cards.ModelCard("whisper-test", 37_760_256, multilingual=False, sources=(source,))
+
+
+def test_a_hub_model_is_fetched_once(hub: Server, own_home: Path, tiny_en: Checkpoint) -> None:
+    checkpoint = fetch(hub_card(hub))
+    assert checkpoint.weights == tiny_en.weights
+    assert checkpoint.provenance == {
+        "kind": "hub",
+        "repository": "somebody/whisper",
+        "revision": REVISION,
+    }
+    before = len(hub.requests)
+    assert fetch(hub_card(hub)) == checkpoint
+    assert len(hub.requests) == before
+
+
+def test_a_broken_download_is_resumed(hub: Server, own_home: Path, tiny_en: Checkpoint) -> None:
+    card = hub_card(hub)
+    hub.break_after = 40_000_000
+    try:
+        checkpoint = fetch(card)
+    except NetworkError:
+        checkpoint = fetch(card)
+    assert checkpoint.weights == tiny_en.weights
+    resumed = [wanted for method, path, wanted in hub.requests if method == "GET" and wanted]
+    assert any(int(wanted.removeprefix("bytes=").split("-")[0]) > 0 for wanted in resumed)
+
+
+def test_altered_weights_are_refused_and_deleted(hub: Server, own_home: Path) -> None:
+    card = hub_card(hub)
+    path = f"/somebody/whisper/resolve/{REVISION}/model.safetensors"
+    hub.files[path] = hub.files[path][:-1] + b"\x00"
+    if hub.files[path][-1:] == b"\x00":
+        hub.files[path] = hub.files[path][:-1] + b"\x01"
+    with pytest.raises(CheckpointError, match="not what its card pins"):
+        fetch(card)
+    assert not list((own_home / "checkpoints").glob("whisper-test"))
+
+
+def test_a_file_the_hub_lacks(hub: Server, own_home: Path) -> None:
+    del hub.files[f"/somebody/whisper/resolve/{REVISION}/tokenizer.json"]
+    with pytest.raises(NetworkError, match="did not give somebody/whisper"):
+        fetch(hub_card(hub))
+
+
+def test_an_unreachable_hub_names_the_models_that_need_none(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(NetworkError, match=r"whisper-tiny\.en, whisper-base") as error:
+        resolve("whisper-small")
+    assert "127.0.0.1:9" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["whisper-tiny.en", "tiny.en"])
+def test_names(tiny_en: Checkpoint, name: str) -> None:
+    assert resolve(name) == tiny_en
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(CheckpointError, match=r"unknown model 'whisper-giant'.*whisper-small"):
+        resolve("whisper-giant")
+
+
+def test_every_size_has_a_card_with_pinned_hashes() -> None:
+    sizes = {card.name.removeprefix("whisper-") for card in cards.all_cards()}
+    english = {f"{size}.en" for size in ("tiny", "base", "small", "medium")}
+    large = {"large-v1", "large-v2", "large-v3", "large-v3-turbo"}
+    assert sizes == {"tiny", "base", "small", "medium"} | english | large
+    for card in cards.all_cards():
+        assert any(source.kind == "hub" for source in card.sources)
+        for source in card.sources:
+            assert source.kind != "hub" or len(source.revision) == 40
+            for pinned in source.files.values():
+                assert len(bytes.fromhex(pinned.sha256)) == 32
+        assert card.multilingual != card.name.endswith(".en")
+
+
+def test_a_fine_tune_works_by_path(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    from transformers import GenerationConfig, WhisperForConditionalGeneration
+
+    tuned = tmp_path / "my-tune"
+    model = WhisperForConditionalGeneration.from_pretrained(tiny_en.path)
+    model.generation_config = GenerationConfig.from_pretrained(tiny_en.path)
+    model.save_pretrained(tuned)
+    shutil.copy(tiny_en.path / "tokenizer.json", tuned)
+    checkpoint = resolve(str(tuned))
+    assert checkpoint.name == "my-tune"
+    assert checkpoint.settings() == tiny_en.settings()
+
+
+def test_a_directory_is_taken_with_from(tiny_en: Checkpoint, own_home: Path) -> None:
+    card = replace(cards.find_card("base.en"), name="whisper-mine")
+    assert fetch(card, tiny_en.path).weights == tiny_en.weights
+
+
+@pytest.mark.parametrize("missing", ["config.json", "generation_config.json", "tokenizer.json"])
+def test_an_incomplete_checkpoint(tiny_en: Checkpoint, tmp_path: Path, missing: str) -> None:
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
+    (copy / missing).unlink()
+    with pytest.raises(CheckpointError, match=missing):
+        open_checkpoint(copy)
+
+
+def test_pickled_weights_are_refused(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, which could run code"):
+        open_checkpoint(copy)
+
+
+def test_another_kind_of_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(CheckpointError, match="'bert' model, not Whisper"):
+        open_checkpoint(tmp_path)
+
+
+def test_weights_changed_after_the_fetch(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.seek(10**6)
+        file.write(b"\xff")
+    with pytest.raises(CheckpointError, match="not what was fetched"):
+        open_checkpoint(copy)
