@@ -1,11 +1,11 @@
-"""The PyTorch backend: Hugging Face's Whisper, quantized or not, behind the decoding loop's seam."""
+"""The PyTorch backend: Hugging Face's Whisper, quantized or not, behind the loop's seam."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 

@@ -102,12 +102,13 @@ def _same(directory: Path, plan: bundle.Manifest) -> bool:
         found = bundle.verify(directory)
     except BundleError:
         return False
-    unplanned = {"created": "", "census": [], "files": {}}
-    return _plain(replace(found, **unplanned)) == _plain(replace(plan, **unplanned))
+    return _planned(found) == _planned(plan)
 
 
-def _plain(manifest: bundle.Manifest) -> Any:
-    return json.loads(json.dumps(asdict(manifest)))
+def _planned(manifest: bundle.Manifest) -> Any:
+    """Return what is known of a manifest before the work is done, as JSON would hold it."""
+    blank = replace(manifest, created="", census=[], files={})
+    return json.loads(json.dumps(asdict(blank)))
 
 
 def build(
@@ -125,7 +126,8 @@ def build(
     """
     variant = stage(checkpoint, recipe)
     baseline = stage(checkpoint, find_recipe("fp32"))
-    report = compare(baseline, variant, recipe.max_wer_increase, options)
+    limit = recipe.max_wer_increase
+    report = compare(baseline, variant, limit, options, stop_when_failed=True)
     report["command"] = command
     where = reports.write(report, home() / "reports" / variant.name)
     say(f"report: {where / 'report.html'}")
@@ -152,13 +154,37 @@ def build(
 
 
 def compare(
-    baseline: Path, variant: Path, limit: float, options: run.Options
+    baseline: Path,
+    variant: Path,
+    limit: float,
+    options: run.Options,
+    stop_when_failed: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate two bundles on the same utterances and judge the second against the first."""
+    """Evaluate two bundles on the same utterances and judge the second against the first.
+
+    With `stop_when_failed` a split is broken off as soon as its gate has failed for certain;
+    the report then holds the utterances that both have done.
+    """
+    expected = run.evaluate(baseline, options)
+
+    def lost(split: str, so_far: list[wer.Record]) -> bool:
+        return stop_when_failed and wer.least_difference(expected[split], so_far) > limit
+
+    found = run.evaluate(variant, options, enough=lost)
+    for split, of_split in found.items():
+        if len(of_split) < len(expected[split]):
+            say(f"{split}: the gate has failed, whatever the other utterances give; stopped early")
     records = {
-        role: run.evaluate(path, options) for role, path in (("baseline", baseline), ("variant", variant))
+        "baseline": {
+            split: [record for record in rs if record.id in {r.id for r in found[split]}]
+            for split, rs in expected.items()
+        },
+        "variant": found,
     }
-    manifests = {"baseline": bundle.read_manifest(baseline), "variant": bundle.read_manifest(variant)}
+    manifests = {
+        "baseline": bundle.read_manifest(baseline),
+        "variant": bundle.read_manifest(variant),
+    }
     judged = judge_records(records, limit)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -185,9 +211,7 @@ def compare(
     }
 
 
-def judge_records(
-    records: dict[str, dict[str, list[wer.Record]]], limit: float
-) -> dict[str, Any]:
+def judge_records(records: dict[str, dict[str, list[wer.Record]]], limit: float) -> dict[str, Any]:
     """Return `summary` (by split: baseline, variant, comparison) and `gate` of raw records."""
     summary = {
         split: {
@@ -206,13 +230,13 @@ def _enforce(verdict: dict[str, Any], report: Path, strict: bool) -> None:
     named = ", ".join(n for n, s in verdict["splits"].items() if s["verdict"] == verdict["verdict"])
     if verdict["verdict"] == "failed":
         raise GateFailedError(
-            f"the gate failed: WER on {named} rose by more than the {limit:g} points that the recipe "
-            f"allows. No bundle was installed; {report / 'report.md'} has the details. Quantize "
-            "less (scope, bits), or allow more (max_wer_increase) if you can answer for it."
+            f"the gate failed: WER on {named} rose by more than the {limit:g} points that the "
+            f"recipe allows. No bundle was installed; {report / 'report.md'} has the details. "
+            "Quantize less (scope, bits), or allow more (max_wer_increase) if you can answer for it."
         )
     if verdict["verdict"] == "not proven":
-        needed = [s["utterances_needed"] for s in verdict["splits"].values() if s["utterances_needed"]]
-        amount = f"about {max(needed)} utterances a split" if needed else "no amount of data"
+        needed = [n for s in verdict["splits"].values() if (n := s["utterances_needed"])]
+        amount = f"About {max(needed)} utterances a split" if needed else "No amount of data"
         message = (
             f"the gate could not prove that WER on {named} rose by at most {limit:g} points: "
             f"too few utterances to tell. {amount} would settle it if the difference stays."

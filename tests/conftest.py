@@ -47,7 +47,7 @@ def data() -> Path:
 def speech(data: Path) -> list[Path]:
     """Five test-other utterances of five speakers, the same ones every time."""
     speakers = sorted((data / "LibriSpeech" / "test-other").iterdir())
-    return [sorted(speaker.glob("*/*.flac"))[0] for speaker in speakers[:5]]
+    return [min(speaker.glob("*/*.flac")) for speaker in speakers[:5]]
 
 
 @pytest.fixture(scope="session")
@@ -80,10 +80,13 @@ def tiny_bundle(tiny_en: Checkpoint) -> Path:
 def run(home: Path) -> Run:
     """Run a console script of this environment; return its exit code, stdout and stderr."""
 
-    def call(*arguments: object, script: str = "edgewhisper", **options: object):
+    def call(
+        *arguments: object, env_home: Path = home, script: str = "edgewhisper"
+    ) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / script), *map(str, arguments)]
+        environment = os.environ | {"EDGEWHISPER_HOME": str(env_home)}
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=600, check=False, **options
+            command, capture_output=True, text=True, timeout=600, check=False, env=environment
         )
 
     return call

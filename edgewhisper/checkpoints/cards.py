@@ -94,4 +94,6 @@ def _read(path: Path) -> ModelCard:
             sources=sources,
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"the model card {path} is malformed ({error!r}). Mend it.") from error
+        raise CheckpointError(
+            f"the model card {path} is malformed ({error!r}). Mend it."
+        ) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,36 @@ _LARGEST_RANK = 3
 _TIMESTAMPS = 1501  # 0.00 s to 30.00 s
 _TIMESTAMP_STEP = 0.02  # seconds
 _SMALLEST_MULTILINGUAL = 51_865  # vocabulary size; English-only models have 51,864
+
+_Fused = tuple[tuple[str, tuple[str, ...]], ...]
+# CTranslate2's name of a layer, and the Hugging Face names of what is fused in it: Q, K and V of
+# self-attention, K and V of cross-attention. Whisper's keys have no bias (zeros in the file).
+_ENCODER_LAYER: _Fused = (
+    ("self_attention/layer_norm", ("self_attn_layer_norm",)),
+    ("self_attention/linear_0", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+    ("self_attention/linear_1", ("self_attn.out_proj",)),
+    ("ffn/layer_norm", ("final_layer_norm",)),
+    ("ffn/linear_0", ("fc1",)),
+    ("ffn/linear_1", ("fc2",)),
+)
+_DECODER_LAYER: _Fused = (
+    *_ENCODER_LAYER,
+    ("attention/layer_norm", ("encoder_attn_layer_norm",)),
+    ("attention/linear_0", ("encoder_attn.q_proj",)),
+    ("attention/linear_1", ("encoder_attn.k_proj", "encoder_attn.v_proj")),
+    ("attention/linear_2", ("encoder_attn.out_proj",)),
+)
+_OUTSIDE_LAYERS: _Fused = (
+    ("encoder/conv1", ("model.encoder.conv1",)),
+    ("encoder/conv2", ("model.encoder.conv2",)),
+    ("encoder/layer_norm", ("model.encoder.layer_norm",)),
+    ("decoder/layer_norm", ("model.decoder.layer_norm",)),
+)
+_EMBEDDINGS = (
+    ("encoder/position_encodings/encodings", "model.encoder.embed_positions"),
+    ("decoder/embeddings/weight", "model.decoder.embed_tokens"),
+    ("decoder/position_encodings/encodings", "model.decoder.embed_positions"),
+)
 
 Tensors = dict[str, np.ndarray]
 
@@ -54,7 +83,9 @@ def convert(source: Path, target: Path) -> None:
             "pad_token_id": special["<|endoftext|>"],
             "no_timestamps_token_id": special["<|notimestamps|>"],
             "max_length": len(tensors["model.decoder.embed_positions.weight"]),
-            **_languages_and_tasks(special, settings, len(tensors["model.decoder.embed_tokens.weight"])),
+            **_languages_and_tasks(
+                special, settings, len(tensors["model.decoder.embed_tokens.weight"])
+            ),
         },
     )
 
@@ -114,76 +145,38 @@ def _read_model(path: Path) -> Tensors:
 
 
 def _rename(source: Tensors) -> Tensors:
-    """Return the tensors by Hugging Face names, fused projections split.
-
-    CTranslate2 fuses Q, K and V of self-attention into linear_0 and K and V of
-    cross-attention into linear_1; Whisper's key projections have no bias (zeros in the file).
-    """
+    """Return the tensors by Hugging Face names, fused projections split."""
     target: Tensors = {}
-
-    def take(name: str) -> np.ndarray:
-        if name not in source:
-            raise CheckpointError(f"model.bin lacks {name}: it is not a Whisper model.")
-        return source[name]
-
-    def linear(ours: str, theirs: str) -> None:
-        target[f"{ours}.weight"] = take(f"{theirs}/weight")
-        target[f"{ours}.bias"] = take(f"{theirs}/bias")
-
-    def norm(ours: str, theirs: str) -> None:
-        target[f"{ours}.weight"] = take(f"{theirs}/gamma")
-        target[f"{ours}.bias"] = take(f"{theirs}/beta")
-
-    def fused(ours: str, theirs: str, names: tuple[str, ...]) -> None:
-        weights = np.split(take(f"{theirs}/weight"), len(names))
-        biases = np.split(take(f"{theirs}/bias"), len(names))
-        for name, weight, bias in zip(names, weights, biases, strict=True):
-            target[f"{ours}.{name}.weight"] = weight
-            if name != "k_proj":
-                target[f"{ours}.{name}.bias"] = bias
-            elif bias.any():
-                raise CheckpointError(f"model.bin: {theirs} has a key bias; Whisper has none.")
-
-    def layers(side: str, one: Callable[[str, str], None]) -> None:
+    for theirs, ours in _OUTSIDE_LAYERS:
+        _move(source, theirs, target, ours)
+    for theirs, name in _EMBEDDINGS:
+        target[f"{name}.weight"] = _take(source, theirs)
+    for side, layer in (("encoder", _ENCODER_LAYER), ("decoder", _DECODER_LAYER)):
         index = 0
         while f"{side}/layer_{index}/ffn/linear_0/weight" in source:
-            one(f"model.{side}.layers.{index}", f"{side}/layer_{index}")
+            for theirs, ours in layer:
+                names = tuple(f"model.{side}.layers.{index}.{name}" for name in ours)
+                _move(source, f"{side}/layer_{index}/{theirs}", target, names)
             index += 1
-
-    def self_attention(ours: str, theirs: str) -> None:
-        attention = f"{theirs}/self_attention"
-        norm(f"{ours}.self_attn_layer_norm", f"{attention}/layer_norm")
-        fused(f"{ours}.self_attn", f"{attention}/linear_0", ("q_proj", "k_proj", "v_proj"))
-        linear(f"{ours}.self_attn.out_proj", f"{attention}/linear_1")
-
-    def feed_forward(ours: str, theirs: str) -> None:
-        norm(f"{ours}.final_layer_norm", f"{theirs}/ffn/layer_norm")
-        linear(f"{ours}.fc1", f"{theirs}/ffn/linear_0")
-        linear(f"{ours}.fc2", f"{theirs}/ffn/linear_1")
-
-    def encoder_layer(ours: str, theirs: str) -> None:
-        self_attention(ours, theirs)
-        feed_forward(ours, theirs)
-
-    def decoder_layer(ours: str, theirs: str) -> None:
-        self_attention(ours, theirs)
-        attention = f"{theirs}/attention"
-        norm(f"{ours}.encoder_attn_layer_norm", f"{attention}/layer_norm")
-        linear(f"{ours}.encoder_attn.q_proj", f"{attention}/linear_0")
-        fused(f"{ours}.encoder_attn", f"{attention}/linear_1", ("k_proj", "v_proj"))
-        linear(f"{ours}.encoder_attn.out_proj", f"{attention}/linear_2")
-        feed_forward(ours, theirs)
-
-    linear("model.encoder.conv1", "encoder/conv1")
-    linear("model.encoder.conv2", "encoder/conv2")
-    target["model.encoder.embed_positions.weight"] = take("encoder/position_encodings/encodings")
-    layers("encoder", encoder_layer)
-    norm("model.encoder.layer_norm", "encoder/layer_norm")
-    target["model.decoder.embed_tokens.weight"] = take("decoder/embeddings/weight")
-    target["model.decoder.embed_positions.weight"] = take("decoder/position_encodings/encodings")
-    layers("decoder", decoder_layer)
-    norm("model.decoder.layer_norm", "decoder/layer_norm")
     return {name: np.ascontiguousarray(tensor) for name, tensor in target.items()}
+
+
+def _move(source: Tensors, theirs: str, target: Tensors, ours: tuple[str, ...]) -> None:
+    """Move a layer's weight and bias, split evenly along the first axis where it is fused."""
+    kinds = ("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias")
+    weight, bias = (np.split(_take(source, f"{theirs}/{kind}"), len(ours)) for kind in kinds)
+    for name, its_weight, its_bias in zip(ours, weight, bias, strict=True):
+        target[f"{name}.weight"] = its_weight
+        if not name.endswith("k_proj"):
+            target[f"{name}.bias"] = its_bias
+        elif its_bias.any():
+            raise CheckpointError(f"model.bin: {theirs} has a key bias; Whisper has none.")
+
+
+def _take(source: Tensors, name: str) -> np.ndarray:
+    if name not in source:
+        raise CheckpointError(f"model.bin lacks {name}: it is not a Whisper model.")
+    return source[name]
 
 
 def _architecture(tensors: Tensors, special: dict[str, int]) -> dict[str, Any]:
@@ -214,7 +207,9 @@ def _architecture(tensors: Tensors, special: dict[str, int]) -> dict[str, Any]:
 
 
 def _count(tensors: Tensors, side: str) -> int:
-    return sum(name.startswith(f"model.{side}.") and name.endswith("fc1.weight") for name in tensors)
+    return sum(
+        name.startswith(f"model.{side}.") and name.endswith("fc1.weight") for name in tensors
+    )
 
 
 def _languages_and_tasks(

@@ -32,7 +32,7 @@ class _Lazy(click.Group):
             return command
         return super().get_command(ctx, cmd_name)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own = {name: c.get_short_help_str(80) for name, c in self.commands.items()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted((_SUMMARIES | own).items()))

@@ -7,7 +7,7 @@ import click
 
 @click.group("data")
 def command() -> None:
-    """Data to evaluate on."""
+    """Get data to evaluate on."""
 
 
 @command.command("librispeech")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -14,7 +15,7 @@ def command(as_json: bool) -> None:
     from edgewhisper.checkpoints.cards import all_cards
     from edgewhisper.checkpoints.store import stored
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": card.name,
             "parameters": card.parameters,

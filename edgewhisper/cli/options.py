@@ -19,11 +19,13 @@ DEFAULT_MODEL = "whisper-small"
 
 def model(default: str | None = DEFAULT_MODEL) -> Callable[[F], F]:
     """--model."""
-    return click.option("--model", default=default, show_default=default is not None, help=_MODEL_HELP)
+    return click.option(
+        "--model", default=default, show_default=default is not None, help=_MODEL_HELP
+    )
 
 
 def evaluation(command: F) -> F:
-    """The data to evaluate on and the device to do it with; see `evaluation_options`."""
+    """Add the options that `evaluation_options` takes."""
     options = (
         click.option(
             "--librispeech",
@@ -32,7 +34,10 @@ def evaluation(command: F) -> F:
             "`edgewhisper data` downloaded, else the synthetic smoke set.",
         ),
         click.option(
-            "--split", "splits", multiple=True, help="Split (repeatable); test-clean and test-other."
+            "--split",
+            "splits",
+            multiple=True,
+            help="Split (repeatable); test-clean and test-other.",
         ),
         click.option("--limit", type=click.IntRange(1), help="At most so many utterances a split."),
         click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),

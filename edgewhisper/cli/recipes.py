@@ -22,7 +22,9 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(recipe) for recipe in recipes]))
         return
-    click.echo(f"{'recipe':<16}{'library':<10}{'weights':<22}{'WER limit':<11}{'exports':<9}what it does")
+    click.echo(
+        f"{'recipe':<16}{'library':<10}{'weights':<22}{'WER limit':<11}{'exports':<9}what it does"
+    )
     for recipe in recipes:
         weights = f"{recipe.weights.dtype} {recipe.weights.granularity}".removesuffix(" none")
         exports = ", ".join(recipe.exports) or "none"

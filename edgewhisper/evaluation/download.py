@@ -96,7 +96,9 @@ def _download(url: str, partial: Path, expected: Archive) -> None:
                 for chunk in response.iter_bytes(_CHUNK):
                     have += len(chunk)
                     if have > expected.bytes:
-                        raise DataError(f"{url} sends more than the {expected.bytes} bytes published.")
+                        raise DataError(
+                            f"{url} sends more than the {expected.bytes} bytes published."
+                        )
                     file.write(chunk)
                     bar.update(len(chunk))
                 file.flush()

@@ -106,4 +106,4 @@ def _utterance(name: str, directory: Path, text: str) -> Utterance:
         duration = soundfile.info(path).duration
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path} could not be read as audio ({error}).") from error
-    return Utterance(name, name.split("-")[0], path, text, duration)
+    return Utterance(name, name.split("-", maxsplit=1)[0], path, text, duration)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,10 +30,15 @@ class Options:
     threads: int | None = None
 
 
-def evaluate(directory: Path, options: Options) -> dict[str, list[Record]]:
+def evaluate(
+    directory: Path,
+    options: Options,
+    enough: Callable[[str, list[Record]], bool] = lambda _split, _records: False,
+) -> dict[str, list[Record]]:
     """Transcribe every utterance of every split with a bundle; return the records by split.
 
-    Each record is on disk before the next utterance begins, under a fingerprint of what can
+    `enough` is asked before each utterance whether the split's records so far will do. Each
+    record is on disk before the next utterance begins, under a fingerprint of what can
     change a text; a second run of the same evaluation does only what is missing.
     """
     manifest = bundle.verify(directory)
@@ -48,6 +53,8 @@ def evaluate(directory: Path, options: Options) -> dict[str, list[Record]]:
             transcriber = load(directory, options.device, options.threads)
         if missing and transcriber is not None:
             for utterance in _progress(missing, f"{manifest.name} {split}", len(done), len(wanted)):
+                if enough(split, list(done.values())):
+                    break
                 start = time.perf_counter()
                 transcript = transcriber.transcribe(utterance.path, language=LANGUAGE)
                 record = Record(
@@ -61,7 +68,7 @@ def evaluate(directory: Path, options: Options) -> dict[str, list[Record]]:
                 )
                 _append(path, record)
                 done[record.id] = record
-        results[split] = [done[utterance.id] for utterance in wanted]
+        results[split] = [done[utterance.id] for utterance in wanted if utterance.id in done]
     return results
 
 

@@ -1,5 +1,6 @@
 """Bootstrap intervals over utterances (Bisani and Ney 2004, "Bootstrap estimates for confidence
-intervals in ASR performance evaluation")."""
+intervals in ASR performance evaluation").
+"""
 
 from __future__ import annotations
 

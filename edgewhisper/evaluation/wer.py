@@ -70,23 +70,25 @@ def count_errors(records: Sequence[Record]) -> list[Counts]:
 
     Raises DataError for a reference without words.
     """
+    counts = []
+    for record in records:
+        found = _align(record.reference, record.hypothesis)
+        if not found.words:
+            raise DataError(f"the reference of {record.id} has no words. Leave it out.")
+        counts.append(found)
+    return counts
+
+
+@lru_cache(maxsize=2**17)
+def _align(reference: str, hypothesis: str) -> Counts:
     import jiwer
 
-    references = [_normalize()(record.reference) for record in records]
-    for record, reference in zip(records, references, strict=True):
-        if not reference.strip():
-            raise DataError(f"the reference of {record.id} has no words. Leave it out.")
-    aligned = jiwer.process_words(references, [_normalize()(r.hypothesis) for r in records])
-    counts = []
-    for reference, chunks in zip(references, aligned.alignments, strict=True):
-        kinds: dict[str, int] = defaultdict(int)
-        for chunk in chunks:
-            kinds[chunk.type] += max(
-                chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
-            )
-        words = len(reference.split())
-        counts.append(Counts(kinds["substitute"], kinds["delete"], kinds["insert"], words))
-    return counts
+    reference, hypothesis = _normalize()(reference), _normalize()(hypothesis)
+    if not reference.strip():
+        return Counts(0, 0, 0, 0)
+    found = jiwer.process_words(reference, hypothesis)
+    words = len(reference.split())
+    return Counts(found.substitutions, found.deletions, found.insertions, words)
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
@@ -142,6 +144,19 @@ def compare(baseline: Sequence[Record], variant: Sequence[Record]) -> dict[str, 
     }
 
 
+def least_difference(baseline: Sequence[Record], so_far: Sequence[Record]) -> float:
+    """Return the least d, in points, that a variant can end with after its records so far.
+
+    As if it made no error in all the rest of the baseline's utterances.
+    """
+    if not so_far:
+        return float("-inf")
+    theirs = count_errors(baseline)
+    ours = sum(count.errors for count in count_errors(so_far))
+    words = sum(count.words for count in theirs)
+    return 100 * (ours - sum(count.errors for count in theirs)) / words
+
+
 def _percent(counts: Sequence[Counts]) -> float:
     return 100 * sum(c.errors for c in counts) / sum(c.words for c in counts)
 
@@ -153,7 +168,11 @@ def _grouped(
     for record, count in zip(records, counts, strict=True):
         groups[key(record)].append(count)
     return {
-        name: {"wer": _percent(group), "utterances": len(group), "words": sum(c.words for c in group)}
+        name: {
+            "wer": _percent(group),
+            "utterances": len(group),
+            "words": sum(c.words for c in group),
+        }
         for name, group in sorted(groups.items())
     }
 

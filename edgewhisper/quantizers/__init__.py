@@ -1,9 +1,9 @@
 """One adapter module per library, each with the same four functions.
 
-    quantize(model, recipe)      quantize the recipe's scope of a float32 model, in place
-    save(model, path)            write one safetensors file
-    load(path, config)           build the model from that file alone, without float weights
-    describe(weight)             a census entry's format, or None for an unquantized weight
+quantize(model, recipe)      quantize the recipe's scope of a float32 model, in place
+save(model, path)            write one safetensors file
+load(path, config)           build the model from that file alone, without float weights
+describe(weight)             a census entry's format, or None for an unquantized weight
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Adapter(Protocol):
 
 
 def adapter(library: str) -> Adapter:
-    """Return the adapter of a recipe's library; raise MissingLibraryError if it is not installed."""
+    """Return the adapter of a recipe's library; raise MissingLibraryError if it is absent."""
     try:
         present = find_spec(_IMPORTS[library]) is not None
     except ModuleNotFoundError:  # the parent package is absent

@@ -46,7 +46,7 @@ def take_census(
     seen: set[int] = set()
     rows: dict[tuple[str, str, str, str, bool], tuple[int, int]] = {}
     for name, module in model.named_modules():
-        weight = module._parameters.get("weight")
+        weight = dict(module.named_parameters(recurse=False)).get("weight")
         if weight is None or id(weight) in seen:
             continue
         seen.add(id(weight))
@@ -63,9 +63,7 @@ def take_census(
         )
         count, size = rows.get(key, (0, 0))
         rows[key] = (count + 1, size + stored.bytes)
-    return [
-        CensusRow(*key, count=count, bytes=size) for key, (count, size) in sorted(rows.items())
-    ]
+    return [CensusRow(*key, count=count, bytes=size) for key, (count, size) in sorted(rows.items())]
 
 
 def check_scope(rows: list[CensusRow], recipe: Recipe) -> None:

@@ -53,9 +53,7 @@ def skeleton(config: WhisperConfig) -> WhisperForConditionalGeneration:
         return WhisperForConditionalGeneration(config).eval()
 
 
-def assign(
-    model: WhisperForConditionalGeneration, tensors: dict[str, Tensor], path: Path
-) -> None:
+def assign(model: WhisperForConditionalGeneration, tensors: dict[str, Tensor], path: Path) -> None:
     """Put tensors into the model's places; raise BundleError unless the keys are the same.
 
     A file without an output layer ties it to the token embedding.

@@ -59,7 +59,8 @@ def quantize(model: WhisperForConditionalGeneration, recipe: Recipe) -> None:
         wanted = f"method = {method!r}, granularity = {granularity!r}"
         wanted += f", group_size = {group}" if group else ""
         raise RecipeError(
-            f"{recipe.name}: quanto quantizes {weights.dtype} in one way only; set weights: {wanted}."
+            f"{recipe.name}: quanto quantizes {weights.dtype} in one way only; "
+            f"set weights: {wanted}."
         )
     if "output" in recipe.scope:
         # quanto empties the parameter it replaces, and this one is the token embedding too.
@@ -104,7 +105,7 @@ def describe(weight: Tensor) -> WeightFormat | None:
 
     if not isinstance(weight, QTensor):
         return None
-    inner: list[Any] = [weight._data, weight._scale, getattr(weight, "_shift", None)]
+    inner = [getattr(weight, name, None) for name in ("_data", "_scale", "_shift")]
     size = sum(_stored_bytes(tensor) for tensor in inner if tensor is not None)
     group = getattr(weight, "_group_size", None)
     granularity = f"per-group {group}" if group else "per-channel"
@@ -115,8 +116,8 @@ def _group_size(model: nn.Module, names: list[str]) -> int:
     """Return the group size that quanto chooses: 128, or less where that does not divide."""
     sizes = set()
     for name in names:
-        inputs = model.get_submodule(name).in_features
-        size = next((s for s in (128, 96, 64, 32) if int(inputs) % s == 0), 0)
+        weight = model.get_parameter(f"{name}.weight")
+        size = next((s for s in (128, 96, 64, 32) if weight.shape[1] % s == 0), 0)
         sizes.add(size)
     return max(sizes, default=0)
 

@@ -40,7 +40,7 @@ def _render(template: str, report: dict[str, Any], escape: bool) -> str:
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=escape,
+        autoescape=escape,  # noqa: S701 # Markdown and text are not HTML
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -75,7 +75,7 @@ def stream(path: str | Path) -> Iterator[Samples]:
 
 
 def checked(samples: Samples) -> Samples:
-    """Return an array of samples [n] as contiguous float32; raise AudioError when it is unusable."""
+    """Return samples [n] as contiguous float32; raise AudioError when they are unusable."""
     array = np.ascontiguousarray(samples, dtype=np.float32)
     if array.ndim != 1 or array.size == 0:
         raise AudioError(

@@ -1,9 +1,9 @@
 """The bundle: a directory that ships, every file of it listed and verified before it is opened.
 
-    manifest.json       what is here, where it comes from and what it was measured to be
-    weights.safetensors and whatever else the backend reads
-    tokenizer.json      the model's vocabulary
-    LICENSE             the terms of the weights
+manifest.json       what is here, where it comes from and what it was measured to be
+weights.safetensors and whatever else the backend reads
+tokenizer.json      the model's vocabulary
+LICENSE             the terms of the weights
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         schema = str(content.pop("schema"))
-        if schema.split(".")[0] != SCHEMA.split(".")[0]:
+        if schema.split(".", maxsplit=1)[0] != SCHEMA.split(".", maxsplit=1)[0]:
             raise BundleError(
                 f"{path} has schema {schema}; this version reads {SCHEMA}. "
                 "Use a matching edgewhisper-runtime, or build the bundle again."
@@ -127,7 +127,9 @@ def verify(directory: Path) -> Manifest:
     manifest = read_manifest(directory)
     present = {path.name for path in directory.iterdir()} - {MANIFEST}
     if unlisted := sorted(present - manifest.files.keys()):
-        raise BundleError(f"{directory} holds files its manifest does not list: {unlisted}. Refused.")
+        raise BundleError(
+            f"{directory} holds files its manifest does not list: {unlisted}. Refused."
+        )
     for name, expected in manifest.files.items():
         path = directory / name
         if name not in present:
@@ -137,7 +139,8 @@ def verify(directory: Path) -> Manifest:
         size = path.stat().st_size
         if size != expected.bytes:
             raise BundleError(
-                f"{path} has {size} bytes, its manifest says {expected.bytes}. Copy the bundle again."
+                f"{path} has {size} bytes, its manifest says {expected.bytes}. "
+                "Copy the bundle again."
             )
         if _describe(path) != expected:
             raise BundleError(

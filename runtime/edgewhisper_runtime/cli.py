@@ -70,9 +70,8 @@ def transcribe(
             else:
                 click.echo(f"{file}: {transcript.text}" if len(files) > 1 else transcript.text)
             if transcript.problem:
-                raise TranscriptError(
-                    f"the transcript of {file} is {transcript.problem}. {_REMEDY[transcript.problem]}"
-                )
+                remedy = _REMEDY[transcript.problem]
+                raise TranscriptError(f"the transcript of {file} is {transcript.problem}. {remedy}")
         except EdgeWhisperError as error:
             if len(files) == 1:
                 raise

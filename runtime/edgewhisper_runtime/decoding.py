@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MAX_COMPRESSION_RATIO = 2.4  # Radford et al. 2022, section 4.5
 _LONGEST_REPEATED_PHRASE = 8
 _FEWEST_REPEATS = 3
-_FEWEST_REPEATED_TOKENS = 12
+_LOOP_TOKENS = 12  # a repetition this long is no longer speech ("no, no, no" is)
+_HOPELESS_TOKENS = 64  # a repetition this long is not worth another step
 
 
 class Backend(Protocol):
@@ -29,7 +30,8 @@ class Backend(Protocol):
 
     def step(self, tokens: NDArray[np.int64], cache: Any) -> NDArray[np.float32]:
         """Append tokens int64 [batch, n] to the cache; return float32 logits [batch, vocabulary]
-        for the position after the last of them."""
+        for the position after the last of them.
+        """
 
     def reorder(self, cache: Any, rows: NDArray[np.int64]) -> Any:
         """Return the cache with its batch rows selected (and repeated) as `rows` int64 [m] says."""
@@ -51,7 +53,8 @@ def greedy(
     """Return for each row of prompts [batch, n] the tokens that follow it, the end left out.
 
     `encoded` is what the backend made of the features of the same batch. A row ends at
-    end-of-text or when the decoder has no position left.
+    end-of-text, when the decoder has no position left, or when it has said nothing but one
+    phrase for 64 tokens: a failed decoding, which would go on to the last position.
     """
     cache = backend.start(encoded)
     texts: list[list[int]] = [[] for _ in prompts]
@@ -64,13 +67,15 @@ def greedy(
             logits[:, list(rules.suppress_first)] = -np.inf
         best = logits.argmax(axis=1)
         going = best != rules.end_of_text
+        for index in np.flatnonzero(going):
+            text = texts[active[index]]
+            text.append(int(best[index]))
+            going[index] = not _repeats(text, _HOPELESS_TOKENS)
         if not going.any():
             break
         if not going.all():
             active, best = active[going], best[going]
             cache = backend.reorder(cache, np.flatnonzero(going))
-        for row, token in zip(active, best, strict=True):
-            texts[row].append(int(token))
         tokens = best[:, None]
     return texts
 
@@ -88,13 +93,18 @@ def is_looping(tokens: Sequence[int], text: str) -> bool:
     """Tell whether a transcript of one window repeats itself as a failed decoding does.
 
     Either its text compresses too well, or it ends in a phrase of up to 8 tokens said at
-    least three times over, 12 tokens or more in all ("no, no, no" is speech, not a loop).
+    least three times over, 12 tokens or more in all.
     """
     raw = text.encode()
     if raw and len(raw) / len(zlib.compress(raw)) > MAX_COMPRESSION_RATIO:
         return True
+    return _repeats(tokens, _LOOP_TOKENS)
+
+
+def _repeats(tokens: Sequence[int], at_least: int) -> bool:
+    """Tell whether the tokens end in one phrase, again and again for `at_least` tokens."""
     for length in range(1, _LONGEST_REPEATED_PHRASE + 1):
-        repeats = max(_FEWEST_REPEATS, -(-_FEWEST_REPEATED_TOKENS // length))
+        repeats = max(_FEWEST_REPEATS, -(-at_least // length))
         tail = list(tokens[-length * repeats :])
         if len(tail) == length * repeats and tail == tail[:length] * repeats:
             return True

@@ -112,7 +112,7 @@ def profile(
     device: str = "cpu",
     threads: int | None = None,
     language: str = "en",
-    on_progress: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda _done: None,
 ) -> dict[str, Any]:
     """Measure a bundle `repetitions` times, each in a process of its own; return the report.
 
@@ -136,7 +136,9 @@ def profile(
         runs.append(json.loads(result.stdout))
     on_progress(repetitions)
     (backend,) = entry_points(group=loading.BACKENDS, name=manifest.backend)
-    closure = machine.closure(backend.dist.name, [manifest.recipe["library"]]) if backend.dist else {}
+    closure = (
+        machine.closure(backend.dist.name, [manifest.recipe["library"]]) if backend.dist else {}
+    )
     return {
         "bundle": manifest.name,
         "device": device,
@@ -160,7 +162,9 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     def median(figure: Callable[[dict[str, Any]], float]) -> float:
         return statistics.median(map(figure, runs))
 
-    per_file = [s / a for run in runs for s, a in zip(run["seconds"], run["audio_seconds"], strict=True)]
+    per_file = [
+        s / a for run in runs for s, a in zip(run["seconds"], run["audio_seconds"], strict=True)
+    ]
     return {
         "rtf": median(lambda run: sum(run["seconds"]) / sum(run["audio_seconds"])),
         "rtf_file_median": float(np.median(per_file)),
@@ -190,29 +194,41 @@ def to_markdown(report: dict[str, Any]) -> str:
     def megabytes(name: str) -> str:
         return f"{figures[name] / 1e6:.1f} MB"
 
+    rtf = f"{figures['rtf_file_median']:.3f}, {figures['rtf_file_p90']:.3f}"
+    shares = f"{figures['encoder_share']:.0%}, {figures['decoder_share']:.0%}"
+    memory = f"{megabytes('peak_rss_load_bytes')}, {megabytes('peak_rss_bytes')}"
+    measured = f"{len(report['files'])} files, {figures['audio_seconds']:.1f} s, "
+    measured += f"{figures['repetitions']} fresh processes"
     rows = [
         ("Real-time factor (all audio)", f"{figures['rtf']:.3f}"),
-        ("RTF per file: median, p90", f"{figures['rtf_file_median']:.3f}, {figures['rtf_file_p90']:.3f}"),
+        ("RTF per file: median, p90", rtf),
         ("Load time", f"{figures['load_seconds']:.2f} s"),
         ("Time to first token", f"{figures['first_token_seconds']:.2f} s"),
         ("Decoder tokens per second", f"{figures['tokens_per_second']:.1f}"),
-        ("Share of time: encoder, decoder", f"{figures['encoder_share']:.0%}, {figures['decoder_share']:.0%}"),
+        ("Share of time: encoder, decoder", shares),
         ("CPU seconds per audio second", f"{figures['cpu_seconds_per_audio_second']:.3f}"),
-        ("Peak RSS: after load, in all", f"{megabytes('peak_rss_load_bytes')}, {megabytes('peak_rss_bytes')}"),
+        ("Peak RSS: after load, in all", memory),
         ("Weights", megabytes("weight_bytes")),
         ("Whole bundle", megabytes("bundle_bytes")),
         ("Installed closure, without Python", megabytes("installed_bytes")),
-    ]  # fmt: skip
+    ]
     if figures["peak_device_bytes"] is not None:
         rows.append(("Peak memory on the device", megabytes("peak_device_bytes")))
     rows += [
         ("Device, threads", f"{report['device']}, {report['threads']}"),
         ("CPU", f"{host['cpu']} ({', '.join(host['isa'])})"),
-        ("Audio", f"{len(report['files'])} files, {figures['audio_seconds']:.1f} s, {figures['repetitions']} fresh processes"),
-    ]  # fmt: skip
+        ("Libraries", ", ".join(f"{name} {version}" for name, version in _main_libraries(report))),
+        ("Audio", measured),
+    ]
     width = max(len(name) for name, _ in rows)
     lines = [f"| {report['bundle']:<{width}} | |", f"|{'-' * (width + 2)}|---|"]
     return "\n".join(lines + [f"| {name:<{width}} | {value} |" for name, value in rows])
+
+
+def _main_libraries(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the five largest installed distributions with their versions: the engine's."""
+    names = [name for name in report["installed"] if name in report["libraries"]][:5]
+    return [(name, report["libraries"][name]) for name in names]
 
 
 def _main() -> None:

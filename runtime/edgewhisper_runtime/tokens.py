@@ -29,7 +29,9 @@ class Tokenizer:
             self.no_timestamps = special["<|notimestamps|>"]
             self.tasks = {name: special[f"<|{name}|>"] for name in ("transcribe", "translate")}
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise BundleError(f"{path} is not a Whisper tokenizer ({error!r}). Build again.") from error
+            raise BundleError(
+                f"{path} is not a Whisper tokenizer ({error!r}). Build again."
+            ) from error
         self.multilingual = self.end_of_text != _ENGLISH_ONLY_END_OF_TEXT
         first_task = min(self.tasks.values())
         self.languages = {

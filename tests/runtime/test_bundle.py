@@ -32,7 +32,9 @@ def test_a_bundle_verifies_and_survives_a_round_trip(copy: Path) -> None:
     assert 50257 in manifest.settings.suppress
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "tokenizer.json", "config.json", "LICENSE"])
+@pytest.mark.parametrize(
+    "name", ["weights.safetensors", "tokenizer.json", "config.json", "LICENSE"]
+)
 def test_one_flipped_byte(copy: Path, name: str) -> None:
     path = copy / name
     with path.open("r+b") as file:
@@ -75,7 +77,8 @@ def test_names_that_leave_the_directory(copy: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "null", "[]", "{}", '{"schema": "1.0"}', "[" * 100_000, '{"schema": 1.0, "x": 1}']
+    "content",
+    ["", "null", "[]", "{}", '{"schema": "1.0"}', "[" * 100_000, '{"schema": 1.0, "x": 1}'],
 )
 def test_malformed_manifests(copy: Path, content: str) -> None:
     (copy / bundle.MANIFEST).write_text(content)

@@ -68,6 +68,32 @@ def test_the_text_ends_with_the_positions(backend: TorchBackend, features: np.nd
     assert {len(tokens) for tokens in endless} == {10}
 
 
+def test_a_hopeless_repetition_is_broken_off() -> None:
+    class Stuck:
+        """A backend that says token 7 for ever in row 0, and counts in row 1."""
+
+        def encode(self, features: np.ndarray) -> None:
+            pass
+
+        def start(self, encoded: None) -> dict:
+            return {"rows": np.array([0, 1]), "said": 0}
+
+        def step(self, tokens: np.ndarray, cache: dict) -> np.ndarray:
+            logits = np.zeros((len(tokens), 500), np.float32)
+            for index, row in enumerate(cache["rows"]):
+                logits[index, 7 if row == 0 else 10 + cache["said"]] = 1
+            cache["said"] += 1
+            return logits
+
+        def reorder(self, cache: dict, rows: np.ndarray) -> dict:
+            return cache | {"rows": cache["rows"][rows]}
+
+    stuck, counting = greedy(Stuck(), None, np.zeros((2, 1), int), TokenRules((), (), END, 200))
+    assert stuck == [7] * 64
+    assert is_looping(stuck, "")
+    assert counting == list(range(10, 209))
+
+
 @pytest.mark.parametrize(
     ("tokens", "text", "looping"),
     [

@@ -29,9 +29,7 @@ def test_equal_when_the_window_is_full() -> None:
 
     samples = np.random.default_rng(0).normal(0, 0.1, 480_000).astype(np.float32)
     expected = WhisperFeatureExtractor()(samples, sampling_rate=16_000, return_tensors="np")
-    np.testing.assert_allclose(
-        features.log_mel(samples, 80), expected.input_features[0], atol=2e-4
-    )
+    np.testing.assert_allclose(features.log_mel(samples, 80), expected.input_features[0], atol=2e-4)
 
 
 def test_a_shorter_window_holds_the_same_features(speech: list[Path]) -> None:

@@ -11,7 +11,14 @@ from pathlib import Path
 import edgewhisper_runtime
 
 PACKAGE = Path(edgewhisper_runtime.__file__).parent
-HEAVY = {"torch", "transformers", "librosa", "edgewhisper", "edgewhisper_exporters", "huggingface_hub"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "librosa",
+    "edgewhisper",
+    "edgewhisper_exporters",
+    "huggingface_hub",
+}
 REPORT = "import json, sys; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
 
 

@@ -64,7 +64,9 @@ def test_a_language_the_model_lacks(base: Checkpoint, tiny_en: Checkpoint) -> No
         Tokenizer(tiny_en.path / "tokenizer.json").prompt("de")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"added_tokens": [], "model": {"vocab": {}}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"added_tokens": [], "model": {"vocab": {}}}']
+)
 def test_a_file_that_is_no_tokenizer(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(BundleError, match="not a Whisper tokenizer"):

@@ -88,7 +88,9 @@ def test_encoder_logits_and_tokens_equal_ctranslate2(
             step = np.array([[token]])
 
 
-def test_weights_are_the_float16_ones_of_the_file(originals: dict[str, Path], base: Checkpoint) -> None:
+def test_weights_are_the_float16_ones_of_the_file(
+    originals: dict[str, Path], base: Checkpoint
+) -> None:
     from safetensors.numpy import load_file
 
     raw = (originals["whisper-base"] / "model.bin").read_bytes()

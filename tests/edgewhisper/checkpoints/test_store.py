@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from loopback import Server, serve
 
 from edgewhisper.checkpoints import Checkpoint, cards, fetch, open_checkpoint, resolve
 from edgewhisper_runtime.errors import CheckpointError, NetworkError
+from loopback import Server, serve
 
 REVISION = "0" * 40
 

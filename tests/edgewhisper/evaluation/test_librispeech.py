@@ -1,0 +1,62 @@
+"""Finding LibriSpeech, reading its layout, and saying what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgewhisper.evaluation.librispeech import SMOKE, Dataset, find, utterances
+from edgewhisper_runtime.errors import DataError
+
+
+def test_real_splits(data: Path) -> None:
+    for directory in (data, data / "LibriSpeech"):
+        dataset = find(directory)
+        assert (dataset.name, dataset.splits) == ("LibriSpeech", ("test-clean", "test-other"))
+    clean = utterances(dataset, "test-clean")
+    assert len(clean) == 86
+    assert len({u.speaker for u in clean}) == 18
+    assert sum(u.id.startswith("1089-134686") for u in clean) == 38
+    assert all(u.reference.isupper() and u.duration > 1 for u in clean)
+
+
+def test_a_limit_is_spread_evenly(data: Path) -> None:
+    dataset = find(data, ("test-clean",))
+    few = utterances(dataset, "test-clean", 10)
+    assert len(few) == 10
+    assert len({u.speaker for u in few}) >= 5
+    assert few == utterances(dataset, "test-clean", 10)
+    assert len(utterances(dataset, "test-clean", 1000)) == 86
+
+
+def test_the_environment_names_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWHISPER_LIBRISPEECH", str(data))
+    assert find().root == data / "LibriSpeech"
+
+
+def test_the_smoke_set_stands_in_and_says_so() -> None:
+    dataset = find()
+    assert (dataset.name, dataset.splits) == (SMOKE, ("smoke",))
+    clips = utterances(dataset, "smoke")
+    assert len(clips) == 24
+    assert len({clip.speaker for clip in clips}) == 6
+    size = sum(path.stat().st_size for path in dataset.root.rglob("*") if path.is_file())
+    assert size < 2_000_000
+
+
+def test_what_is_not_there(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no LibriSpeech split"):
+        find(tmp_path)
+    with pytest.raises(DataError, match="no split 'dev-other'"):
+        find(data, ("dev-other",))
+    with pytest.raises(DataError, match="edgewhisper data librispeech"):
+        find(None, ("test-clean",))
+
+
+def test_a_transcript_without_audio(tmp_path: Path) -> None:
+    directory = tmp_path / "test-clean" / "1" / "2"
+    directory.mkdir(parents=True)
+    (directory / "1-2.trans.txt").write_text("1-2-0000 HELLO\n")
+    with pytest.raises(DataError, match="not its audio"):
+        utterances(Dataset("LibriSpeech", tmp_path, ("test-clean",)), "test-clean")

@@ -1,0 +1,73 @@
+"""Evaluation survives a kill at any moment: nothing lost, nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgewhisper.evaluation import librispeech
+from edgewhisper.evaluation.run import Options, evaluate
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from edgewhisper.evaluation import librispeech
+from edgewhisper.evaluation.run import Options, evaluate
+evaluate(Path(sys.argv[1]), Options(librispeech.find(), limit=12))
+"""
+
+
+def results(home: Path) -> list[Path]:
+    return list((home / "evaluations").rglob("*.jsonl"))
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEWHISPER_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_kill_loses_and_repeats_nothing(tiny_bundle: Path, own_home: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tiny_bundle)])
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if results(own_home) and results(own_home)[0].read_bytes().count(b"\n") >= 3:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (path,) = results(own_home)
+    before = path.read_bytes()
+    finished = before.count(b"\n")
+    assert 3 <= finished < 12
+    with path.open("ab") as file:
+        file.write(b'{"id": "slt-1-00')  # as if the kill had come in the middle of a line
+
+    options = Options(librispeech.find(), limit=12)
+    found = evaluate(tiny_bundle, options)["smoke"]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert path.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    assert len(lines) == len({line["id"] for line in lines}) == 12
+    wanted = librispeech.utterances(options.dataset, "smoke", 12)
+    assert [record.id for record in found] == [utterance.id for utterance in wanted]
+
+    content = path.read_bytes()
+    assert evaluate(tiny_bundle, options)["smoke"] == found
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_line_is_done_again(tiny_bundle: Path, own_home: Path) -> None:
+    options = Options(librispeech.find(), limit=2)
+    first = evaluate(tiny_bundle, options)["smoke"]
+    (path,) = results(own_home)
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\x00garbage\n" + lines[1] + b"\n")
+    again = evaluate(tiny_bundle, options)["smoke"]
+    assert [record.hypothesis for record in again] == [record.hypothesis for record in first]
+    assert len(path.read_bytes().splitlines()) == 3

@@ -1,0 +1,40 @@
+"""The bootstrap covers what it should, and is honest where it has nothing to resample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgewhisper.evaluation.significance import bootstrap
+
+
+def test_the_interval_is_that_of_theory_for_many_utterances() -> None:
+    generator = np.random.default_rng(1)
+    words = np.full(2000, 20)
+    errors = generator.binomial(20, 0.1, 2000)
+    interval = bootstrap(errors, words)
+    half_width = 1.96 * 100 * errors.std() / 20 / np.sqrt(2000)
+    assert interval.high - interval.low == pytest.approx(2 * half_width, rel=0.05)
+
+
+def test_coverage_is_near_95_percent() -> None:
+    generator = np.random.default_rng(2)
+    covered = 0
+    for _ in range(60):
+        difference = generator.binomial(20, 0.11, 150) - generator.binomial(20, 0.10, 150)
+        interval = bootstrap(difference, np.full(150, 20))
+        covered += interval.low <= 1.0 <= interval.high
+    assert 51 <= covered <= 60
+
+
+def test_deterministic() -> None:
+    errors, words = np.array([1, 0, 3, 0, 2]), np.array([10, 8, 12, 9, 11])
+    assert bootstrap(errors, words) == bootstrap(errors, words)
+
+
+def test_no_difference_in_few_utterances_proves_little() -> None:
+    few = bootstrap(np.zeros(8, int), np.full(8, 20))
+    many = bootstrap(np.zeros(2000, int), np.full(2000, 20))
+    assert few.high == pytest.approx(100 * 3 / 160)
+    assert many.high == pytest.approx(100 * 3 / 40_000)
+    assert few.low == -few.high

@@ -1,0 +1,91 @@
+"""Recipes are data: those that ship are sound, and a wrong one is told which key is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgewhisper.recipes import Recipe, all_recipes, find_recipe
+from edgewhisper_runtime.errors import RecipeError
+
+GOOD = {
+    "name": "mine",
+    "summary": "what it does",
+    "library": "quanto",
+    "scheme": "dynamic",
+    "scope": ["encoder.attention"],
+    "max_wer_increase": 1,
+    "weights": {
+        "dtype": "int4",
+        "method": "asymmetric",
+        "granularity": "per-group",
+        "group_size": 64,
+    },
+}
+
+
+def test_the_recipes_that_ship() -> None:
+    recipes = {recipe.name: recipe for recipe in all_recipes()}
+    assert next(iter(recipes)) == "fp32"
+    assert not recipes["fp32"].quantizes
+    assert recipes["quanto-int8"].weights.bits == 8
+    assert "output" in recipes["quanto-int8"].scope
+
+
+def test_a_file_of_ones_own_works_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'name = "own"\nsummary = "s"\nlibrary = "quanto"\nscheme = "dynamic"\n'
+        'scope = ["output"]\nmax_wer_increase = 2\n'
+        '[weights]\ndtype = "int8"\nmethod = "symmetric"\ngranularity = "per-channel"\n'
+    )
+    recipe = find_recipe(str(path))
+    assert (recipe.name, recipe.scope, recipe.max_wer_increase) == ("own", ("output",), 2.0)
+
+
+def test_a_good_recipe() -> None:
+    recipe = Recipe.from_dict(GOOD, "here")
+    assert (recipe.weights.bits, recipe.weights.group_size) == (4, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nmae": "x"}, "unknown key nmae"),
+        ({"library": "onnx"}, "library is 'onnx'; use one of pytorch, quanto"),
+        ({"scheme": None}, "scheme is None"),
+        ({"scope": ["encoder.everything"]}, r"scope is 'encoder\.everything'"),
+        ({"scope": "output"}, "scope must be a list"),
+        ({"scope": []}, "scope lists what"),
+        ({"max_wer_increase": "0.5"}, "max_wer_increase is '0.5'; it must be a float"),
+        ({"max_wer_increase": -1}, "max_wer_increase must not be negative"),
+        ({"name": 3}, "name is 3; it must be a str"),
+        ({"weights": 8}, "weights must be a table"),
+        ({"weights": {"dtype": "int7"}}, r"weights\.dtype is 'int7'"),
+        ({"weights": {"dtype": "int4", "bits": 4}}, r"unknown key weights\.bits"),
+        ({"weights": {"dtype": "int4", "granularity": "per-group"}}, r"weights\.group_size"),
+        ({"weights": {"dtype": "int8", "group_size": 64}}, r"weights\.group_size"),
+        ({"weights": {}}, r"key weights\.dtype is missing"),
+        ({"scheme": "static"}, "calibration"),
+        ({"calibration": "test-clean"}, "calibration is 'test-clean'"),
+    ],
+)
+def test_a_wrong_recipe_is_told_its_key(change: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=f"here: .*{message}"):
+        Recipe.from_dict(GOOD | change, "here")
+
+
+def test_a_missing_key() -> None:
+    with pytest.raises(RecipeError, match="the key library is missing"):
+        Recipe.from_dict({k: v for k, v in GOOD.items() if k != "library"}, "here")
+
+
+def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="could not be read"):
+        find_recipe(str(tmp_path / "absent.toml"))
+    (tmp_path / "bad.toml").write_text("name = ")
+    with pytest.raises(RecipeError, match="not valid TOML"):
+        find_recipe(str(tmp_path / "bad.toml"))
+    with pytest.raises(RecipeError, match=r"unknown recipe 'quanto-int9'.*quanto-int8"):
+        find_recipe("quanto-int9")

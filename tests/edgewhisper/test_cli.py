@@ -1,0 +1,83 @@
+"""The command line as a user has it: data on stdout, talk on stderr, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from conftest import Run
+from edgewhisper.checkpoints import Checkpoint
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    for name in ("build", "data", "evaluate", "fetch", "models", "profile", "recipes", "score",
+                 "transcribe", "verify"):  # fmt: skip
+        assert f"\n  {name} " in result.stdout
+        assert run(name, "--help").returncode == 0
+
+
+def test_models_and_recipes(run: Run, tiny_en: Checkpoint) -> None:
+    listed = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
+    assert len(listed) == 12
+    assert listed["whisper-tiny.en"]["local"] == str(tiny_en.path)
+    assert listed["whisper-small"]["local"] is None
+    assert "whisper-large-v3-turbo" in run("models").stdout
+    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == [
+        "fp32",
+        "quanto-int8",
+    ]
+    assert json.loads(run("recipes", "quanto-int8").stdout)["weights"]["dtype"] == "int8"
+
+
+def test_fetch_prints_where_it_is(run: Run, tiny_en: Checkpoint) -> None:
+    assert run("fetch", "tiny.en").stdout.strip() == str(tiny_en.path)
+
+
+def test_the_whole_job(run: Run, tiny_en: Checkpoint, smoke_clip: Path, tmp_path: Path) -> None:
+    absent = run("transcribe", smoke_clip, env_home=tmp_path / "none")
+    assert absent.returncode == 6
+    assert "edgewhisper build" in absent.stderr
+
+    built = run("build", "--model", "tiny.en", "--recipe", "quanto-int8", "--limit", 3)
+    assert built.returncode == 0, built.stderr
+    assert "synthetic smoke set" in built.stdout
+    assert "65 of 65 Linear layers" in built.stdout
+    bundle = Path(built.stdout.strip().splitlines()[-1].removeprefix("bundle: "))
+
+    text = run("transcribe", smoke_clip)
+    assert text.returncode == 0, text.stderr
+    assert text.stdout.strip().startswith("There is") or "honest" in text.stdout
+
+    record = json.loads(run("transcribe", "--json", "--bundle", bundle, smoke_clip).stdout)
+    assert record["text"] == text.stdout.strip()
+    assert (record["language"], record["problem"]) == ("en", None)
+    assert record["segments"][0]["start"] == 0
+
+    verified = run("verify", bundle)
+    assert verified.returncode == 0
+    assert "files intact" in verified.stdout
+
+    profiled = run("profile", bundle, "--audio", smoke_clip, "--repeat", 1, "--json")
+    assert profiled.returncode == 0, profiled.stderr
+    assert json.loads(profiled.stdout)["summary"]["rtf"] > 0
+
+    evaluated = run("evaluate", "--bundle", bundle, "--limit", 3, "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads(evaluated.stdout)["summary"]["smoke"]["comparison"]["utterances"] == 3
+
+
+def test_one_bad_file_does_not_stop_the_others(
+    run: Run, tiny_bundle: Path, smoke_clip: Path, tmp_path: Path
+) -> None:
+    result = run("transcribe", "--bundle", tiny_bundle, tmp_path / "absent.wav", smoke_clip)
+    assert result.returncode == 3
+    assert result.stdout.startswith(f"{smoke_clip}: ")
+    assert "absent.wav does not exist" in result.stderr
+
+
+def test_languages_are_checked(run: Run, tiny_bundle: Path, smoke_clip: Path) -> None:
+    result = run("transcribe", "--bundle", tiny_bundle, "--language", "de", smoke_clip)
+    assert result.returncode == 1
+    assert "only transcribes English" in result.stderr

@@ -1,0 +1,234 @@
+"""Bad input on the command line: one clear line, its own exit code, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import Run
+
+RATE = 16_000
+SECOND = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+
+
+def wav(path: Path, samples: np.ndarray, **options: object) -> Path:
+    soundfile.write(path, samples, RATE, **options)
+    return path
+
+
+def missing(path: Path) -> Path:
+    return path / "absent.wav"
+
+
+def directory(path: Path) -> Path:
+    return path
+
+
+def empty(path: Path) -> Path:
+    (path / "empty.wav").touch()
+    return path / "empty.wav"
+
+
+def text(path: Path) -> Path:
+    (path / "text.wav").write_text("This is no audio. " * 100)
+    return path / "text.wav"
+
+
+def truncated_flac(path: Path) -> Path:
+    whole = wav(path / "whole.flac", np.tile(SECOND, 5))
+    (path / "cut.flac").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return path / "cut.flac"
+
+
+def truncated_wav(path: Path) -> Path:
+    whole = wav(path / "whole.wav", np.tile(SECOND, 5))
+    (path / "cut.wav").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return path / "cut.wav"
+
+
+def nan(path: Path) -> Path:
+    samples = SECOND.copy()
+    samples[8000] = np.nan
+    return wav(path / "nan.wav", samples, subtype="FLOAT")
+
+
+def infinite(path: Path) -> Path:
+    samples = SECOND.copy()
+    samples[8000] = np.inf
+    return wav(path / "infinite.wav", samples, subtype="FLOAT")
+
+
+def no_samples(path: Path) -> Path:
+    return wav(path / "none.wav", SECOND[:0])
+
+
+def header_only(path: Path) -> Path:
+    whole = wav(path / "whole.flac", SECOND)
+    (path / "header.flac").write_bytes(whole.read_bytes()[:42])
+    return path / "header.flac"
+
+
+def garbage_after_magic(path: Path) -> Path:
+    content = np.random.default_rng(1).integers(0, 256, 5000, np.uint8).tobytes()
+    (path / "garbage.ogg").write_bytes(b"OggS" + content)
+    return path / "garbage.ogg"
+
+
+def zero_rate(path: Path) -> Path:
+    content = bytearray(wav(path / "zero.wav", SECOND).read_bytes())
+    content[24:28] = bytes(4)
+    (path / "zero.wav").write_bytes(content)
+    return path / "zero.wav"
+
+
+BAD_AUDIO: dict[Callable[[Path], Path], str] = {
+    missing: "does not exist",
+    directory: "is a directory",
+    empty: "is empty (0 bytes)",
+    text: "could not be read as audio",
+    truncated_flac: "cut.flac",
+    truncated_wav: "cut short",
+    nan: "NaN or infinite",
+    infinite: "NaN or infinite",
+    no_samples: "0 s of audio",
+    header_only: "header.flac",
+    garbage_after_magic: "could not be read as audio",
+    zero_rate: "could not be read as audio",
+}
+
+
+def one_line_error(result: subprocess.CompletedProcess[str], code: int, message: str) -> None:
+    assert result.returncode == code, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    assert message in lines[0]
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("make", BAD_AUDIO, ids=lambda make: make.__name__)
+def test_bad_audio(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    from edgewhisper_runtime import audio
+    from edgewhisper_runtime.errors import AudioError
+
+    with pytest.raises(AudioError) as error:
+        audio.load(make(tmp_path))
+    assert BAD_AUDIO[make] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", [missing, text, nan], ids=lambda make: make.__name__)
+def test_bad_audio_on_the_command_line(
+    make: Callable[[Path], Path], tmp_path: Path, run: Run, tiny_bundle: Path
+) -> None:
+    result = run("transcribe", "--bundle", tiny_bundle, make(tmp_path))
+    one_line_error(result, 3, BAD_AUDIO[make])
+    assert result.stdout == ""
+
+
+def test_silence_is_reported_as_an_empty_transcript(
+    tmp_path: Path, run: Run, tiny_bundle: Path
+) -> None:
+    quiet = wav(tmp_path / "quiet.wav", np.zeros(2 * RATE, np.float32))
+    result = run("transcribe", "--bundle", tiny_bundle, "--json", quiet)
+    if '"problem": null' not in result.stdout:  # a model may hear words in silence
+        one_line_error(result, 13, "transcript of")
+
+
+def test_names_that_do_not_exist(run: Run, tmp_path: Path) -> None:
+    one_line_error(run("build", "--model", "whisper-giant", "--recipe", "fp32"), 4, "unknown model")
+    one_line_error(run("build", "--recipe", "int9"), 5, "unknown recipe 'int9'")
+    one_line_error(run("verify", tmp_path / "nowhere"), 6, "not a bundle")
+    one_line_error(run("transcribe", "--bundle", tmp_path, "x.wav"), 6, "not a bundle")
+    one_line_error(run("score", tmp_path / "absent.json"), 8, "not an evaluation report")
+    one_line_error(
+        run("build", "--model", "tiny.en", "--recipe", "fp32", "--librispeech", tmp_path),
+        8,
+        "holds no LibriSpeech split",
+    )
+    assert run("transcribe").returncode == 2
+    assert run("nonsense").returncode == 2
+
+
+def test_a_wrong_recipe_file(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text('name = "x"\nlibrary = "quanto"\nbitz = 8\n')
+    one_line_error(run("build", "--recipe", path), 5, "unknown key bitz")
+
+
+def test_one_flipped_byte_in_a_bundle(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    with (copy / "weights.safetensors").open("r+b") as file:
+        file.seek(50_000_000)
+        byte = file.read(1)
+        file.seek(50_000_000)
+        file.write(bytes([byte[0] ^ 0x10]))
+    for command in (("verify", copy), ("transcribe", "--bundle", copy, "x.wav"), ("profile", copy)):
+        one_line_error(run(*command), 6, "weights.safetensors was altered")
+
+
+def test_an_unreachable_hub(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    result = run("fetch", "whisper-small")
+    one_line_error(result, 11, "Models that need no hub: whisper-tiny.en, whisper-base")
+
+
+def test_a_device_that_is_not_there(run: Run, tiny_bundle: Path, smoke_clip: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    result = run("transcribe", "--bundle", tiny_bundle, "--device", "cuda", smoke_clip)
+    one_line_error(result, 7, "sees no CUDA device")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 100 MB: enough for the checkpoint, not for its variant."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(mounted)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
+        message = "mounting a small tmpfs was not allowed; this test needs root"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    yield mounted
+    subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_a_full_disk(run: Run, tiny_en: object, home: Path, small_disk: Path) -> None:
+    shutil.copytree(
+        home / "checkpoints" / "whisper-tiny.en", small_disk / "checkpoints/whisper-tiny.en"
+    )
+    result = run("build", "--model", "tiny.en", "--recipe", "quanto-int8", env_home=small_disk)
+    one_line_error(result, 12, "no space left")
+    assert not list((small_disk / "variants").iterdir())
+    one_line_error(run("fetch", "whisper-base", env_home=small_disk), 12, "no space left")
+
+
+def test_ctrl_c(tiny_bundle: Path, data: Path, home: Path) -> None:
+    long_file = data / "longform" / "librispeech_1089-134686_concat.flac"
+    command = [str(Path(sys.executable).parent / "edgewhisper"), "transcribe"]
+    process = subprocess.Popen(
+        [*command, "--bundle", str(tiny_bundle), str(long_file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"EDGEWHISPER_HOME": str(home)},
+    )
+    time.sleep(10)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
