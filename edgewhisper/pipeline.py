@@ -232,14 +232,14 @@ def _enforce(verdict: dict[str, Any], report: Path, strict: bool) -> None:
         raise GateFailedError(
             f"the gate failed: WER on {named} rose by more than the {limit:g} points that the "
             f"recipe allows. No bundle was installed; {report / 'report.md'} has the details. "
-            "Quantize less (scope, bits), or allow more (max_wer_increase) if you can answer for it."
+            "Quantize less (scope, bits), or allow more (max_wer_increase)."
         )
     if verdict["verdict"] == "not proven":
         needed = [n for s in verdict["splits"].values() if (n := s["utterances_needed"])]
         amount = f"About {max(needed)} utterances a split" if needed else "No amount of data"
         message = (
             f"the gate could not prove that WER on {named} rose by at most {limit:g} points: "
-            f"too few utterances to tell. {amount} would settle it if the difference stays."
+            f"too few to tell. {amount} would settle it if the difference stays."
         )
         if strict:
             raise GateNotProvenError(f"{message} No bundle was installed (--strict).")

@@ -60,6 +60,7 @@ def _from_hub(card: ModelCard, source: Source, staging: Path) -> dict[str, Any]:
 
     endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
     partial = _downloads(card)
+    print(f"fetching {source.repository} from {endpoint}", file=sys.stderr)
     try:
         for name in (*_HUB_SIDE_FILES, *source.files):
             hf_hub_download(

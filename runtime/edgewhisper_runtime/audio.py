@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,15 @@ import numpy as np
 from edgewhisper_runtime.errors import AudioError
 
 if TYPE_CHECKING:
+    import soundfile
     from numpy.typing import NDArray
 
     Samples = NDArray[np.float32]
 
 SAMPLE_RATE = 16_000
 _BLOCK_SECONDS = 10
+_SHORT_CHUNK = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
+_STREAMED = 0x7FFF_0000  # sizes from here on mean "not known yet"
 
 
 def load(path: str | Path) -> Samples:
@@ -45,7 +49,8 @@ def stream(path: str | Path) -> Iterator[Samples]:
         raise AudioError(f"{path} is empty (0 bytes). Record or copy it again.")
     try:
         with soundfile.SoundFile(path) as file:
-            rate, expected = file.samplerate, file.frames
+            rate = file.samplerate
+            expected = _frames_promised(file)
             if expected == 0:
                 raise AudioError(f"{path} holds 0 s of audio. Record it again.")
             resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
@@ -72,6 +77,18 @@ def stream(path: str | Path) -> Iterator[Samples]:
         ) from error
     except PermissionError as error:
         raise AudioError(f"{path} may not be read. Check its permissions.") from error
+
+
+def _frames_promised(file: soundfile.SoundFile) -> int:
+    """Return the frames that the header announces.
+
+    libsndfile shortens a WAV or AIFF file that ends early without a word, but logs the size
+    that its data chunk should have had; writers to a pipe leave a placeholder there.
+    """
+    chunk = _SHORT_CHUNK.search(file.extra_info)
+    if chunk is None or int(chunk[1]) >= _STREAMED:
+        return int(file.frames)
+    return int(file.frames * int(chunk[1]) / max(int(chunk[2]), 1))
 
 
 def checked(samples: Samples) -> Samples:

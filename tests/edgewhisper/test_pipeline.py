@@ -54,7 +54,7 @@ def test_a_bundle_is_built_verified_and_remembered(
     report_file = home / "reports" / manifest.name / "report.json"
     digest = bundle.describe_files(report_file.parent)["report.json"].sha256
     assert manifest.evaluation["report_sha256"] == digest
-    assert "light" in load(target).transcribe(smoke_clip).text
+    assert "soup" in load(target).transcribe(smoke_clip).text
 
 
 def test_the_bundle_needs_no_checkpoint(

@@ -56,6 +56,12 @@ def truncated_wav(path: Path) -> Path:
     return path / "cut.wav"
 
 
+def truncated_aiff(path: Path) -> Path:
+    whole = wav(path / "whole.aiff", np.tile(SECOND, 5))
+    (path / "cut.aiff").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return path / "cut.aiff"
+
+
 def nan(path: Path) -> Path:
     samples = SECOND.copy()
     samples[8000] = np.nan
@@ -98,6 +104,7 @@ BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     text: "could not be read as audio",
     truncated_flac: "cut.flac",
     truncated_wav: "cut short",
+    truncated_aiff: "cut short",
     nan: "NaN or infinite",
     infinite: "NaN or infinite",
     no_samples: "0 s of audio",

@@ -57,6 +57,18 @@ def test_blocks_joined_are_the_whole(data: Path) -> None:
     np.testing.assert_array_equal(np.concatenate(blocks), audio.load(path))
 
 
+def test_a_recording_from_a_pipe_has_no_size_in_its_header(
+    tmp_path: Path, speech: list[Path]
+) -> None:
+    original = audio.load(speech[0])
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, original, audio.SAMPLE_RATE)
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert len(audio.load(path)) == len(original)
+
+
 def test_arrays_are_checked() -> None:
     with pytest.raises(AudioError, match="mono array"):
         audio.checked(np.zeros((2, 3), np.float32))
