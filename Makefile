@@ -28,6 +28,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict runtime/edgewhisper_runtime
+	$(BIN)/python tools/write_tables.py --check
 	$(BIN)/mypy edgewhisper exporters/edgewhisper_exporters tools
 
 # torch comes first and alone: asked for by another package, pip may take a larger build of it.

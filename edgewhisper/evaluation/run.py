@@ -17,7 +17,9 @@ from edgewhisper_runtime import atomic, bundle
 from edgewhisper_runtime.loading import load
 
 LANGUAGE = "en"
-_DECODING = "greedy, batch 1, no timestamps"  # changes whenever texts may change
+_DECODING = (
+    "greedy, batch 1, no timestamps, repetition broken off"  # changes whenever texts may change
+)
 
 
 @dataclass(frozen=True)

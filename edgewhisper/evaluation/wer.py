@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -98,6 +97,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     words = np.array([count.words for count in counts])
     audio_seconds = sum(record.duration for record in records)
     interval = bootstrap(errors, words)
+    speakers = sorted({record.speaker for record in records})
+    lengths = [name for _, name in _BUCKETS]
     return {
         "wer": _percent(counts),
         "interval": asdict(Interval(max(0.0, interval.low), interval.high)),
@@ -108,8 +109,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         "insertions": sum(count.insertions for count in counts),
         "empty": sum(record.problem == "empty" for record in records),
         "looping": sum(record.problem == "looping" for record in records),
-        "by_speaker": _grouped(records, counts, lambda record: record.speaker),
-        "by_duration": _grouped(records, counts, lambda record: _bucket(record.duration)),
+        "by_speaker": _grouped(records, counts, speakers, lambda record: record.speaker),
+        "by_duration": _grouped(records, counts, lengths, lambda record: _bucket(record.duration)),
         "audio_seconds": audio_seconds,
         "rtf": sum(record.seconds for record in records) / audio_seconds,
     }
@@ -162,9 +163,12 @@ def _percent(counts: Sequence[Counts]) -> float:
 
 
 def _grouped(
-    records: Sequence[Record], counts: Sequence[Counts], key: Callable[[Record], str]
+    records: Sequence[Record],
+    counts: Sequence[Counts],
+    names: Iterable[str],
+    key: Callable[[Record], str],
 ) -> dict[str, dict[str, float]]:
-    groups: dict[str, list[Counts]] = defaultdict(list)
+    groups: dict[str, list[Counts]] = {name: [] for name in names}
     for record, count in zip(records, counts, strict=True):
         groups[key(record)].append(count)
     return {
@@ -173,7 +177,8 @@ def _grouped(
             "utterances": len(group),
             "words": sum(c.words for c in group),
         }
-        for name, group in sorted(groups.items())
+        for name, group in groups.items()
+        if group
     }
 
 
