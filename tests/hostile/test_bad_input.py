@@ -232,8 +232,10 @@ def test_ctrl_c(tiny_bundle: Path, data: Path, home: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"EDGEWHISPER_HOME": str(home)},
+        # A shell's background jobs ignore SIGINT, and so would this one if the tests are one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    time.sleep(10)
+    time.sleep(5)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

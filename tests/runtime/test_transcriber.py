@@ -49,6 +49,34 @@ def test_samples_and_files_give_the_same_text(tiny: Transcriber, speech: list[Pa
     assert from_file.problem is None
 
 
+@pytest.mark.parametrize(("model", "ours"), [("tiny_en", "tiny"), ("base", "multilingual")])
+def test_the_text_is_that_of_transformers_generate(
+    model: str, ours: str, speech: list[Path], request: pytest.FixtureRequest
+) -> None:
+    import torch
+    from transformers import (
+        GenerationConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizerFast,
+    )
+
+    checkpoint, transcriber = request.getfixturevalue(model), request.getfixturevalue(ours)
+    reference = WhisperForConditionalGeneration.from_pretrained(
+        checkpoint.path, dtype=torch.float32
+    )
+    reference.generation_config = GenerationConfig.from_pretrained(checkpoint.path)
+    tokenizer = WhisperTokenizerFast.from_pretrained(checkpoint.path)
+    named = {"language": "en", "task": "transcribe"} if model == "base" else {}
+    for path in speech:
+        inputs = WhisperFeatureExtractor()(
+            audio.load(path), sampling_rate=audio.SAMPLE_RATE, return_tensors="pt"
+        )
+        (tokens,) = reference.generate(inputs.input_features, num_beams=1, do_sample=False, **named)
+        expected = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        assert transcriber.transcribe(path, language="en").text == expected
+
+
 @pytest.mark.parametrize("language", ["de", "en", "es", "fr", "zh"])
 def test_the_language_is_detected(multilingual: Transcriber, data: Path, language: str) -> None:
     suffixes = {".opus", ".wav", ".ogg"}
