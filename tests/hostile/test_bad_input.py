@@ -225,15 +225,18 @@ def test_a_full_disk(run: Run, tiny_en: object, home: Path, small_disk: Path) ->
 
 def test_ctrl_c(tiny_bundle: Path, data: Path, home: Path) -> None:
     long_file = data / "longform" / "librispeech_1089-134686_concat.flac"
-    command = [str(Path(sys.executable).parent / "edgewhisper"), "transcribe"]
+    # A shell's background jobs ignore SIGINT, and so would this process if the tests are one.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from edgewhisper.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "transcribe", "--bundle", str(tiny_bundle)]
     process = subprocess.Popen(
-        [*command, "--bundle", str(tiny_bundle), str(long_file)],
+        [*command, str(long_file)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"EDGEWHISPER_HOME": str(home)},
-        # A shell's background jobs ignore SIGINT, and so would this one if the tests are one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     time.sleep(5)
     process.send_signal(signal.SIGINT)
