@@ -128,12 +128,7 @@ def profile(
         command = [sys.executable, "-m", __name__, str(directory), *map(str, files)]
         command += ["--device", device, "--threads", str(threads), "--language", language]
         result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if result.returncode:
-            raise EdgeWhisperError(
-                f"profiling {directory} failed in its own process (exit code {result.returncode}); "
-                "the reason stands above."
-            )
-        runs.append(json.loads(result.stdout))
+        runs.append(_parse(result, directory))
     on_progress(repetitions)
     (backend,) = entry_points(group=loading.BACKENDS, name=manifest.backend)
     closure = (
@@ -156,6 +151,23 @@ def profile(
         "files": [path.name for path in files],
         "runs": runs,
     }
+
+
+def _parse(result: subprocess.CompletedProcess[str], directory: Path) -> dict[str, Any]:
+    """Return what a measuring process found, or raise the error that it ended with."""
+    try:
+        content: dict[str, Any] = json.loads(result.stdout)
+    except ValueError:
+        content = {}
+    if result.returncode == 0 and "seconds" in content:
+        return content
+    error = EdgeWhisperError(
+        content.get("error")
+        or f"profiling {directory} failed in its own process (exit code {result.returncode}). "
+        "It may have run out of memory; what it said stands above."
+    )
+    error.exit_code = result.returncode if "error" in content else EdgeWhisperError.exit_code
+    raise error
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -244,8 +256,10 @@ def _main() -> None:
             options.bundle, options.files, options.device, options.threads, options.language
         )
     except EdgeWhisperError as error:
-        print(f"error: {error}", file=sys.stderr)
+        json.dump({"error": str(error)}, sys.stdout)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # the process that waits for this one says so
+        sys.exit(1)
     json.dump(run, sys.stdout)
 
 

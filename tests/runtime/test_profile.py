@@ -51,8 +51,9 @@ def test_the_table_shows_the_figures(report: dict) -> None:
 
 
 def test_a_failing_process_is_an_error(tiny_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(EdgeWhisperError, match="exit code 3"):
+    with pytest.raises(EdgeWhisperError, match=r"absent\.wav does not exist") as error:
         profile.profile(tiny_bundle, [tmp_path / "absent.wav"], repetitions=1)
+    assert error.value.exit_code == 3
 
 
 def test_peak_rss_is_not_inherited_from_the_parent() -> None:
