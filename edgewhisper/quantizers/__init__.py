@@ -3,7 +3,7 @@
 quantize(model, recipe)      quantize the recipe's scope of a float32 model, in place
 save(model, path)            write one safetensors file
 load(path, config)           build the model from that file alone, without float weights
-describe(weight)             a census entry's format, or None for an unquantized weight
+describe(module)             how a module's weight is stored; None where it is plain float
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from edgewhisper_runtime.errors import MissingLibraryError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import nn
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     from edgewhisper.quantizers.census import WeightFormat
@@ -40,8 +40,8 @@ class Adapter(Protocol):
     def load(self, path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
         """Build the model from the file; raise BundleError when a key is missing or left over."""
 
-    def describe(self, weight: Tensor) -> WeightFormat | None:
-        """Say how a weight is stored; None when it is a plain float tensor."""
+    def describe(self, module: nn.Module) -> WeightFormat | None:
+        """Say how a module's weight is stored; None where the library quantized nothing."""
 
 
 def adapter(library: str) -> Adapter:

@@ -10,7 +10,7 @@ from edgewhisper.quantizers.scope import part_of
 from edgewhisper_runtime.errors import QuantizationError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
     from transformers import WhisperForConditionalGeneration
 
     from edgewhisper.recipes import Recipe
@@ -40,20 +40,16 @@ class CensusRow:
 
 def take_census(
     model: WhisperForConditionalGeneration,
-    describe: Callable[[Tensor], WeightFormat | None],
+    describe: Callable[[nn.Module], WeightFormat | None],
 ) -> list[CensusRow]:
     """Count every weight of the model once, shared ones with the module that comes first."""
     seen: set[int] = set()
     rows: dict[tuple[str, str, str, str, bool], tuple[int, int]] = {}
     for name, module in model.named_modules():
-        weight = dict(module.named_parameters(recurse=False)).get("weight")
-        if weight is None or id(weight) in seen:
+        found = describe(module)
+        stored = found or _float_format(module, seen)
+        if stored is None:
             continue
-        seen.add(id(weight))
-        found = describe(weight)
-        stored = found or WeightFormat(
-            str(weight.dtype).removeprefix("torch."), "none", weight.numel() * weight.element_size()
-        )
         key = (
             part_of(name) or "other",
             _torch_class(module),
@@ -98,6 +94,17 @@ def to_dicts(rows: list[CensusRow]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
+def _float_format(module: nn.Module, seen: set[int]) -> WeightFormat | None:
+    """Return the format of a module's own float weight, if it has one that was not yet seen."""
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
+    if weight is None or id(weight) in seen:
+        return None
+    seen.add(id(weight))
+    dtype = str(weight.dtype).removeprefix("torch.")
+    return WeightFormat(dtype, "none", weight.numel() * weight.element_size())
+
+
 def _torch_class(module: nn.Module) -> str:
     """Return the torch.nn class that the module is, or was before a library replaced it."""
-    return next(c.__name__ for c in type(module).__mro__ if c.__module__.startswith("torch.nn"))
+    torch_own = ("torch.nn.", "torch.ao.nn.")
+    return next(c.__name__ for c in type(module).__mro__ if c.__module__.startswith(torch_own))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers.census import WeightFormat
 from edgewhisper.quantizers.files import assign, read_tensors, skeleton, write_tensors
-from edgewhisper.quantizers.scope import modules_in
+from edgewhisper.quantizers.scope import linear_modules
 from edgewhisper_runtime.errors import BundleError, RecipeError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     from edgewhisper.recipes import Recipe
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("optimum-quanto", "torch", "transformers")
 
 _MAP = "quantization_map"
-_LINEAR = {"encoder.attention", "encoder.feed_forward", "decoder.attention",
-           "decoder.feed_forward", "output"}  # fmt: skip
 # What quanto 0.2.7 does for each dtype and offers no choice in (nn/qmodule.py): the recipe must
 # say the same, so that no report claims another method than the one that ran.
 _RULES: dict[str, tuple[str, str, str]] = {
@@ -44,16 +42,11 @@ def quantize(model: WhisperForConditionalGeneration, recipe: Recipe) -> None:
 
     if recipe.scheme != "dynamic" or recipe.activations.dtype != "float32":
         raise RecipeError(f"{recipe.name}: quanto recipes quantize weights only so far.")
-    if outside := set(recipe.scope) - _LINEAR:
-        raise RecipeError(
-            f"{recipe.name}: scope has {', '.join(sorted(outside))}; "
-            "quanto quantizes Linear layers only."
-        )
     weights = recipe.weights
     if weights.dtype not in _RULES:
         raise RecipeError(f"{recipe.name}: quanto has no weights.dtype {weights.dtype!r}.")
     qtype, method, granularity = _RULES[weights.dtype]
-    names = modules_in(model, recipe.scope)
+    names = linear_modules(model, recipe)
     group = _group_size(model, names) if granularity == "per-group" else 0
     if (weights.method, weights.granularity, weights.group_size) != (method, granularity, group):
         wanted = f"method = {method!r}, granularity = {granularity!r}"
@@ -99,10 +92,11 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
     return model
 
 
-def describe(weight: Tensor) -> WeightFormat | None:
+def describe(module: nn.Module) -> WeightFormat | None:
     """Read dtype and granularity off quanto's tensor classes."""
     from optimum.quanto import QTensor
 
+    weight = getattr(module, "weight", None)
     if not isinstance(weight, QTensor):
         return None
     inner = [getattr(weight, name, None) for name in ("_data", "_scale", "_shift")]

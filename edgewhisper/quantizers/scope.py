@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from edgewhisper_runtime.errors import RecipeError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from edgewhisper.recipes import Recipe
 
 
 def part_of(name: str) -> str | None:
@@ -29,7 +32,14 @@ def part_of(name: str) -> str | None:
     return None
 
 
-def modules_in(model: nn.Module, scope: Iterable[str]) -> list[str]:
-    """Return the names of the modules that the scope selects."""
-    wanted = set(scope)
-    return [name for name, _ in model.named_modules() if part_of(name) in wanted]
+def linear_modules(model: nn.Module, recipe: Recipe) -> list[str]:
+    """Return the names of the Linear layers in the recipe's scope.
+
+    Raises RecipeError when the scope has a part that is no Linear layer.
+    """
+    if outside := [part for part in recipe.scope if part in {"embedding", "convolution"}]:
+        raise RecipeError(
+            f"{recipe.name}: scope has {', '.join(outside)}; "
+            f"{recipe.library} quantizes Linear layers only."
+        )
+    return [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]

@@ -45,7 +45,7 @@ class Weights:
 class Activations:
     """How inputs of quantized layers are represented while the model runs."""
 
-    dtype: DType = "float32"
+    dtype: Literal["float32", "uint8", "uint7"] = "float32"
 
 
 @dataclass(frozen=True)

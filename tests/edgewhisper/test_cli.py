@@ -24,10 +24,9 @@ def test_models_and_recipes(run: Run, tiny_en: Checkpoint) -> None:
     assert listed["whisper-tiny.en"]["local"] == str(tiny_en.path)
     assert listed["whisper-small"]["local"] is None
     assert "whisper-large-v3-turbo" in run("models").stdout
-    assert [row["name"] for row in json.loads(run("recipes", "--json").stdout)] == [
-        "fp32",
-        "quanto-int8",
-    ]
+    recipes = [row["name"] for row in json.loads(run("recipes", "--json").stdout)]
+    assert recipes[0] == "fp32"
+    assert {"quanto-int8", "pytorch-int8"} <= set(recipes)
     assert json.loads(run("recipes", "quanto-int8").stdout)["weights"]["dtype"] == "int8"
 
 

@@ -1,0 +1,86 @@
+"""PyTorch's dynamic int8: the bits it uses, and where it is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.pipeline import stage
+from edgewhisper.quantizers import pytorch
+from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.recipes.schema import Activations, Weights
+from edgewhisper_runtime import audio, features, load, machine
+from edgewhisper_runtime.errors import BundleError, MissingLibraryError, RecipeError
+
+INT8 = find_recipe("pytorch-int8")
+
+
+def encode(checkpoint: Checkpoint, recipe: Recipe, path: Path) -> np.ndarray:
+    mels = features.log_mel(audio.load(path), 80)[None]
+    return load(stage(checkpoint, recipe)).backend.encode(mels).numpy()
+
+
+def test_eight_bits_are_closer_than_seven(tiny_en: Checkpoint, speech: list[Path]) -> None:
+    seven = replace(INT8, name="seven", activations=Activations("uint7"))
+    expected = encode(tiny_en, find_recipe("fp32"), speech[0])
+    error = {
+        recipe.name: np.abs(encode(tiny_en, recipe, speech[0]) - expected).mean()
+        for recipe in (INT8, seven)
+    }
+    assert 0 < error["pytorch-int8"] < error["seven"]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        replace(INT8, weights=Weights("int4", "symmetric", "per-channel")),
+        replace(INT8, weights=Weights("int8", "asymmetric", "per-channel")),
+        replace(INT8, activations=Activations("float32")),
+        replace(INT8, scope=("convolution",)),
+    ],
+)
+def test_what_it_cannot_do_is_refused(tiny_en: Checkpoint, recipe: Recipe) -> None:
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    config = WhisperConfig(
+        **tiny_en.config() | {"encoder_layers": 1, "decoder_layers": 1, "vocab_size": 64}
+        | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    )  # fmt: skip
+    with pytest.raises(RecipeError):
+        pytorch.quantize(WhisperForConditionalGeneration(config), recipe)
+
+
+def test_eight_bits_are_refused_where_they_overflow(
+    tiny_en: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = stage(tiny_en, INT8)
+    described = machine.describe() | {"isa": ["avx2", "fma"]}
+    monkeypatch.setattr(machine, "describe", lambda: described)
+    monkeypatch.setattr(pytorch.platform, "machine", lambda: "x86_64")
+    with pytest.raises(MissingLibraryError, match="without VNNI"):
+        load(directory)
+
+
+def test_damaged_layers_are_refused(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers import WhisperConfig
+
+    tensors = load_file(stage(tiny_en, INT8) / "weights.safetensors")
+    path, config = tmp_path / "weights.safetensors", WhisperConfig(**tiny_en.config())
+    name = "model.encoder.layers.0.fc1"
+    for damage in (
+        {key: value for key, value in tensors.items() if key != f"{name}.weight_scale"},
+        tensors | {f"{name}.weight_int8": tensors[f"{name}.weight_int8"][:-1].clone()},
+        tensors | {f"{name}.bias": tensors[f"{name}.bias"][:-1].clone()},
+        {key: value for key, value in tensors.items() if key != "model.encoder.conv1.weight"},
+    ):
+        save_file(damage, path, {"activations": "uint8"})
+        with pytest.raises(BundleError):
+            pytorch.load(path, config)
+    save_file(tensors, path, {})
+    with pytest.raises(BundleError):
+        pytorch.load(path, config)
