@@ -8,8 +8,6 @@ LIMIT ?= 24
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-export OMP_WAIT_POLICY ?= PASSIVE
-export GOMP_SPINCOUNT ?= 0
 ifdef LIBRISPEECH
 export EDGEWHISPER_LIBRISPEECH := $(LIBRISPEECH)
 endif
@@ -21,6 +19,9 @@ demo: $(VENV)/.host
 	$(BIN)/edgewhisper transcribe runtime/edgewhisper_runtime/speech/smoke/slt/1/slt-1-0001.opus
 	$(BIN)/edgewhisper profile models/bundles/$(MODEL)-quanto-int8
 
+# Tests start processes side by side: threads that spin while they wait would slow them all.
+test: export OMP_WAIT_POLICY ?= PASSIVE
+test: export GOMP_SPINCOUNT ?= 0
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 _BLOCK_SECONDS = 10
+_LOWEST_RATE = 1000  # Hz; below, there is no speech, and an hour could hide in a kilobyte
 _SHORT_CHUNK = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
 _STREAMED = 0x7FFF_0000  # sizes from here on mean "not known yet"
 
@@ -51,6 +52,11 @@ def stream(path: str | Path) -> Iterator[Samples]:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
             expected = _frames_promised(file)
+            if rate < _LOWEST_RATE:
+                raise AudioError(
+                    f"{path} says it has {rate} samples a second: its header is damaged. "
+                    "Copy or export it again."
+                )
             if expected == 0:
                 raise AudioError(f"{path} holds 0 s of audio. Record it again.")
             resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")

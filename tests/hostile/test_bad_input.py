@@ -97,6 +97,11 @@ def zero_rate(path: Path) -> Path:
     return path / "zero.wav"
 
 
+def one_hertz(path: Path) -> Path:
+    soundfile.write(path / "slow.wav", SECOND, 1)
+    return path / "slow.wav"
+
+
 BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     missing: "does not exist",
     directory: "is a directory",
@@ -111,6 +116,7 @@ BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     header_only: "header.flac",
     garbage_after_magic: "could not be read as audio",
     zero_rate: "could not be read as audio",
+    one_hertz: "1 samples a second",
 }
 
 
