@@ -54,7 +54,7 @@ def results() -> str:
                     f"{s['variant']['utterances']} utterances of {split}"
                     for split, s in report["summary"].items()
                 )
-                + ". In brackets: the difference from fp32 in points with its paired 95 % interval. "
+                + ". In brackets: the difference from fp32 in points with its 95 % interval. "
                 + "RTF and memory: `edgewhisper profile` on the smoke set's short clips, which "
                 "Whisper pads to 30 s."
             )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16_000
 _BLOCK_SECONDS = 10
 _LOWEST_RATE = 1000  # Hz; below, there is no speech, and an hour could hide in a kilobyte
+_HIGHEST_RATE = 1_000_000
 _SHORT_CHUNK = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
 _STREAMED = 0x7FFF_0000  # sizes from here on mean "not known yet"
 
@@ -42,23 +43,12 @@ def stream(path: str | Path) -> Iterator[Samples]:
     import soxr
 
     path = Path(path)
-    if path.is_dir():
-        raise AudioError(f"{path} is a directory, not an audio file. Name the files in it.")
-    if not path.exists():
-        raise AudioError(f"{path} does not exist. Check the path.")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is empty (0 bytes). Record or copy it again.")
+    _check_file(path)
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
             expected = _frames_promised(file)
-            if rate < _LOWEST_RATE:
-                raise AudioError(
-                    f"{path} says it has {rate} samples a second: its header is damaged. "
-                    "Copy or export it again."
-                )
-            if expected == 0:
-                raise AudioError(f"{path} holds 0 s of audio. Record it again.")
+            _check_header(path, rate, expected)
             resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
             frames = 0
             while len(block := file.read(rate * _BLOCK_SECONDS, dtype="float32", always_2d=True)):
@@ -83,6 +73,25 @@ def stream(path: str | Path) -> Iterator[Samples]:
         ) from error
     except PermissionError as error:
         raise AudioError(f"{path} may not be read. Check its permissions.") from error
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise AudioError(f"{path} is a directory, not an audio file. Name the files in it.")
+    if not path.exists():
+        raise AudioError(f"{path} does not exist. Check the path.")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path} is empty (0 bytes). Record or copy it again.")
+
+
+def _check_header(path: Path, rate: int, frames: int) -> None:
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise AudioError(
+            f"{path} says it has {rate} samples a second: its header is damaged. "
+            "Copy or export it again."
+        )
+    if frames == 0:
+        raise AudioError(f"{path} holds 0 s of audio. Record it again.")
 
 
 def _frames_promised(file: soundfile.SoundFile) -> int:

@@ -102,6 +102,11 @@ def one_hertz(path: Path) -> Path:
     return path / "slow.wav"
 
 
+def two_gigahertz(path: Path) -> Path:
+    soundfile.write(path / "fast.wav", SECOND, 2_000_000_000)
+    return path / "fast.wav"
+
+
 BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     missing: "does not exist",
     directory: "is a directory",
@@ -117,6 +122,7 @@ BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     garbage_after_magic: "could not be read as audio",
     zero_rate: "could not be read as audio",
     one_hertz: "1 samples a second",
+    two_gigahertz: "2000000000 samples a second",
 }
 
 
