@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgewhisper_runtime.bundle import Manifest
+from edgewhisper_runtime.bundle import MANIFEST, Manifest
 from edgewhisper_runtime.errors import BundleError, MissingLibraryError
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
     from transformers import WhisperConfig
 
     from edgewhisper import quantizers
+    from edgewhisper.recipes import Recipe
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -108,5 +109,6 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
         config = WhisperConfig(**json.loads((directory / CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"{directory / CONFIG} is unusable ({error}). Build again.") from error
-    model = quantizers.adapter(manifest.recipe["library"]).load(directory / WEIGHTS, config)
+    recipe = Recipe.from_dict(manifest.recipe, str(directory / MANIFEST))
+    model = quantizers.adapter(recipe.library).load(directory / WEIGHTS, config)
     return TorchBackend(model, device)

@@ -22,10 +22,10 @@ from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import gate, run, wer
 from edgewhisper.evaluation.librispeech import SMOKE
 from edgewhisper.home import home, remember_bundle
-from edgewhisper.quantizers.census import check_scope, take_census
+from edgewhisper.quantizers.census import check_scope, take_census, to_dicts
 from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper_runtime import atomic, bundle, machine
-from edgewhisper_runtime.errors import BundleError, GateFailedError, GateNotProvenError
+from edgewhisper_runtime.errors import BundleError, DataError, GateFailedError, GateNotProvenError
 
 _LICENSE = "LICENSE"
 _LICENSE_TEXT = """The weights in this bundle derive from OpenAI's Whisper models.
@@ -48,10 +48,8 @@ def stage(checkpoint: Checkpoint, recipe: Recipe) -> Path:
     Raises QuantizationError when the saved artefact does not hold what the recipe says.
     """
     import torch
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
-    from transformers.utils import logging
+    from transformers import WhisperConfig
 
-    logging.disable_progress_bar()
     adapter = quantizers.adapter(recipe.library)
     name = f"{checkpoint.name}-{recipe.name}"
     directory = home() / "variants" / name
@@ -75,9 +73,7 @@ def stage(checkpoint: Checkpoint, recipe: Recipe) -> Path:
     if directory.is_dir() and _same(directory, plan):
         return directory
     say(f"quantizing {checkpoint.name} with {recipe.name}")
-    model = WhisperForConditionalGeneration.from_pretrained(
-        checkpoint.path, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    ).eval()
+    model = checkpoint.load()
     with torch.no_grad():
         adapter.quantize(model, recipe)
     with atomic.new_directory(directory) as staging:
@@ -90,9 +86,8 @@ def stage(checkpoint: Checkpoint, recipe: Recipe) -> Path:
         config = WhisperConfig(**checkpoint.config())
         rows = take_census(adapter.load(weights, config), adapter.describe)
         check_scope(rows, recipe)
-        census = [asdict(row) for row in rows]
         files = bundle.describe_files(staging)
-        bundle.write_manifest(staging, replace(plan, census=census, files=files))
+        bundle.write_manifest(staging, replace(plan, census=to_dicts(rows), files=files))
     return directory
 
 
@@ -213,6 +208,8 @@ def compare(
 
 def judge_records(records: dict[str, dict[str, list[wer.Record]]], limit: float) -> dict[str, Any]:
     """Return `summary` (by split: baseline, variant, comparison) and `gate` of raw records."""
+    if records["baseline"].keys() != records["variant"].keys() or not records["baseline"]:
+        raise DataError("baseline and variant were not evaluated on the same splits.")
     summary = {
         split: {
             "baseline": wer.summarize(baseline),

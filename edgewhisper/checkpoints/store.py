@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgewhisper.checkpoints import cards, sources
 from edgewhisper.home import home
@@ -16,7 +17,11 @@ from edgewhisper_runtime import atomic
 from edgewhisper_runtime.bundle import Settings
 from edgewhisper_runtime.errors import CheckpointError, NetworkError
 
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
 PROVENANCE = "source.json"
+_UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,44 @@ class Checkpoint:
         """Return what the decoding loop must know of this model."""
         config = self.config()
         generation = _json(self.path / "generation_config.json")
-        return Settings(
-            mels=config["num_mel_bins"],
-            max_tokens=config["max_target_positions"],
-            suppress=tuple(generation.get("suppress_tokens") or ()),
-            suppress_first=tuple(generation.get("begin_suppress_tokens") or ()),
-            alignment_heads=tuple((a, b) for a, b in generation.get("alignment_heads") or ()),
-        )
+        try:
+            return Settings(
+                mels=int(config["num_mel_bins"]),
+                max_tokens=int(config["max_target_positions"]),
+                suppress=tuple(map(int, generation.get("suppress_tokens") or ())),
+                suppress_first=tuple(map(int, generation.get("begin_suppress_tokens") or ())),
+                alignment_heads=tuple((a, b) for a, b in generation.get("alignment_heads") or ()),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.path} has an unusable config.json or generation_config.json ({error!r})."
+            ) from error
+
+    def load(self) -> WhisperForConditionalGeneration:
+        """Return the model in float32; raise CheckpointError unless every weight was there."""
+        import torch
+        from safetensors import SafetensorError
+        from transformers import WhisperForConditionalGeneration
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        try:
+            model, report = WhisperForConditionalGeneration.from_pretrained(
+                self.path,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise CheckpointError(f"{self.path} could not be loaded ({reason}).") from error
+        # transformers would go on with random numbers in their place.
+        if absent := sorted(report["missing_keys"]):
+            raise CheckpointError(
+                f"{self.path} lacks {absent[0]} ({len(absent)} weights in all). Save it again."
+            )
+        return model.eval()
 
 
 def resolve(model: str) -> Checkpoint:
@@ -130,7 +166,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"{path} is not what was fetched: its weights' SHA-256 differs from {PROVENANCE}. "
             "Delete the directory and fetch it again."
         )
-    return Checkpoint(name=path.resolve().name, path=path, provenance=provenance, weights=weights)
+    name = _UNFIT_FOR_NAMES.sub("-", path.resolve().name).strip("-.") or "whisper"
+    return Checkpoint(name=name, path=path, provenance=provenance, weights=weights)
 
 
 def _hash_weights(path: Path) -> dict[str, str]:

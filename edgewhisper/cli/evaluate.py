@@ -54,6 +54,6 @@ def command(
     baseline = pipeline.stage(checkpoint, find_recipe("fp32"))
     report = pipeline.compare(baseline, variant, recipe.max_wer_increase, chosen)
     report["command"] = shlex.join(["edgewhisper", *sys.argv[1:]])
-    where = reports.write(report, home() / "reports" / variant.name)
+    where = reports.write(report, home() / "reports" / f"{variant.name}.evaluate")
     click.echo(json.dumps(report) if as_json else reports.to_text(report))
     click.echo(f"report: {where / 'report.html'}", err=True)

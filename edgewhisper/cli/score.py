@@ -18,6 +18,8 @@ def command(report_file: Path, as_json: bool) -> None:
 
     Needs no model and no audio. Ends with an error when the figures are not those stored.
     """
+    from jinja2 import UndefinedError
+
     from edgewhisper import pipeline, reports
     from edgewhisper.evaluation.wer import Record
 
@@ -29,10 +31,11 @@ def command(report_file: Path, as_json: bool) -> None:
         }
         limit = float(stored["gate"]["max_wer_increase"])
         claimed = {"summary": stored["summary"], "gate": stored["gate"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        judged = json.loads(json.dumps(pipeline.judge_records(records, limit)))
+        text = json.dumps(judged) if as_json else reports.to_text({**stored, **judged})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
         raise DataError(f"{report_file} is not an evaluation report ({error!r}).") from error
-    judged = json.loads(json.dumps(pipeline.judge_records(records, limit)))
-    click.echo(json.dumps(judged) if as_json else reports.to_text({**stored, **judged}))
+    click.echo(text)
     if judged != claimed:
         raise DataError(
             f"the figures stored in {report_file} are not those of its raw texts "

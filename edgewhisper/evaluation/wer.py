@@ -91,7 +91,12 @@ def _align(reference: str, hypothesis: str) -> Counts:
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Return corpus WER in percent with its 95 % interval, and everything it is made of."""
+    """Return corpus WER in percent with its 95 % interval, and everything it is made of.
+
+    Raises DataError when there is nothing to score.
+    """
+    if not records:
+        raise DataError("there is no utterance to score.")
     counts = count_errors(records)
     errors = np.array([count.errors for count in counts])
     words = np.array([count.words for count in counts])

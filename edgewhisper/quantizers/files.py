@@ -45,12 +45,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def skeleton(config: WhisperConfig) -> WhisperForConditionalGeneration:
-    """Return the model without storage for its weights (on the meta device)."""
+    """Return the model without storage for its weights (on the meta device).
+
+    Raises BundleError when the configuration describes none.
+    """
     import torch
     from transformers import WhisperForConditionalGeneration
 
-    with torch.device("meta"):
-        return WhisperForConditionalGeneration(config).eval()
+    try:
+        with torch.device("meta"):
+            return WhisperForConditionalGeneration(config).eval()
+    except (ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
+        raise BundleError(f"config.json describes no Whisper model ({error!r}).") from error
 
 
 def assign(model: WhisperForConditionalGeneration, tensors: dict[str, Tensor], path: Path) -> None:
@@ -64,6 +70,9 @@ def assign(model: WhisperForConditionalGeneration, tensors: dict[str, Tensor], p
         raise BundleError(f"{path} lacks {missing[0]} ({len(missing)} keys in all). Build again.")
     if surplus := sorted(tensors.keys() - expected):
         raise BundleError(f"{path} holds {surplus[0]}, which the model has no place for.")
-    model.load_state_dict(tensors, strict=False, assign=True)
+    try:
+        model.load_state_dict(tensors, strict=False, assign=True)
+    except RuntimeError as error:  # of another shape
+        raise BundleError(f"{path} does not fit its config.json ({error}).") from error
     if tied:
         model.proj_out.weight = model.model.decoder.embed_tokens.weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 import typing
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from edgewhisper_runtime.errors import RecipeError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Library = Literal["pytorch", "quanto"]
 Scheme = Literal["none", "dynamic", "static"]
@@ -78,6 +81,11 @@ class Recipe:
     def from_dict(cls, content: dict[str, Any], origin: str) -> Recipe:
         """Build a recipe; raise RecipeError naming the key that does not fit."""
         recipe = _fit(cls, content, origin, "")
+        if not _NAME.fullmatch(recipe.name):
+            raise RecipeError(
+                f"{origin}: name is {recipe.name!r}; it names directories, so use letters, digits, "
+                "'.', '_' and '-', a letter or digit first, 64 at most."
+            )
         if recipe.max_wer_increase < 0:
             raise RecipeError(f"{origin}: max_wer_increase must not be negative.")
         if (recipe.weights.granularity == "per-group") != (recipe.weights.group_size > 0):

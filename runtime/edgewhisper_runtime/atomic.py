@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import os
 import shutil
 import sys
@@ -43,7 +44,9 @@ def new_directory(target: Path) -> Iterator[Path]:
     """
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        _remove_abandoned(target)
+        prefix = f".{target.name}.{os.getpid()}."
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
         try:
             yield staging
             staging.chmod(0o755)
@@ -68,7 +71,8 @@ def replace_directory(source: Path, target: Path) -> None:
             source.rename(target)
         else:
             if not _exchange(source, target):
-                aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
+                prefix = f".{target.name}.{os.getpid()}."
+                aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
                 target.rename(aside / target.name)
                 source.rename(target)
                 source = aside
@@ -92,6 +96,16 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"{path} may not be written ({error.strerror}). Choose another place."
             ) from error
         raise
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what processes that no longer live left of their work on this target."""
+    import psutil
+
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*.*"):
+        owner = path.name.removeprefix(f".{target.name}.").split(".")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

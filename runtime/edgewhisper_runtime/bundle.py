@@ -111,8 +111,12 @@ def read_manifest(directory: Path) -> Manifest:
             files=files,
             **content,
         )
+        _ = str(manifest.name), manifest.model["name"], manifest.model["weights"]
+        _ = manifest.recipe["name"], manifest.recipe["library"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path} is malformed ({error!r}). Build the bundle again.") from error
+    if not _FILE_NAME.fullmatch(manifest.name):
+        raise BundleError(f"{path} names the bundle {manifest.name!r}, not a plain name. Refused.")
     for name in files:
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
             raise BundleError(f"{path} lists {name!r}, which is not a plain file name. Refused.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -160,8 +159,8 @@ def run(command: click.Group, name: str) -> NoReturn:
         if isinstance(error, EdgeWhisperError):
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            click.echo(f"error: no space left on the disk ({error.filename}). Free some.", err=True)
+        if isinstance(error, OSError):  # the system refused: a full disk, a permission
+            click.echo(f"error: {error.strerror or error}: {error.filename or 'no file'}", err=True)
             sys.exit(StorageError.exit_code)
         click.echo(
             f"error: unexpected {type(error).__name__}: {error}. This is a defect; "

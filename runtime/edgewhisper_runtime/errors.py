@@ -64,7 +64,7 @@ class NetworkError(EdgeWhisperError):
 
 
 class StorageError(EdgeWhisperError):
-    """A disk that is full or may not be written."""
+    """A file or disk that the system refuses: full, not permitted, not readable."""
 
     exit_code = 12
 

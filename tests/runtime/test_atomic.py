@@ -45,6 +45,9 @@ def test_a_kill_at_any_moment_leaves_one_whole_directory(tmp_path: Path, millise
     contents = {(target / name).read_text() for name in "abc"}
     assert len(contents) == 1
     assert {path.name for path in target.iterdir()} == set("abc")
+    with atomic.new_directory(target) as staging:
+        (staging / "d").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing abandoned is left"
 
 
 def test_a_failing_block_keeps_the_old_directory(tmp_path: Path) -> None:

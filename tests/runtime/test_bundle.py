@@ -94,6 +94,20 @@ def test_another_major_schema_is_refused_and_a_minor_one_read(copy: Path) -> Non
         bundle.verify(copy)
 
 
+@pytest.mark.parametrize("name", ["../outside", "a/b", "", "/abs"])
+def test_a_bundle_name_is_no_path(copy: Path, name: str) -> None:
+    edit(copy, name=name)
+    with pytest.raises(BundleError, match="not a plain name"):
+        bundle.verify(copy)
+
+
+@pytest.mark.parametrize("change", [{"model": {}}, {"recipe": {}}, {"model": 3}, {"recipe": None}])
+def test_a_manifest_that_lacks_provenance(copy: Path, change: dict) -> None:
+    edit(copy, **change)
+    with pytest.raises(BundleError, match="malformed"):
+        bundle.verify(copy)
+
+
 def test_a_directory_without_manifest(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="not a bundle"):
         bundle.verify(tmp_path)

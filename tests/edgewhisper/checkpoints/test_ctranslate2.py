@@ -118,6 +118,14 @@ def test_a_damaged_file_is_refused(originals: dict[str, Path], tmp_path: Path) -
         (tmp_path / "model.bin").write_bytes(content)
         with pytest.raises(CheckpointError):
             ctranslate2.convert(tmp_path, tmp_path)
+    (tmp_path / "model.bin").write_bytes(raw)
+    for name in ("config.json", "tokenizer.json"):
+        good = (tmp_path / name).read_text()
+        for content in ("", "[]", "{}"):
+            (tmp_path / name).write_text(content)
+            with pytest.raises(CheckpointError):
+                ctranslate2.convert(tmp_path, tmp_path)
+        (tmp_path / name).write_text(good)
 
 
 def test_the_checkpoint_is_one_that_transformers_reads(base: Checkpoint) -> None:

@@ -151,6 +151,23 @@ def test_pickled_weights_are_refused(tiny_en: Checkpoint, tmp_path: Path) -> Non
         open_checkpoint(copy)
 
 
+def test_a_missing_weight_is_not_made_up(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "my tuned (v2)"))
+    (copy / "source.json").unlink()
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["model.encoder.layers.1.fc1.weight"]
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    checkpoint = open_checkpoint(copy)
+    assert checkpoint.name == "my-tuned-v2"
+    with pytest.raises(CheckpointError, match=r"lacks model\.encoder\.layers\.1\.fc1\.weight"):
+        checkpoint.load()
+    (copy / "model.safetensors").write_bytes(b"no safetensors")
+    with pytest.raises(CheckpointError, match="could not be loaded"):
+        open_checkpoint(copy).load()
+
+
 def test_another_kind_of_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(CheckpointError, match="'bert' model, not Whisper"):

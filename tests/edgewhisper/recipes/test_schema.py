@@ -60,6 +60,8 @@ def test_a_good_recipe() -> None:
         ({"scope": []}, "scope lists what"),
         ({"max_wer_increase": "0.5"}, "max_wer_increase is '0.5'; it must be a float"),
         ({"max_wer_increase": -1}, "max_wer_increase must not be negative"),
+        ({"name": "../x"}, "it names directories"),
+        ({"name": ""}, "it names directories"),
         ({"name": 3}, "name is 3; it must be a str"),
         ({"weights": 8}, "weights must be a table"),
         ({"weights": {"dtype": "int7"}}, r"weights\.dtype is 'int7'"),
