@@ -106,28 +106,33 @@ def _planned(manifest: bundle.Manifest) -> Any:
     return json.loads(json.dumps(asdict(blank)))
 
 
-def build(
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    options: run.Options,
-    target: Path | None = None,
-    strict: bool = False,
-    command: str = "",
+def measure(
+    checkpoint: Checkpoint, recipe: Recipe, options: run.Options, command: str = ""
 ) -> tuple[Path, dict[str, Any]]:
-    """Build, judge and install a bundle; return its path and the report.
+    """Stage a variant, judge it against the baseline, write the report; return both.
 
-    Raises GateFailedError when the gate fails, and with `strict` GateNotProvenError when the
-    data cannot tell; the report is kept, and no bundle is installed.
+    `command` is what the report says it was made by.
     """
     variant = stage(checkpoint, recipe)
     baseline = stage(checkpoint, find_recipe("fp32"))
     limit = recipe.max_wer_increase
     report = compare(baseline, variant, limit, options, stop_when_failed=True)
     report["command"] = command
-    where = reports.write(report, home() / "reports" / variant.name)
+    where = reports.write(report, _report_of(variant))
     say(f"report: {where / 'report.html'}")
-    _enforce(report["gate"], where, strict)
+    return variant, report
 
+
+def install(
+    variant: Path, report: dict[str, Any], target: Path | None = None, strict: bool = False
+) -> Path:
+    """Install a measured variant as a bundle if the gate allows it; return the bundle.
+
+    Raises GateFailedError when the gate failed, and with `strict` GateNotProvenError when the
+    data cannot tell; the report is kept, and nothing is installed.
+    """
+    where = _report_of(variant)
+    _enforce(report["gate"], where, strict)
     target = target or home() / "bundles" / variant.name
     summary = {
         "verdict": report["gate"]["verdict"],
@@ -145,7 +150,11 @@ def build(
         bundle.write_manifest(staging, replace(manifest, evaluation=summary))
         bundle.verify(staging)
     remember_bundle(target)
-    return target, report
+    return target
+
+
+def _report_of(variant: Path) -> Path:
+    return home() / "reports" / variant.name
 
 
 def compare(

@@ -36,13 +36,8 @@ def command(
     quantizers.adapter(recipe.library)  # a missing library must not show after a long download
     chosen = options.evaluation_options(**evaluation)
     checkpoint = checkpoints.resolve(model)
-    bundle, report = pipeline.build(
-        checkpoint,
-        recipe,
-        chosen,
-        target=output,
-        strict=strict,
-        command=shlex.join(["edgewhisper", *sys.argv[1:]]),
-    )
+    command_line = shlex.join(["edgewhisper", *sys.argv[1:]])
+    variant, report = pipeline.measure(checkpoint, recipe, chosen, command_line)
     click.echo(json.dumps(report) if as_json else reports.to_text(report))
+    bundle = pipeline.install(variant, report, output, strict)
     click.echo(f"bundle: {bundle}", err=as_json)

@@ -86,6 +86,8 @@ class Recipe:
                 f"{origin}: name is {recipe.name!r}; it names directories, so use letters, digits, "
                 "'.', '_' and '-', a letter or digit first, 64 at most."
             )
+        if recipe.exports:
+            raise RecipeError(f"{origin}: exports has {recipe.exports[0]!r}; no export exists yet.")
         if recipe.max_wer_increase < 0:
             raise RecipeError(f"{origin}: max_wer_increase must not be negative.")
         if (recipe.weights.granularity == "per-group") != (recipe.weights.group_size > 0):

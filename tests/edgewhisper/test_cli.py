@@ -67,6 +67,27 @@ def test_the_whole_job(run: Run, tiny_en: Checkpoint, smoke_clip: Path, tmp_path
     assert json.loads(evaluated.stdout)["summary"]["smoke"]["comparison"]["utterances"] == 3
 
 
+def test_a_failed_gate_shows_what_it_measured(
+    run: Run, tiny_en: Checkpoint, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "bad.toml"
+    recipe.write_text(
+        'name = "bad"\nsummary = "s"\nlibrary = "quanto"\nscheme = "dynamic"\n'
+        'max_wer_increase = 0.5\nscope = ["encoder.feed_forward", "decoder.attention"]\n'
+        '[weights]\ndtype = "int2"\nmethod = "asymmetric"\n'
+        'granularity = "per-group"\ngroup_size = 128\n'
+    )
+    target = tmp_path / "bundle"
+    result = run(
+        "build", "--model", "tiny.en", "--recipe", recipe, "--limit", 4, "--output", target
+    )
+    assert result.returncode == 9, result.stderr
+    assert "gate: failed" in result.stdout
+    assert "variant WER" in result.stdout
+    assert "the gate failed" in result.stderr
+    assert not target.exists()
+
+
 def test_one_bad_file_does_not_stop_the_others(
     run: Run, tiny_bundle: Path, smoke_clip: Path, tmp_path: Path
 ) -> None:

@@ -33,6 +33,17 @@ def options() -> Options:
     return Options(librispeech.find(), limit=6)
 
 
+def build(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    options: Options,
+    target: Path | None = None,
+    strict: bool = False,
+) -> tuple[Path, dict]:
+    variant, report = pipeline.measure(checkpoint, recipe, options)
+    return pipeline.install(variant, report, target, strict), report
+
+
 def lenient(recipe: Recipe) -> Recipe:
     """The recipe with a limit that six utterances can prove."""
     return replace(recipe, max_wer_increase=50.0)
@@ -41,7 +52,7 @@ def lenient(recipe: Recipe) -> Recipe:
 def test_a_bundle_is_built_verified_and_remembered(
     tiny_en: Checkpoint, options: Options, home: Path, smoke_clip: Path
 ) -> None:
-    target, report = pipeline.build(tiny_en, lenient(INT8), options)
+    target, report = build(tiny_en, lenient(INT8), options)
     manifest = bundle.verify(target)
     assert latest_bundle() == target.resolve()
     assert report["gate"]["verdict"] == "passed"
@@ -60,7 +71,7 @@ def test_a_bundle_is_built_verified_and_remembered(
 def test_the_bundle_needs_no_checkpoint(
     tiny_en: Checkpoint, options: Options, tmp_path: Path
 ) -> None:
-    target, _ = pipeline.build(tiny_en, lenient(INT8), options, target=tmp_path / "b")
+    target, _ = build(tiny_en, lenient(INT8), options, target=tmp_path / "b")
     assert (target / "weights.safetensors").stat().st_size < 0.85 * 151e6
     from safetensors import safe_open
 
@@ -75,7 +86,7 @@ def test_a_bad_recipe_fails_the_gate_and_installs_nothing(
 ) -> None:
     target = tmp_path / "bundle"
     with pytest.raises(GateFailedError, match="the gate failed"):
-        pipeline.build(tiny_en, INT2, options, target=target)
+        build(tiny_en, INT2, options, target=target)
     assert not target.exists()
     report = json.loads(
         (home / "reports" / "whisper-tiny.en-int2-everywhere" / "report.json").read_text()
@@ -90,14 +101,14 @@ def test_too_little_data_is_not_proof(
     tiny_en: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = Options(librispeech.find(), limit=2)
-    target, report = pipeline.build(tiny_en, INT8, few, target=tmp_path / "b")
+    target, report = build(tiny_en, INT8, few, target=tmp_path / "b")
     assert report["gate"]["verdict"] == "not proven"
     manifest = bundle.verify(target)
     assert manifest.evaluation is not None
     assert manifest.evaluation["verdict"] == "not proven"
     assert "utterances a split would settle it" in capsys.readouterr().err
     with pytest.raises(GateNotProvenError, match="--strict"):
-        pipeline.build(tiny_en, INT8, few, target=tmp_path / "strict", strict=True)
+        build(tiny_en, INT8, few, target=tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()
 
 
@@ -124,7 +135,8 @@ checkpoint = checkpoints.resolve("tiny.en")
 options = Options(librispeech.find(), limit=2)
 while True:
     print("building", flush=True)
-    pipeline.build(checkpoint, find_recipe("quanto-int8"), options, target=Path(sys.argv[1]))
+    variant, report = pipeline.measure(checkpoint, find_recipe("quanto-int8"), options)
+    pipeline.install(variant, report, Path(sys.argv[1]))
 """
 
 

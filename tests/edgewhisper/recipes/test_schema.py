@@ -70,6 +70,7 @@ def test_a_good_recipe() -> None:
         ({"weights": {"dtype": "int8", "group_size": 64}}, r"weights\.group_size"),
         ({"weights": {}}, r"key weights\.dtype is missing"),
         ({"scheme": "static"}, "calibration"),
+        ({"exports": ["onnx-int8"]}, "exports has 'onnx-int8'; no export exists yet"),
         ({"calibration": "test-clean"}, "calibration is 'test-clean'"),
     ],
 )
