@@ -40,6 +40,7 @@ def results() -> str:
             continue
         report = load(name)
         splits = list(report["summary"])
+        roles = ("variant",) if lines else ("baseline", "variant")
         if not lines:
             measured = report["machine"]
             heads = [f"WER % {split}" for split in splits]
@@ -58,7 +59,7 @@ def results() -> str:
                 + "RTF and memory: `edgewhisper profile` on the smoke set's short clips, which "
                 "Whisper pads to 30 s."
             )
-        for role in ("baseline", "variant"):
+        for role in roles:
             bundle = report["bundles"][role]
             profile = load(f"{bundle['name']}.profile")["summary"]
             cells = [_wer(report["summary"][split], role) for split in splits]

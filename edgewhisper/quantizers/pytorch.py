@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import platform
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +59,7 @@ def quantize(model: WhisperForConditionalGeneration, recipe: Recipe) -> None:
             "'uint8' or 'uint7'."
         )
     names = linear_modules(model, recipe)
-    with warnings.catch_warnings():
-        # Deprecated since 2.10, and still the fastest int8 that PyTorch has on a CPU.
-        warnings.simplefilter("ignore")
+    with _deprecated():
         quantization.quantize_dynamic(
             model, dict.fromkeys(names, kinds[weights.granularity]), inplace=True
         )
@@ -106,8 +106,9 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
             bias = tensors.pop(f"{name}.bias", None)
             if integers.shape != model.get_submodule(name).weight.shape:
                 raise BundleError(f"{path}: {name} has the shape {tuple(integers.shape)}.")
-            module = Linear(integers.shape[1], integers.shape[0], bias is not None)
-            module.set_weight_bias(_with_scales(integers, scale), bias)
+            with _deprecated():
+                module = Linear(integers.shape[1], integers.shape[0], bias is not None)
+                module.set_weight_bias(_with_scales(integers, scale), bias)
             _set_bits(module, metadata[_ACTIVATIONS])
             quantized[name] = module
             model.set_submodule(name, torch.nn.Identity())
@@ -129,6 +130,14 @@ def describe(module: nn.Module) -> WeightFormat | None:
     granularity = "per-channel" if scale.ndim else "per-tensor"
     size = weight.numel() + scale.numel() * scale.element_size()
     return WeightFormat("int8", granularity, size)
+
+
+@contextmanager
+def _deprecated() -> Iterator[None]:
+    """Silence the warnings of an interface that is deprecated, and still PyTorch's fastest int8."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _is_dynamic(module: Any) -> bool:
