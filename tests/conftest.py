@@ -76,6 +76,25 @@ def tiny_bundle(tiny_en: Checkpoint) -> Path:
     return stage(tiny_en, find_recipe("quanto-int8"))
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a file system of a size such as "256k"; that takes root, which CI has."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+
+    def mount(size: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mounted)]
+        if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
+            message = "mounting a small tmpfs was not allowed; this test needs root"
+            if os.environ.get("CI"):
+                pytest.fail(message)
+            pytest.skip(message)
+        return mounted
+
+    yield mount
+    subprocess.run(["umount", str(mounted)], check=False)
+
+
 @pytest.fixture(scope="session")
 def run(home: Path) -> Run:
     """Run a console script of this environment; return its exit code, stdout and stderr."""

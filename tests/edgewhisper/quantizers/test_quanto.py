@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 
 from edgewhisper import quantizers
-from edgewhisper.backend import TorchBackend
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.quantizers.census import check_scope, summarize, take_census, to_dicts
 from edgewhisper.recipes import Recipe, Weights, find_recipe
-from edgewhisper_runtime import audio, features
 from edgewhisper_runtime.errors import (
     BundleError,
     MissingLibraryError,
     QuantizationError,
     RecipeError,
 )
+from logits import first_logits
 
 INT8 = find_recipe("quanto-int8")
 WEIGHTS = {
@@ -68,13 +67,7 @@ def test_reloaded_logits_are_bit_equal_and_the_scope_is_the_recipes(
     granularity = "per-group 128" if dtype in {"int4", "int2"} else "per-channel"
     assert summarize(to_dicts(rows)) == f"65 of 65 Linear layers, {dtype} {granularity}"
 
-    mels = features.log_mel(audio.load(speech[0]), 80)[None]
-    logits = []
-    for backend in (TorchBackend(model), TorchBackend(loaded)):
-        cache = backend.start(backend.encode(mels))
-        first = backend.step(np.array([[50257, 50362]]), cache)
-        second = backend.step(np.array([[843]]), cache)
-        logits.append(np.concatenate([first, second]))
+    logits = [first_logits(either, speech[0]) for either in (model, loaded)]
     np.testing.assert_array_equal(*logits)
 
 
