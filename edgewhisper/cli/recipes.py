@@ -22,13 +22,21 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(recipe) for recipe in recipes]))
         return
-    click.echo(
-        f"{'recipe':<16}{'library':<10}{'weights':<22}{'WER limit':<11}{'exports':<9}what it does"
-    )
+    rows = [("recipe", "library", "weights", "activations", "WER limit", "exports", "what it does")]
     for recipe in recipes:
         weights = f"{recipe.weights.dtype} {recipe.weights.granularity}".removesuffix(" none")
-        exports = ", ".join(recipe.exports) or "none"
-        click.echo(
-            f"{recipe.name:<16}{recipe.library:<10}{weights:<22}"
-            f"+{recipe.max_wer_increase:<10g}{exports:<9}{recipe.summary}"
+        rows.append(
+            (
+                recipe.name,
+                recipe.library,
+                weights,
+                recipe.activations.dtype,
+                f"+{recipe.max_wer_increase:g}",
+                ", ".join(recipe.exports) or "none",
+                recipe.summary,
+            )
         )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
