@@ -45,7 +45,7 @@ class TorchBackend:
 
         encoder = self._model.model.encoder
         with torch.no_grad():
-            hidden = torch.from_numpy(features).to(self._device)
+            hidden = torch.from_numpy(features).to(self._device, encoder.conv1.weight.dtype)
             hidden = torch.nn.functional.gelu(encoder.conv1(hidden))
             hidden = torch.nn.functional.gelu(encoder.conv2(hidden)).permute(0, 2, 1)
             hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
@@ -93,10 +93,6 @@ class TorchBackend:
 def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> TorchBackend:
     """Load a bundle's variant; called by the runtime for bundles whose backend is "torch"."""
     import torch
-    from transformers import WhisperConfig
-
-    from edgewhisper import quantizers
-    from edgewhisper.recipes import Recipe
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -105,10 +101,19 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
             f"the device {device!r} was asked for, but this PyTorch sees no CUDA device. "
             "Use --device cpu, or install PyTorch's CUDA build on a machine with a GPU."
         )
+    return TorchBackend(load_model(directory, manifest), device)
+
+
+def load_model(directory: Path, manifest: Manifest) -> WhisperForConditionalGeneration:
+    """Return the model of a verified bundle; raise BundleError when its files do not make one."""
+    from transformers import WhisperConfig
+
+    from edgewhisper import quantizers
+    from edgewhisper.recipes import Recipe
+
     try:
         config = WhisperConfig(**json.loads((directory / CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"{directory / CONFIG} is unusable ({error}). Build again.") from error
     recipe = Recipe.from_dict(manifest.recipe, str(directory / MANIFEST))
-    model = quantizers.adapter(recipe.library).load(directory / WEIGHTS, config)
-    return TorchBackend(model, device)
+    return quantizers.adapter(recipe.library).load(directory / WEIGHTS, config)

@@ -12,6 +12,7 @@ import shutil
 import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from typing import Any
 from edgewhisper import quantizers, reports
 from edgewhisper.backend import CONFIG, WEIGHTS
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import gate, run, wer
+from edgewhisper.evaluation import calibration, gate, run, wer
+from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.evaluation.librispeech import SMOKE
 from edgewhisper.home import home, remember_bundle
 from edgewhisper.quantizers.census import check_scope, take_census, to_dicts
@@ -42,19 +44,63 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def stage(checkpoint: Checkpoint, recipe: Recipe) -> Path:
+def stage(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -> Path:
     """Quantize a checkpoint into a bundle without evaluation; reuse one made the same way.
 
-    Raises QuantizationError when the saved artefact does not hold what the recipe says.
+    `speech` is the directory of LibriSpeech's splits that a static recipe calibrates on.
+    Raises QuantizationError when the saved artefact does not hold what the recipe says,
+    DataError when the calibration data is not there.
     """
     import torch
     from transformers import WhisperConfig
 
+    if (directory := staged(checkpoint, recipe, speech)) is not None:
+        return directory
     adapter = quantizers.adapter(recipe.library)
-    name = f"{checkpoint.name}-{recipe.name}"
-    directory = home() / "variants" / name
-    plan = bundle.Manifest(
-        name=name,
+    heard = calibration.utterances(recipe, speech)
+    say(f"quantizing {checkpoint.name} with {recipe.name}")
+    model = checkpoint.load()
+    calibrate = partial(calibration.run, model, checkpoint, heard)
+    with torch.no_grad():
+        adapter.quantize(model, recipe, calibrate)
+    directory = _variant_directory(checkpoint, recipe)
+    with atomic.new_directory(directory) as staging:
+        weights = staging / WEIGHTS
+        adapter.save(model, weights)
+        del model, calibrate
+        for file in (CONFIG, bundle.TOKENIZER):
+            shutil.copyfile(checkpoint.path / file, staging / file)
+        (staging / _LICENSE).write_text(_LICENSE_TEXT, encoding="utf-8")
+        config = WhisperConfig(**checkpoint.config())
+        rows = take_census(adapter.load(weights, config), adapter.describe)
+        check_scope(rows, recipe)
+        files = bundle.describe_files(staging)
+        plan = _plan(checkpoint, recipe, speech)
+        bundle.write_manifest(staging, replace(plan, census=to_dicts(rows), files=files))
+    return directory
+
+
+def staged(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -> Path | None:
+    """Return the variant that `stage` made before, if it is intact and would be made alike."""
+    directory = _variant_directory(checkpoint, recipe)
+    try:
+        found = bundle.verify(directory)
+    except BundleError:
+        return None
+    plan = _plan(checkpoint, recipe, speech)
+    return directory if _planned(found) == _planned(plan) else None
+
+
+def _variant_directory(checkpoint: Checkpoint, recipe: Recipe) -> Path:
+    return home() / "variants" / f"{checkpoint.name}-{recipe.name}"
+
+
+def _plan(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> bundle.Manifest:
+    """Return all of a variant's manifest that is known before the work is done."""
+    adapter = quantizers.adapter(recipe.library)
+    libraries = ("edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS)
+    return bundle.Manifest(
+        name=f"{checkpoint.name}-{recipe.name}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         backend="torch",
         settings=checkpoint.settings(),
@@ -64,44 +110,14 @@ def stage(checkpoint: Checkpoint, recipe: Recipe) -> Path:
             "weights": checkpoint.weights,
         },
         recipe=asdict(recipe),
+        calibration=calibration.describe(calibration.utterances(recipe, speech)),
         census=[],
-        libraries={
-            **machine.versions(("edgewhisper", "edgewhisper-runtime")),
-            **machine.versions(adapter.DISTRIBUTIONS),
-        },
+        libraries=machine.versions(libraries),
     )
-    if directory.is_dir() and _same(directory, plan):
-        return directory
-    say(f"quantizing {checkpoint.name} with {recipe.name}")
-    model = checkpoint.load()
-    with torch.no_grad():
-        adapter.quantize(model, recipe)
-    with atomic.new_directory(directory) as staging:
-        weights = staging / WEIGHTS
-        adapter.save(model, weights)
-        del model
-        for file in (CONFIG, bundle.TOKENIZER):
-            shutil.copyfile(checkpoint.path / file, staging / file)
-        (staging / _LICENSE).write_text(_LICENSE_TEXT, encoding="utf-8")
-        config = WhisperConfig(**checkpoint.config())
-        rows = take_census(adapter.load(weights, config), adapter.describe)
-        check_scope(rows, recipe)
-        files = bundle.describe_files(staging)
-        bundle.write_manifest(staging, replace(plan, census=to_dicts(rows), files=files))
-    return directory
-
-
-def _same(directory: Path, plan: bundle.Manifest) -> bool:
-    """Tell whether a staged variant is intact and made from the same things as planned."""
-    try:
-        found = bundle.verify(directory)
-    except BundleError:
-        return False
-    return _planned(found) == _planned(plan)
 
 
 def _planned(manifest: bundle.Manifest) -> Any:
-    """Return what is known of a manifest before the work is done, as JSON would hold it."""
+    """Return what of a manifest is known before the work is done, as JSON would hold it."""
     blank = replace(manifest, created="", census=[], files={})
     return json.loads(json.dumps(asdict(blank)))
 
@@ -113,7 +129,7 @@ def measure(
 
     `command` is what the report says it was made by.
     """
-    variant = stage(checkpoint, recipe)
+    variant = stage(checkpoint, recipe, options.dataset.root)
     baseline = stage(checkpoint, find_recipe("fp32"))
     limit = recipe.max_wer_increase
     report = compare(baseline, variant, limit, options, stop_when_failed=True)
@@ -200,7 +216,7 @@ def compare(
         },
         "device": options.device,
         "threads": options.threads,
-        "language": run.LANGUAGE,
+        "language": LANGUAGE,
         "machine": machine.describe(),
         "normalizer": wer.normalizer(),
         "bundles": {

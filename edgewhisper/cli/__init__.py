@@ -10,13 +10,16 @@ import click
 from edgewhisper_runtime.cli import profile, run, transcribe, verify
 
 _SUMMARIES = {
+    "ablate": "Find out which part of a model bears which precision.",
     "build": "Quantize, evaluate, gate and install a bundle.",
     "data": "Download LibriSpeech's evaluation splits.",
     "evaluate": "Compare a variant's WER with the fp32 baseline's.",
     "fetch": "Get a model's checkpoint, verified.",
+    "inspect": "Count what a bundle really holds.",
     "models": "List the models and what is available here.",
     "recipes": "List the recipes, or show one.",
     "score": "Compute a report's figures again from its raw texts.",
+    "sweep": "Compare many recipes of one model in one table and plot.",
 }
 
 

@@ -50,7 +50,7 @@ def command(
         recipe = find_recipe(recipe_name or "fp32")
         chosen = options.evaluation_options(**evaluation)
         checkpoint = checkpoints.resolve(model or options.DEFAULT_MODEL)
-        variant = pipeline.stage(checkpoint, recipe)
+        variant = pipeline.stage(checkpoint, recipe, chosen.dataset.root)
     baseline = pipeline.stage(checkpoint, find_recipe("fp32"))
     report = pipeline.compare(baseline, variant, recipe.max_wer_increase, chosen)
     report["command"] = shlex.join(["edgewhisper", *sys.argv[1:]])

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from edgewhisper.cli.table import aligned
+
 
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects.")
@@ -28,10 +30,14 @@ def command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows))
         return
-    click.echo(f"{'model':<24}{'parameters':>12}  {'languages':<10}{'sources':<15}here")
-    for row in rows:
-        languages = "many" if row["multilingual"] else "English"
-        click.echo(
-            f"{row['name']:<24}{row['parameters'] / 1e6:>10.1f} M  {languages:<10}"
-            f"{', '.join(row['sources']):<15}{'yes' if row['local'] else 'no'}"
+    lines = [("model", "parameters", "languages", "sources", "here")] + [
+        (
+            row["name"],
+            f"{row['parameters'] / 1e6:.1f} M",
+            "many" if row["multilingual"] else "English",
+            ", ".join(row["sources"]),
+            "yes" if row["local"] else "no",
         )
+        for row in rows
+    ]
+    click.echo(aligned(lines))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -18,10 +18,30 @@ DEFAULT_MODEL = "whisper-small"
 
 
 def model(default: str | None = DEFAULT_MODEL) -> Callable[[F], F]:
-    """--model."""
+    """Add --model."""
     return click.option(
         "--model", default=default, show_default=default is not None, help=_MODEL_HELP
     )
+
+
+def rounds(default: int) -> Callable[[F], F]:
+    """Add --rounds."""
+    return click.option(
+        "--rounds",
+        default=default,
+        show_default=True,
+        type=click.IntRange(0),
+        help="How often to measure each variant's speed, in turns; 0: not at all.",
+    )
+
+
+def output(command: F) -> F:
+    """Add --output of a sweep."""
+    return click.option(
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Directory for results.json, table.md and pareto.svg.",
+    )(command)
 
 
 def evaluation(command: F) -> F:
@@ -42,6 +62,13 @@ def evaluation(command: F) -> F:
         click.option("--limit", type=click.IntRange(1), help="At most so many utterances a split."),
         click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
         click.option("--threads", type=click.IntRange(1), help="Threads to compute with."),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="This machine, or all of a Ray cluster (RAY_ADDRESS), with the same result.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -54,6 +81,7 @@ def evaluation_options(
     limit: int | None,
     device: str,
     threads: int | None,
+    engine: Literal["local", "ray"],
 ) -> Options:
     """Find the data and say on stderr which it is."""
     from edgewhisper.evaluation import librispeech as data
@@ -61,4 +89,4 @@ def evaluation_options(
 
     dataset = data.find(librispeech, splits)
     click.echo(f"evaluating on {dataset.name} ({', '.join(dataset.splits)})", err=True)
-    return Options(dataset, limit, device, threads)
+    return Options(dataset, limit, device, threads, engine)

@@ -7,12 +7,15 @@ from dataclasses import asdict
 
 import click
 
+from edgewhisper.cli.table import aligned
+
 
 @click.command("recipes")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Every key of every recipe.")
 def command(name: str | None, as_json: bool) -> None:
     """List the recipes, or show all of one: NAME, or the path of a TOML file."""
+    from edgewhisper.quantizers import unavailable
     from edgewhisper.recipes import all_recipes, find_recipe
 
     if name is not None:
@@ -22,21 +25,21 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(recipe) for recipe in recipes]))
         return
-    rows = [("recipe", "library", "weights", "activations", "WER limit", "exports", "what it does")]
+    rows = [
+        ("recipe", "library", "weights", "activations", "WER limit", "usable here", "what it does")
+    ]
     for recipe in recipes:
-        weights = f"{recipe.weights.dtype} {recipe.weights.granularity}".removesuffix(" none")
+        formats = [recipe.weights, *(override.weights for override in recipe.overrides)]
+        weights = " and ".join(f"{w.dtype} {w.grain}".removesuffix(" none") for w in formats)
         rows.append(
             (
                 recipe.name,
                 recipe.library,
                 weights,
-                recipe.activations.dtype,
+                f"{recipe.activations.dtype} {recipe.scheme}".removesuffix(" none"),
                 f"+{recipe.max_wer_increase:g}",
-                ", ".join(recipe.exports) or "none",
+                "yes" if (why := unavailable(recipe.library)) is None else f"no: {why}",
                 recipe.summary,
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    click.echo(aligned(rows))

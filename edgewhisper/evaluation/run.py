@@ -1,35 +1,40 @@
-"""Evaluating a bundle on utterances, one record at a time, resumable after any interruption."""
+"""Evaluating a bundle on utterances, batch by batch, resumable after any interruption."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
+from edgewhisper.evaluation import cluster
+from edgewhisper.evaluation.batches import transcribe
 from edgewhisper.evaluation.librispeech import Dataset, Utterance, utterances
 from edgewhisper.evaluation.wer import Record
 from edgewhisper.home import home
+from edgewhisper.recipes import Recipe
 from edgewhisper_runtime import atomic, bundle
-from edgewhisper_runtime.loading import load
 
-LANGUAGE = "en"
-_DECODING = (
-    "greedy, batch 1, no timestamps, repetition broken off"  # changes whenever texts may change
-)
+_DECODING = "greedy, no timestamps, repetition broken off"  # changes whenever texts may change
+_BATCH = 8  # what dequantizes its weights at each step does so once for all of a batch
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to evaluate on: the data, at most how many utterances of a split, and where."""
+    """What to evaluate on, and where: `engine` is this process, or a Ray cluster's workers.
+
+    `limit`: at most so many utterances of a split. `threads`: of each process that computes.
+    """
 
     dataset: Dataset
     limit: int | None = None
     device: str = "cpu"
     threads: int | None = None
+    engine: Literal["local", "ray"] = "local"
 
 
 def evaluate(
@@ -39,39 +44,60 @@ def evaluate(
 ) -> dict[str, list[Record]]:
     """Transcribe every utterance of every split with a bundle; return the records by split.
 
-    `enough` is asked before each utterance whether the split's records so far will do. Each
-    record is on disk before the next utterance begins, under a fingerprint of what can
-    change a text; a second run of the same evaluation does only what is missing.
+    `enough` is asked before each batch whether the split's records so far will do. Each
+    batch is on disk before the next is taken up, under a fingerprint of what can change a
+    text; a second run of the same evaluation does only what is missing. Whatever the engine,
+    batches are the same and are taken up in the same order.
     """
-    manifest = bundle.verify(directory)
     results: dict[str, list[Record]] = {}
-    transcriber = None
+    transcribed = transcribe if options.engine == "local" else cluster.transcribe
+    for split, wanted, done, path in _stored(directory, options):
+        batches = _batches(directory, wanted, done)
+        with (
+            closing(transcribed(directory, options, batches)) as texts,
+            _progress(f"{directory.name} {split}", len(done), len(wanted)) as progress,
+        ):
+            for _ in batches:
+                if enough(split, list(done.values())):
+                    break
+                new = [record for record in next(texts) if record.id not in done]
+                _append(path, new)
+                done |= {record.id: record for record in new}
+                progress.update(len(new))
+        results[split] = [done[utterance.id] for utterance in wanted if utterance.id in done]
+    return results
+
+
+def recorded(directory: Path, options: Options) -> dict[str, list[Record]]:
+    """Return what earlier evaluations of the same bundle have left, without computing."""
+    return {
+        split: [done[utterance.id] for utterance in wanted if utterance.id in done]
+        for split, wanted, done, _ in _stored(directory, options)
+    }
+
+
+def _stored(
+    directory: Path, options: Options
+) -> Iterator[tuple[str, list[Utterance], dict[str, Record], Path]]:
+    """Yield for each split what is wanted, what is done by id, and the file that keeps it."""
+    manifest = bundle.verify(directory)
     for split in options.dataset.splits:
         wanted = utterances(options.dataset, split, options.limit)
         path = _results_path(manifest, options, split)
-        done = dict(_read(path, wanted))
-        missing = [utterance for utterance in wanted if utterance.id not in done]
-        if missing and transcriber is None:
-            transcriber = load(directory, options.device, options.threads)
-        if missing and transcriber is not None:
-            for utterance in _progress(missing, f"{manifest.name} {split}", len(done), len(wanted)):
-                if enough(split, list(done.values())):
-                    break
-                start = time.perf_counter()
-                transcript = transcriber.transcribe(utterance.path, language=LANGUAGE)
-                record = Record(
-                    id=utterance.id,
-                    speaker=utterance.speaker,
-                    reference=utterance.reference,
-                    hypothesis=transcript.text,
-                    duration=utterance.duration,
-                    seconds=time.perf_counter() - start,
-                    problem=transcript.problem,
-                )
-                _append(path, record)
-                done[record.id] = record
-        results[split] = [done[utterance.id] for utterance in wanted if utterance.id in done]
-    return results
+        yield split, wanted, dict(_read(path, wanted)), path
+
+
+def _batches(
+    directory: Path, wanted: list[Utterance], done: dict[str, Record]
+) -> list[list[Utterance]]:
+    """Return the batches of which something is missing: whole, so that none ever differs."""
+    size = _batch_size(bundle.read_manifest(directory))
+    batches = [wanted[first : first + size] for first in range(0, len(wanted), size)]
+    return [batch for batch in batches if any(utterance.id not in done for utterance in batch)]
+
+
+def _batch_size(manifest: bundle.Manifest) -> int:
+    return _BATCH if Recipe.from_dict(manifest.recipe, manifest.name).batchable else 1
 
 
 def _results_path(manifest: bundle.Manifest, options: Options, split: str) -> Path:
@@ -81,7 +107,7 @@ def _results_path(manifest: bundle.Manifest, options: Options, split: str) -> Pa
         "settings": asdict(manifest.settings),
         "libraries": manifest.libraries,
         "device": options.device,
-        "decoding": _DECODING,
+        "decoding": f"{_DECODING}, batch {_batch_size(manifest)}",
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     directory = home() / "evaluations" / f"{manifest.name}-{digest[:12]}"
@@ -107,16 +133,17 @@ def _read(path: Path, wanted: list[Utterance]) -> Iterator[tuple[str, Record]]:
             yield record.id, record
 
 
-def _append(path: Path, record: Record) -> None:
+def _append(path: Path, records: list[Record]) -> None:
+    lines = (json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n" for record in records)
     with atomic.storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
-            file.write(json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n")
+            file.write(b"".join(lines))
             file.flush()
             os.fsync(file.fileno())
 
 
-def _progress(missing: list[Utterance], name: str, done: int, total: int) -> Iterator[Utterance]:
+def _progress(name: str, done: int, total: int) -> Any:
     from tqdm import tqdm
 
-    yield from tqdm(missing, desc=name, initial=done, total=total, unit="utt", mininterval=1.0)
+    return tqdm(desc=name, initial=done, total=total, unit="utt", mininterval=1.0)

@@ -1,13 +1,14 @@
 """One adapter module per library, each with the same four functions.
 
-quantize(model, recipe)      quantize the recipe's scope of a float32 model, in place
-save(model, path)            write one safetensors file
-load(path, config)           build the model from that file alone, without float weights
-describe(module)             how a module's weight is stored; None where it is plain float
+quantize(model, recipe, calibrate)   quantize the recipe's scope of a float32 model, in place
+save(model, path)                    write one safetensors file
+load(path, config)                   build the model from that file alone, without float weights
+describe(module)                     how a module's weight is stored; None where plain float
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 # library -> the module that must be importable; the extra of the same name installs it
-_IMPORTS = {"pytorch": "torch", "quanto": "optimum.quanto"}
+_IMPORTS = {
+    "pytorch": "torch",
+    "quanto": "optimum.quanto",
+    "hqq": "hqq",
+    "bitsandbytes": "bitsandbytes",
+    "edgewhisper": "torch",
+}
 
 
 class Adapter(Protocol):
@@ -31,8 +38,16 @@ class Adapter(Protocol):
 
     DISTRIBUTIONS: tuple[str, ...]
 
-    def quantize(self, model: WhisperForConditionalGeneration, recipe: Recipe) -> None:
-        """Quantize in place; raise RecipeError for what the library cannot do."""
+    def quantize(
+        self,
+        model: WhisperForConditionalGeneration,
+        recipe: Recipe,
+        calibrate: Callable[[], None],
+    ) -> None:
+        """Quantize in place; raise RecipeError for what the library cannot do.
+
+        A static recipe calls `calibrate`, which runs the model on the calibration data.
+        """
 
     def save(self, model: WhisperForConditionalGeneration, path: Path) -> None:
         """Write everything `load` needs into one safetensors file."""
@@ -44,16 +59,20 @@ class Adapter(Protocol):
         """Say how a module's weight is stored; None where the library quantized nothing."""
 
 
-def adapter(library: str) -> Adapter:
-    """Return the adapter of a recipe's library; raise MissingLibraryError if it is absent."""
+def unavailable(library: str) -> str | None:
+    """Return why a recipe's library cannot be used here and what to do; None if it can."""
     try:
         present = find_spec(_IMPORTS[library]) is not None
     except ModuleNotFoundError:  # the parent package is absent
         present = False
-    if not present:
-        raise MissingLibraryError(
-            f"this recipe needs the library {library}, which is not installed. "
-            f"Install it: pip install 'edgewhisper[{library}]'."
-        )
+    if present:
+        return None
+    return f"not installed; pip install 'edgewhisper[{library}]'"
+
+
+def adapter(library: str) -> Adapter:
+    """Return the adapter of a recipe's library; raise MissingLibraryError if it is absent."""
+    if reason := unavailable(library):
+        raise MissingLibraryError(f"this recipe needs the library {library}: {reason}.")
     module: Any = import_module(f"edgewhisper.quantizers.{library}")
     return cast("Adapter", module)

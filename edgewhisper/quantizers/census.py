@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
     from edgewhisper.recipes import Recipe
 
+# What a part is made of, for those that are not Linear layers. A library's own class would not say.
+_CLASSES = {"embedding": "Embedding", "convolution": "Conv1d"}
+
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """How a weight tensor is stored; bytes include its scales and zero points."""
+    """How a weight tensor is stored; bytes include its scales and zero points, and are 0 where
+    another module stores it.
+    """
 
     dtype: str
     granularity: str
@@ -50,9 +55,10 @@ def take_census(
         stored = found or _float_format(module, seen)
         if stored is None:
             continue
+        part = part_of(name)
         key = (
-            part_of(name) or "other",
-            _torch_class(module),
+            part or "other",
+            _CLASSES.get(part, "Linear") if part else type(module).__name__,
             stored.dtype,
             stored.granularity,
             bool(found),
@@ -63,13 +69,20 @@ def take_census(
 
 
 def check_scope(rows: list[CensusRow], recipe: Recipe) -> None:
-    """Raise QuantizationError unless exactly the recipe's scope is quantized."""
+    """Raise QuantizationError unless exactly the recipe's scope is quantized, and as it says."""
     for row in rows:
         if row.quantized != (row.part in recipe.scope):
             state = "is" if row.quantized else "is not"
             raise QuantizationError(
                 f"{row.count} {row.module} weights of {row.part} {state} quantized, against the "
                 f"scope of {recipe.name}. The library did not do what the recipe says."
+            )
+        wanted = recipe.weights_of(row.part)
+        if row.quantized and (row.dtype, row.granularity) != (wanted.dtype, wanted.grain):
+            raise QuantizationError(
+                f"{row.count} {row.module} weights of {row.part} are {row.dtype} "
+                f"{row.granularity}, "
+                f"not {wanted.dtype} {wanted.grain} as {recipe.name} says."
             )
     parts = {row.part for row in rows if row.quantized}
     if missing := set(recipe.scope) - parts:
@@ -102,9 +115,3 @@ def _float_format(module: nn.Module, seen: set[int]) -> WeightFormat | None:
     seen.add(id(weight))
     dtype = str(weight.dtype).removeprefix("torch.")
     return WeightFormat(dtype, "none", weight.numel() * weight.element_size())
-
-
-def _torch_class(module: nn.Module) -> str:
-    """Return the torch.nn class that the module is, or was before a library replaced it."""
-    torch_own = ("torch.nn.", "torch.ao.nn.")
-    return next(c.__name__ for c in type(module).__mro__ if c.__module__.startswith(torch_own))

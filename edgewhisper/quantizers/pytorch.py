@@ -1,4 +1,4 @@
-"""PyTorch itself: the float32 baseline, and dynamic int8 Linear layers.
+"""PyTorch itself: the float types, int8 Linear layers (dynamic or calibrated), int8 embeddings.
 
 Dynamic int8 quantizes activations per tensor as they come, so texts depend on what shares a batch:
 evaluate at batch 1.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgewhisper.quantizers import layers
 from edgewhisper.quantizers.census import WeightFormat
-from edgewhisper.quantizers.files import assign, read_tensors, skeleton, write_tensors
-from edgewhisper.quantizers.scope import linear_modules
+from edgewhisper.quantizers.files import Layer, bias_of, read_model, take, take_bias, write_model
+from edgewhisper.quantizers.scope import part_of, untie
+from edgewhisper.recipes.schema import Activations, Weights
 from edgewhisper_runtime import machine
-from edgewhisper_runtime.errors import BundleError, MissingLibraryError, RecipeError
+from edgewhisper_runtime.errors import MissingLibraryError, RecipeError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,63 +29,81 @@ if TYPE_CHECKING:
 
 DISTRIBUTIONS = ("torch", "transformers")
 
-_ACTIVATIONS = "activations"
-_INTEGERS, _SCALE = ".weight_int8", ".weight_scale"
 # torch's dynamic Linear takes 7 bits for activations from this module version on (reduce_range).
 _SEVEN_BITS, _EIGHT_BITS = 4, 3
+_PER_TENSOR = Weights("int8", "symmetric", "per-tensor")
+_PER_CHANNEL = Weights("int8", "symmetric", "per-channel")
+_EMBEDDING = Weights("int8", "asymmetric", "per-channel")
+_ACTIVATIONS = {
+    "dynamic": (Activations("uint8", "per-tensor"), Activations("uint7", "per-tensor")),
+    "static": (Activations("uint8", "per-tensor"),),
+}
 
 
-def quantize(model: WhisperForConditionalGeneration, recipe: Recipe) -> None:
-    """Replace the Linear layers in scope by torch's dynamic int8 ones.
+def quantize(
+    model: WhisperForConditionalGeneration, recipe: Recipe, calibrate: Callable[[], None]
+) -> None:
+    """Cast the model, or replace the layers in scope by int8 ones.
 
-    Raises RecipeError for anything but symmetric int8 weights with uint8 or uint7 activations.
+    Raises RecipeError for what PyTorch does not have.
     """
+    import torch
     from torch.ao import quantization
 
     if not recipe.quantizes:
+        if recipe.activations.dtype != recipe.weights.dtype:
+            raise RecipeError(
+                f"{recipe.name}: a model in {recipe.weights.dtype} has activations in it too; set "
+                f"activations.dtype = {recipe.weights.dtype!r}."
+            )
+        model.to(getattr(torch, recipe.weights.dtype))
         return
-    weights, activations = recipe.weights, recipe.activations.dtype
-    kinds = {
-        "per-tensor": quantization.default_dynamic_qconfig,
-        "per-channel": quantization.per_channel_dynamic_qconfig,
+    _check(recipe)
+    untie(model, recipe)
+    names = {
+        name: recipe.weights_of(str(part))
+        for name, _ in model.named_modules()
+        if (part := part_of(name)) in recipe.scope
     }
-    if (
-        recipe.scheme != "dynamic"
-        or (weights.dtype, weights.method) != ("int8", "symmetric")
-        or weights.granularity not in kinds
-        or activations not in {"uint8", "uint7"}
-    ):
-        raise RecipeError(
-            f"{recipe.name}: pytorch quantizes dynamically to weights.dtype = 'int8', method = "
-            "'symmetric', granularity = 'per-tensor' or 'per-channel', activations.dtype = "
-            "'uint8' or 'uint7'."
-        )
-    names = linear_modules(model, recipe)
     with _deprecated():
+        if recipe.scheme == "static":
+            linear = [name for name, weights in names.items() if weights == _PER_CHANNEL]
+            _quantize_statically(model, linear, calibrate)
         quantization.quantize_dynamic(
-            model, dict.fromkeys(names, kinds[weights.granularity]), inplace=True
+            model,
+            {
+                name: {
+                    _PER_TENSOR: quantization.default_dynamic_qconfig,
+                    _PER_CHANNEL: quantization.per_channel_dynamic_qconfig,
+                    _EMBEDDING: quantization.float_qparams_weight_only_qconfig,
+                }[weights]
+                for name, weights in names.items()
+                if not isinstance(model.get_submodule(name), layers.StaticLinear)
+            },
+            dtype=torch.quint8,  # of embeddings; Linear layers go by their own configuration
+            inplace=True,
         )
     for module in model.modules():
-        if _is_dynamic(module):
-            _set_bits(module, activations)
+        if _kind(module) == "dynamic":
+            _set_bits(module, recipe.activations.dtype)
 
 
 def save(model: WhisperForConditionalGeneration, path: Path) -> None:
     """Write plain tensors; of a quantized layer its integers, its scales and its bias."""
-    quantized: dict[str, Any] = {n: m for n, m in model.named_modules() if _is_dynamic(m)}
-    prefixes = tuple(f"{name}." for name in quantized)
-    tensors: dict[str, Tensor] = {
-        key: value for key, value in model.state_dict().items() if not key.startswith(prefixes)
-    }
-    metadata = {}
-    for name, module in quantized.items():
-        weight: Any = module.weight()
-        tensors[name + _INTEGERS] = weight.int_repr()
-        tensors[name + _SCALE] = _scales(weight)
-        if module.bias() is not None:
-            tensors[f"{name}.bias"] = module.bias().detach()
-        metadata[_ACTIVATIONS] = "uint7" if module.version >= _SEVEN_BITS else "uint8"
-    write_tensors(path, tensors, metadata)
+    found = {}
+    for name, module in model.named_modules():
+        if kind := _kind(module):
+            weight = _weight(module)
+            tensors = {"int8": weight.int_repr()} | _scales(weight)
+            spec = {"kind": kind}
+            if kind == "dynamic":
+                layer: Any = module
+                spec["activations"] = "uint7" if layer.version >= _SEVEN_BITS else "uint8"
+                tensors |= {} if layer.bias() is None else {"bias": layer.bias().detach()}
+            elif kind == "static":
+                tensors |= dict(module.named_buffers()) | bias_of(module)
+            found[name] = Layer(tensors, spec)
+    write_model(path, model, found)
 
 
 def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
@@ -91,45 +111,64 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
 
     Raises MissingLibraryError on an x86 processor that cannot multiply 8 bits by 8 exactly.
     """
-    import torch
-    from torch.ao.nn.quantized.dynamic import Linear
-
-    tensors, metadata = read_tensors(path)
-    model = skeleton(config)
-    names = [key.removesuffix(_INTEGERS) for key in tensors if key.endswith(_INTEGERS)]
-    if names:
-        _check_processor(metadata.get(_ACTIVATIONS, ""))
-    quantized = {}
-    try:
-        for name in names:
-            integers, scale = tensors.pop(name + _INTEGERS), tensors.pop(name + _SCALE)
-            bias = tensors.pop(f"{name}.bias", None)
-            if integers.shape != model.get_submodule(name).weight.shape:
-                raise BundleError(f"{path}: {name} has the shape {tuple(integers.shape)}.")
-            with _deprecated():
-                module = Linear(integers.shape[1], integers.shape[0], bias is not None)
-                module.set_weight_bias(_with_scales(integers, scale), bias)
-            _set_bits(module, metadata[_ACTIVATIONS])
-            quantized[name] = module
-            model.set_submodule(name, torch.nn.Identity())
-    except (KeyError, AttributeError, TypeError, RuntimeError) as error:
-        raise BundleError(f"{path} has unusable int8 layers ({error!r}). Build again.") from error
-    assign(model, tensors, path)
-    for name, module in quantized.items():
-        model.set_submodule(name, module)
-    return model
+    return read_model(path, config, _build)
 
 
 def describe(module: nn.Module) -> WeightFormat | None:
     """Read the scheme off torch's own quantized tensor."""
-    if not _is_dynamic(module):
+    if not _kind(module):
         return None
-    weight: Any = module.weight  # a method of torch's quantized layers
-    weight = weight()
-    scale = _scales(weight)
-    granularity = "per-channel" if scale.ndim else "per-tensor"
-    size = weight.numel() + scale.numel() * scale.element_size()
-    return WeightFormat("int8", granularity, size)
+    weight = _weight(module)
+    scales = _scales(weight)
+    size = weight.numel() + sum(t.numel() * t.element_size() for t in scales.values())
+    stored = _PER_CHANNEL if scales["scale"].ndim else _PER_TENSOR
+    return WeightFormat("int8", stored.grain, size)
+
+
+def _check(recipe: Recipe) -> None:
+    for part in recipe.scope:
+        allowed = [_EMBEDDING] if part == "embedding" else [_PER_CHANNEL]
+        if part != "embedding" and recipe.scheme == "dynamic":
+            allowed.append(_PER_TENSOR)
+        if part == "convolution" or recipe.weights_of(part) not in allowed:
+            raise RecipeError(
+                f"{recipe.name}: pytorch quantizes Linear layers to weights.dtype = 'int8', method "
+                "= 'symmetric', granularity = 'per-channel' (or 'per-tensor' with scheme = "
+                "'dynamic'), the embedding to 'int8', 'asymmetric', 'per-channel' (set an override "
+                f"for it), and nothing else; {part} is in scope."
+            )
+    if recipe.activations not in _ACTIVATIONS.get(recipe.scheme, ()):
+        raise RecipeError(
+            f"{recipe.name}: pytorch needs activations.dtype = 'uint8' (or 'uint7' with scheme = "
+            "'dynamic'), activations.granularity = 'per-tensor'."
+        )
+
+
+def _quantize_statically(model: nn.Module, names: list[str], calibrate: Callable[[], None]) -> None:
+    """Replace Linear layers by int8 ones whose input ranges were found on calibration data."""
+    import torch
+    from torch.ao import quantization
+
+    observers = {name: quantization.HistogramObserver(dtype=torch.quint8) for name in names}
+    of_module = {model.get_submodule(name): observer for name, observer in observers.items()}
+
+    def observe(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        of_module[module](inputs[0])
+
+    hooks = [module.register_forward_pre_hook(observe) for module in of_module]
+    calibrate()
+    for hook in hooks:
+        hook.remove()
+    for name, observer in observers.items():
+        module: Any = model.get_submodule(name)
+        of_weight = quantization.default_per_channel_weight_observer()
+        of_weight(module.weight)
+        scales, zeros = of_weight.calculate_qparams()
+        weight = torch.quantize_per_channel(
+            module.weight.detach(), scales.double(), zeros, 0, torch.qint8
+        )
+        scale, zero = observer.calculate_qparams()
+        model.set_submodule(name, layers.StaticLinear(weight, module.bias, scale, zero))
 
 
 @contextmanager
@@ -140,34 +179,69 @@ def _deprecated() -> Iterator[None]:
         yield
 
 
-def _is_dynamic(module: Any) -> bool:
+def _kind(module: Any) -> str:
+    """Return how a layer is quantized: "dynamic", "static", "embedding", or "" for not at all."""
+    from torch.ao.nn.quantized import Embedding
     from torch.ao.nn.quantized.dynamic import Linear
 
-    return isinstance(module, Linear)
+    kinds = ((Linear, "dynamic"), (layers.StaticLinear, "static"), (Embedding, "embedding"))
+    return next((kind for cls, kind in kinds if isinstance(module, cls)), "")
+
+
+def _weight(module: Any) -> Any:
+    """Return the quantized tensor [outputs, inputs] of a quantized layer."""
+    return module.weight()  # a method of torch's quantized layers
 
 
 def _set_bits(module: Any, activations: str) -> None:
     module.version = {"uint7": _SEVEN_BITS, "uint8": _EIGHT_BITS}[activations]
 
 
-def _scales(weight: Any) -> Tensor:
-    """Return the scales float64, [] per tensor or [channels] per channel."""
+def _scales(weight: Any) -> dict[str, Tensor]:
+    """Return `scale` float64, [] per tensor or [channels] per channel; of an embedding `scale`
+    and `zero` float32 [rows].
+    """
     import torch
 
     if weight.qscheme() == torch.per_tensor_affine:
-        return torch.tensor(weight.q_scale(), dtype=torch.float64)
-    scales: Tensor = weight.q_per_channel_scales()
-    return scales
+        return {"scale": torch.tensor(weight.q_scale(), dtype=torch.float64)}
+    if weight.qscheme() == torch.per_channel_affine_float_qparams:
+        return {"scale": weight.q_per_channel_scales(), "zero": weight.q_per_channel_zero_points()}
+    return {"scale": weight.q_per_channel_scales()}
 
 
-def _with_scales(integers: Tensor, scale: Tensor) -> Tensor:
-    """Return torch's symmetric quantized tensor of exactly these integers and scales."""
+def _build(module: Any, layer: Layer, _built: dict[str, nn.Module]) -> nn.Module:
     import torch
+    from torch.ao.nn.quantized import Embedding
+    from torch.ao.nn.quantized.dynamic import Linear
 
-    if scale.ndim == 0:
-        return torch._make_per_tensor_quantized_tensor(integers, scale.item(), 0)  # noqa: SLF001 # the only way that rounds nothing
-    zeros = torch.zeros(scale.shape, dtype=torch.int64)
-    return torch._make_per_channel_quantized_tensor(integers, scale, zeros, 0)  # noqa: SLF001 # see above
+    rows, columns = module.weight.shape
+    quantized: Any
+    if layer.spec["kind"] == "embedding":
+        integers = take(layer, "int8", (rows, columns), torch.uint8)
+        scale, zero = (take(layer, name, (rows,), torch.float32) for name in ("scale", "zero"))
+        weight = torch._make_per_channel_quantized_tensor(integers, scale, zero, 0)  # noqa: SLF001 # the only way that rounds nothing
+        return Embedding(rows, columns, _weight=weight)
+    _check_processor(layer.spec.get("activations", "uint8"))
+    bias = take_bias(layer, module)
+    integers = take(layer, "int8", (rows, columns), torch.int8)
+    if layer.tensors["scale"].ndim:
+        scale = take(layer, "scale", (rows,), torch.float64)
+        zeros = torch.zeros(rows, dtype=torch.int64)
+        weight = torch._make_per_channel_quantized_tensor(integers, scale, zeros, 0)  # noqa: SLF001 # see above
+    else:
+        scale = take(layer, "scale", (), torch.float64)
+        weight = torch._make_per_tensor_quantized_tensor(integers, scale.item(), 0)  # noqa: SLF001 # see above
+    if layer.spec["kind"] == "static":
+        found = take(layer, "input_scale", (1,), torch.float32)
+        return layers.StaticLinear(
+            weight, bias, found, take(layer, "input_zero", (1,), torch.int32)
+        )
+    with _deprecated():
+        quantized = Linear(columns, rows, bias is not None)
+        quantized.set_weight_bias(weight, bias)
+    _set_bits(quantized, layer.spec["activations"])
+    return quantized
 
 
 def _check_processor(activations: str) -> None:

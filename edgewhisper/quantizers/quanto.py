@@ -1,4 +1,4 @@
-"""optimum-quanto: weights of Linear layers, dequantized as they are used."""
+"""optimum-quanto: weights of Linear layers, dequantized when used, and calibrated activations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers.census import WeightFormat
 from edgewhisper.quantizers.files import assign, read_tensors, skeleton, write_tensors
-from edgewhisper.quantizers.scope import linear_modules
+from edgewhisper.quantizers.scope import linear_modules, untie
+from edgewhisper.recipes.schema import Granularity, Method, Weights
 from edgewhisper_runtime.errors import BundleError, RecipeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
@@ -20,9 +23,10 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("optimum-quanto", "torch", "transformers")
 
 _MAP = "quantization_map"
+_OUTPUTS = "outputs"
 # What quanto 0.2.7 does for each dtype and offers no choice in (nn/qmodule.py): the recipe must
 # say the same, so that no report claims another method than the one that ran.
-_RULES: dict[str, tuple[str, str, str]] = {
+_RULES: dict[str, tuple[str, Method, Granularity]] = {
     "int8": ("qint8", "symmetric", "per-channel"),
     "int4": ("qint4", "asymmetric", "per-group"),
     "int2": ("qint2", "asymmetric", "per-group"),
@@ -31,43 +35,66 @@ _RULES: dict[str, tuple[str, str, str]] = {
 }
 
 
-def quantize(model: WhisperForConditionalGeneration, recipe: Recipe) -> None:
-    """Quantize and freeze the Linear layers in scope.
+# recipe's activations -> quanto's; the study's "static"
+_ACTIVATIONS = {"float32": None, "int8": "qint8", "float8_e4m3fn": "qfloat8_e4m3fn"}
 
-    Raises RecipeError for another scope, activations, or a method that quanto does not use.
+
+def quantize(
+    model: WhisperForConditionalGeneration, recipe: Recipe, calibrate: Callable[[], None]
+) -> None:
+    """Quantize and freeze the Linear layers in scope, calibrated if activations are quantized.
+
+    Raises RecipeError for another scope, or a method that quanto does not use.
     """
-    import torch
-    from optimum.quanto import freeze
+    from optimum.quanto import Calibration, freeze
     from optimum.quanto import quantize as quanto_quantize
 
-    if recipe.scheme != "dynamic" or recipe.activations.dtype != "float32":
-        raise RecipeError(f"{recipe.name}: quanto recipes quantize weights only so far.")
+    activations = recipe.activations.dtype
+    if recipe.overrides or activations not in _ACTIVATIONS:
+        raise RecipeError(
+            f"{recipe.name}: quanto quantizes activations to {', '.join(_ACTIVATIONS)} or leaves "
+            "them float32, and the whole scope alike (no overrides)."
+        )
+    static = activations != "float32"
+    if static != (recipe.scheme == "static") or (
+        static and recipe.activations.granularity != "per-tensor"
+    ):
+        raise RecipeError(
+            f"{recipe.name}: quanto calibrates activations per tensor (scheme = 'static', "
+            "activations.granularity = 'per-tensor'), or leaves them float32 (scheme = 'dynamic')."
+        )
     weights = recipe.weights
     if weights.dtype not in _RULES:
         raise RecipeError(f"{recipe.name}: quanto has no weights.dtype {weights.dtype!r}.")
     qtype, method, granularity = _RULES[weights.dtype]
     names = linear_modules(model, recipe)
     group = _group_size(model, names) if granularity == "per-group" else 0
-    if (weights.method, weights.granularity, weights.group_size) != (method, granularity, group):
+    if weights != Weights(weights.dtype, method, granularity, group):
         wanted = f"method = {method!r}, granularity = {granularity!r}"
         wanted += f", group_size = {group}" if group else ""
         raise RecipeError(
             f"{recipe.name}: quanto quantizes {weights.dtype} in one way only; "
             f"set weights: {wanted}."
         )
-    if "output" in recipe.scope:
-        # quanto empties the parameter it replaces, and this one is the token embedding too.
-        model.proj_out.weight = torch.nn.Parameter(model.proj_out.weight.detach().clone())
-        model.config.tie_word_embeddings = False
-    quanto_quantize(model, weights=qtype, include=names)
+    untie(model, recipe)
+    quanto_quantize(model, weights=qtype, activations=_ACTIVATIONS[activations], include=names)
     freeze(model)
+    if static:
+        with Calibration():
+            calibrate()
 
 
 def save(model: WhisperForConditionalGeneration, path: Path) -> None:
-    """Write the packed tensors, with quanto's own map of what is quantized as metadata."""
+    """Write the packed tensors, with quanto's own map of what is quantized as metadata.
+
+    That map lacks one thing that calibration decides: which layers' outputs stay quantized.
+    """
     from optimum.quanto import quantization_map
 
-    write_tensors(path, model.state_dict(), {_MAP: json.dumps(quantization_map(model))})
+    found = quantization_map(model)
+    for name, kinds in found.items():
+        kinds[_OUTPUTS] = _quantizes_outputs(model.get_submodule(name))
+    write_tensors(path, model.state_dict(), {_MAP: json.dumps(found)})
 
 
 def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
@@ -78,11 +105,19 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
     tensors, metadata = read_tensors(path)
     model = skeleton(config)
     try:
-        quantized: dict[str, dict[str, str]] = json.loads(metadata[_MAP])
+        quantized: dict[str, dict[str, Any]] = json.loads(metadata[_MAP])
         for name, kinds in quantized.items():
-            if kinds["activations"] != "none":
-                raise BundleError(f"{path}: {name} has quantized activations; not supported.")
-            _quantize_submodule(model, name, model.get_submodule(name), weights=kinds["weights"])
+            activations = kinds["activations"] if kinds["activations"] != "none" else None
+            _quantize_submodule(
+                model,
+                name,
+                model.get_submodule(name),
+                weights=kinds["weights"],
+                activations=activations,
+            )
+            layer: Any = model.get_submodule(name)
+            if activations and not kinds[_OUTPUTS]:
+                layer.disable_output_quantization()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path} has no usable quantization map ({error!r}).") from error
     for module in model.modules():
@@ -102,8 +137,14 @@ def describe(module: nn.Module) -> WeightFormat | None:
     inner = [getattr(weight, name, None) for name in ("_data", "_scale", "_shift")]
     size = sum(_stored_bytes(tensor) for tensor in inner if tensor is not None)
     group = getattr(weight, "_group_size", None)
-    granularity = f"per-group {group}" if group else "per-channel"
-    return WeightFormat(weight.qtype.name.removeprefix("q"), granularity, size)
+    grain = f"per-group {group}" if group else "per-channel"
+    return WeightFormat(weight.qtype.name.removeprefix("q"), grain, size)
+
+
+def _quantizes_outputs(module: Any) -> bool:
+    """Tell whether the hook that quantizes a layer's output is still there."""
+    hook = module._quantize_hooks.get("output")  # noqa: SLF001 # quanto tells nobody
+    return hook is not None and hook.id in module._forward_hooks  # noqa: SLF001 # see above
 
 
 def _group_size(model: nn.Module, names: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgewhisper_runtime.errors import RecipeError
 
@@ -26,7 +26,7 @@ def part_of(name: str) -> str | None:
     if leaf in {"conv1", "conv2"}:
         return "convolution"
     if leaf in {"fc1", "fc2"}:
-        return f"{path[1]}.feed_forward"
+        return f"{path[1]}.{leaf}"
     if leaf in {"q_proj", "k_proj", "v_proj", "out_proj"}:
         return f"{path[1]}.attention"
     return None
@@ -43,3 +43,16 @@ def linear_modules(model: nn.Module, recipe: Recipe) -> list[str]:
             f"{recipe.library} quantizes Linear layers only."
         )
     return [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]
+
+
+def untie(model: Any, recipe: Recipe) -> None:
+    """Give the output layer a weight of its own if it is in scope.
+
+    The libraries empty or replace the parameter that they quantize, and this one is the token
+    embedding too.
+    """
+    import torch
+
+    if "output" in recipe.scope:
+        model.proj_out.weight = torch.nn.Parameter(model.proj_out.weight.detach().clone())
+        model.config.tie_word_embeddings = False

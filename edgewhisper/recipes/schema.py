@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,42 +14,92 @@ from edgewhisper_runtime.errors import RecipeError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-Library = Literal["pytorch", "quanto"]
+Library = Literal["pytorch", "quanto", "hqq", "bitsandbytes", "edgewhisper"]
 Scheme = Literal["none", "dynamic", "static"]
-DType = Literal["float32", "int8", "int4", "int2", "float8_e4m3fn", "float8_e5m2"]
+DType = Literal[
+    "float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2",
+    "int8", "int4", "int3", "int2", "int1", "nf4", "fp4",
+]  # fmt: skip
 Method = Literal["none", "symmetric", "asymmetric"]
 Granularity = Literal["none", "per-tensor", "per-channel", "per-group"]
 Part = Literal[
     "encoder.attention",
     "encoder.feed_forward",
+    "encoder.fc1",
+    "encoder.fc2",
     "decoder.attention",
     "decoder.feed_forward",
+    "decoder.fc1",
+    "decoder.fc2",
     "output",
     "embedding",
     "convolution",
 ]
+_FLOATS = ("float32", "bfloat16", "float16")
+# The two layers of a feed-forward block bear different precisions, so each is a part.
+_WHOLE: dict[Part, tuple[Part, ...]] = {
+    "encoder.feed_forward": ("encoder.fc1", "encoder.fc2"),
+    "decoder.feed_forward": ("decoder.fc1", "decoder.fc2"),
+}
 
 
 @dataclass(frozen=True)
 class Weights:
-    """How weights are stored. `group_size` counts input values that share a scale; 0: no groups."""
+    """How weights are stored. `group_size` counts values that share a scale; 0: no groups.
+
+    `axis` is the direction of a group: 1 along the inputs of one output, 0 across outputs.
+    With `double_quantized` the scales are themselves quantized.
+    """
 
     dtype: DType
     method: Method = "none"
     granularity: Granularity = "none"
     group_size: int = 0
+    axis: int = 1
+    double_quantized: bool = False
 
     @property
     def bits(self) -> int:
         """Bits per weight, scales left out."""
         return int("".join(c for c in self.dtype.split("_")[0] if c.isdigit()))
 
+    @property
+    def grain(self) -> str:
+        """What shares a scale, in words, such as "per-group 64 axis 0"."""
+        words: list[str] = [self.granularity]
+        if self.group_size:
+            words.append(str(self.group_size))
+        if self.axis == 0:
+            words.append("axis 0")
+        if self.double_quantized:
+            words.append("double")
+        return " ".join(words)
+
 
 @dataclass(frozen=True)
 class Activations:
     """How inputs of quantized layers are represented while the model runs."""
 
-    dtype: Literal["float32", "uint8", "uint7"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "float8_e4m3fn", "int8", "uint8", "uint7"] = (
+        "float32"
+    )
+    granularity: Literal["none", "per-tensor", "per-row"] = "none"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The data that ranges of activations are found on: so many utterances, evenly spread."""
+
+    split: Literal["none", "dev-clean", "dev-other"] = "none"
+    utterances: int = 0
+
+
+@dataclass(frozen=True)
+class Override:
+    """Other weights for some parts of the scope: a mixed recipe."""
+
+    scope: tuple[Part, ...]
+    weights: Weights
 
 
 @dataclass(frozen=True)
@@ -57,8 +108,9 @@ class Recipe:
 
     `scheme`, in the study's words: "dynamic" needs no data (weights alone are quantized, or
     activations by ranges seen at run time), "static" uses ranges found on `calibration` data.
-    `scope` names the parts whose weights are quantized. `exports` names the formats it may be
-    turned into. `max_wer_increase` is the gate's limit, in WER percentage points on each split.
+    `scope` names the parts whose weights are quantized: to `weights`, but for the parts that
+    `overrides` names. `exports` names the formats it may be turned into. `max_wer_increase` is
+    the gate's limit, in WER percentage points on each split.
     """
 
     name: str
@@ -68,41 +120,113 @@ class Recipe:
     weights: Weights
     max_wer_increase: float
     scope: tuple[Part, ...] = ()
+    overrides: tuple[Override, ...] = ()
     activations: Activations = Activations()
-    calibration: Literal["none", "dev-clean", "dev-other"] = "none"
+    calibration: Calibration = Calibration()
     exports: tuple[str, ...] = ()
 
     @property
     def quantizes(self) -> bool:
-        """Whether it changes any weight."""
+        """Whether it changes any weight to less than a float type of the processor."""
         return bool(self.scope)
+
+    @property
+    def batchable(self) -> bool:
+        """Whether texts are the same however many utterances are decoded at once."""
+        return self.scheme != "dynamic" or self.activations.granularity != "per-tensor"
+
+    def one_part_at_a_time(self) -> list[Recipe]:
+        """Return recipes that quantize one part of this one's scope each, then each half alone.
+
+        Parts that share their weights (see the edgewhisper library) stay together.
+        """
+        scopes: dict[str, tuple[Part, ...]] = {part: (part,) for part in self.scope}
+        if self.library == "edgewhisper" and "embedding" in self.scope:
+            scopes.pop("embedding")
+            scopes["output"] = ("output", "embedding")
+        for half in ("encoder", "decoder"):
+            own = tuple(part for part in self.scope if part.startswith(f"{half}."))
+            if len(own) > 1:
+                scopes[half] = own
+        return [self._limited_to(name, scope) for name, scope in scopes.items()]
+
+    def _limited_to(self, name: str, scope: tuple[Part, ...]) -> Recipe:
+        kept = [(set(o.scope) & set(scope), o.weights) for o in self.overrides]
+        return replace(
+            self,
+            name=f"{self.name}.{name}",
+            summary=f"{self.summary}; {name} alone",
+            scope=scope,
+            overrides=tuple(Override(tuple(sorted(parts)), w) for parts, w in kept if parts),
+        )
+
+    def weights_of(self, part: str) -> Weights:
+        """Return how the weights of a part in scope are stored."""
+        return next((o.weights for o in self.overrides if part in o.scope), self.weights)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], origin: str) -> Recipe:
         """Build a recipe; raise RecipeError naming the key that does not fit."""
         recipe = _fit(cls, content, origin, "")
-        if not _NAME.fullmatch(recipe.name):
-            raise RecipeError(
-                f"{origin}: name is {recipe.name!r}; it names directories, so use letters, digits, "
-                "'.', '_' and '-', a letter or digit first, 64 at most."
-            )
-        if recipe.exports:
-            raise RecipeError(f"{origin}: exports has {recipe.exports[0]!r}; no export exists yet.")
-        if recipe.max_wer_increase < 0:
-            raise RecipeError(f"{origin}: max_wer_increase must not be negative.")
-        if (recipe.weights.granularity == "per-group") != (recipe.weights.group_size > 0):
-            raise RecipeError(
-                f"{origin}: weights.group_size must be above 0 with granularity 'per-group' "
-                "and left out otherwise."
-            )
-        if (recipe.scheme == "static") != (recipe.calibration != "none"):
-            raise RecipeError(f"{origin}: calibration goes with scheme 'static', and only with it.")
-        if recipe.quantizes == (recipe.weights.dtype == "float32"):
-            raise RecipeError(
-                f"{origin}: scope lists what weights.dtype is applied to; "
-                "it is empty for float32, and only then."
-            )
+        recipe = replace(
+            recipe,
+            scope=_parts(recipe.scope),
+            overrides=tuple(replace(o, scope=_parts(o.scope)) for o in recipe.overrides),
+        )
+        for wrong, message in _faults(recipe):
+            if wrong:
+                raise RecipeError(f"{origin}: {message}")
         return recipe
+
+
+def _parts(scope: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Return a scope with each feed-forward block named by its two layers."""
+    return tuple(part for named in scope for part in _WHOLE.get(named, (named,)))
+
+
+def _faults(recipe: Recipe) -> Iterator[tuple[bool, str]]:
+    """Yield what would make a recipe contradict itself, and whether it does."""
+    yield not _NAME.fullmatch(recipe.name), _name_fault(recipe.name)
+    yield bool(recipe.exports), f"exports has {recipe.exports[:1]}; no export exists yet."
+    yield recipe.max_wer_increase < 0, "max_wer_increase must not be negative."
+    for weights in (recipe.weights, *(override.weights for override in recipe.overrides)):
+        yield (weights.granularity == "per-group") != (weights.group_size > 0), _GROUP_FAULT
+        yield weights.axis not in {0, 1}, "weights.axis must be 0 or 1."
+        yield recipe.quantizes == (weights.dtype in _FLOATS), _SCOPE_FAULT
+    split, utterances = recipe.calibration.split, recipe.calibration.utterances
+    calibrated = split != "none" and utterances > 0
+    yield calibrated != (split != "none" or utterances != 0), _CALIBRATION_FAULT
+    yield calibrated != (recipe.scheme == "static"), _CALIBRATION_FAULT
+    named = [part for override in recipe.overrides for part in override.scope]
+    twice = len(set(named)) < len(named)
+    yield twice or not set(named) <= set(recipe.scope), _OVERRIDE_FAULT
+    exact = recipe.activations.dtype in _FLOATS
+    yield exact != (recipe.activations.granularity == "none"), _ACTIVATIONS_FAULT
+
+
+def _name_fault(name: str) -> str:
+    return (
+        f"name is {name!r}; it names directories, so use letters, digits, '.', '_' and '-', "
+        "a letter or digit first, 64 at most."
+    )
+
+
+_GROUP_FAULT = (
+    "weights.group_size must be above 0 with granularity 'per-group' and left out otherwise."
+)
+_SCOPE_FAULT = (
+    "scope lists what weights.dtype is applied to; it is empty for "
+    f"{', '.join(_FLOATS)}, and only then."
+)
+_CALIBRATION_FAULT = (
+    "calibration.split and calibration.utterances go with scheme 'static', and only with it."
+)
+_OVERRIDE_FAULT = (
+    "each part in an override's scope must be in the recipe's scope, and in one override only."
+)
+_ACTIVATIONS_FAULT = (
+    "activations.granularity goes with a quantized activations.dtype, and only with it."
+)
 
 
 def all_recipes() -> list[Recipe]:
@@ -170,6 +294,6 @@ def _value(hint: Any, value: Any, origin: str, key: str) -> Any:
         return tuple(_value(typing.get_args(hint)[0], item, origin, key) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, hint) or isinstance(value, bool):
+    if not isinstance(value, hint) or isinstance(value, bool) != (hint is bool):
         raise RecipeError(f"{origin}: {key} is {value!r}; it must be a {hint.__name__}.")
     return value

@@ -50,7 +50,8 @@ class Manifest:
     """The contents of manifest.json.
 
     `model` says where the weights come from, `recipe` what was done to them, `census` what the
-    saved artefact holds, `evaluation` what it was measured to do and the gate's verdict.
+    saved artefact holds, `calibration` the speech that activations' ranges were
+    found on, `evaluation` what it was measured to do and the gate's verdict.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Manifest:
     census: list[dict[str, Any]]
     libraries: dict[str, str]
     files: dict[str, File] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
     evaluation: dict[str, Any] | None = None
 
     @property

@@ -125,10 +125,7 @@ def profile(
     runs = []
     for done in range(repetitions):
         on_progress(done)
-        command = [sys.executable, "-m", __name__, str(directory), *map(str, files)]
-        command += ["--device", device, "--threads", str(threads), "--language", language]
-        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        runs.append(_parse(result, directory))
+        runs.append(measure_afresh(directory, files, device, threads, language))
     on_progress(repetitions)
     (backend,) = entry_points(group=loading.BACKENDS, name=manifest.backend)
     closure = (
@@ -139,7 +136,7 @@ def profile(
         "device": device,
         "threads": threads,
         "language": language,
-        "summary": _summary(runs)
+        "summary": summarize(runs)
         | {
             "weight_bytes": manifest.weight_bytes,
             "bundle_bytes": sum(path.stat().st_size for path in directory.iterdir()),
@@ -151,6 +148,16 @@ def profile(
         "files": [path.name for path in files],
         "runs": runs,
     }
+
+
+def measure_afresh(
+    directory: Path, files: Sequence[Path], device: str, threads: int, language: str
+) -> dict[str, Any]:
+    """Return what `measure` finds in a process of its own; raise EdgeWhisperError if it fails."""
+    command = [sys.executable, "-m", __name__, str(directory), *map(str, files)]
+    command += ["--device", device, "--threads", str(threads), "--language", language]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return _parse(result, directory)
 
 
 def _parse(result: subprocess.CompletedProcess[str], directory: Path) -> dict[str, Any]:
@@ -170,7 +177,9 @@ def _parse(result: subprocess.CompletedProcess[str], directory: Path) -> dict[st
     raise error
 
 
-def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of one bundle's runs, as `measure` returns them: medians over the runs."""
+
     def median(figure: Callable[[dict[str, Any]], float]) -> float:
         return statistics.median(map(figure, runs))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -70,19 +71,14 @@ class Transcriber:
         Without `language` it is detected from the first window; an English-only model has one.
         Raises AudioError for unusable audio, EdgeWhisperError for an unknown language.
         """
-        if isinstance(source, (str, Path)):
-            blocks = audio.stream(source)
-        else:
-            blocks = iter([audio.checked(source)])
         if not self.tokenizer.multilingual:
             language = language or "en"
         if language is not None:
             self.tokenizer.prompt(language, task)  # a wrong one must fail before the work
         segments: list[Segment] = []
         start = 0
-        for window in longform.windows(blocks):
-            mels = features.log_mel(window, self.settings.mels)[None]
-            encoded = self.backend.encode(mels)
+        for window in longform.windows(_blocks(source)):
+            encoded = self._encode([window])
             if language is None:
                 language = decoding.detect_language(
                     self.backend,
@@ -90,23 +86,64 @@ class Transcriber:
                     self.tokenizer.start_of_transcript,
                     self.tokenizer.languages,
                 )
-            prompt = np.array([self.tokenizer.prompt(language, task)], dtype=np.int64)
-            (tokens,) = decoding.greedy(self.backend, encoded, prompt, self.rules)
-            text = self.tokenizer.decode(tokens)
-            end = start + len(window)
-            segments.append(
-                Segment(
-                    start=start / audio.SAMPLE_RATE,
-                    end=end / audio.SAMPLE_RATE,
-                    text=text,
-                    tokens=tokens,
-                    looping=decoding.is_looping(tokens, text),
-                )
-            )
-            start = end
-        return Transcript(
-            text="".join(segment.text for segment in segments).strip(),
-            language=language or "en",
-            duration=start / audio.SAMPLE_RATE,
-            segments=segments,
+            (tokens,) = self._decode(encoded, 1, language, task)
+            segments.append(self._segment(tokens, start, len(window)))
+            start += len(window)
+        return _transcript(segments, language or "en")
+
+    def transcribe_batch(
+        self,
+        sources: Sequence[str | Path | NDArray[np.float32]],
+        language: str,
+        task: str = "transcribe",
+    ) -> list[Transcript]:
+        """Transcribe several recordings at once: all their windows are decoded as one batch.
+
+        Takes the memory of that many windows. The texts are those of `transcribe`, but for
+        rounding, where the engine computes each row of a batch by itself.
+        """
+        windows = [list(longform.windows(_blocks(source))) for source in sources]
+        flat = [window for of_source in windows for window in of_source]
+        decoded = iter(self._decode(self._encode(flat), len(flat), language, task))
+        transcripts = []
+        for of_source in windows:
+            starts = np.cumsum([0, *map(len, of_source)])
+            segments = [
+                self._segment(next(decoded), int(start), len(window))
+                for window, start in zip(of_source, starts, strict=False)
+            ]
+            transcripts.append(_transcript(segments, language))
+        return transcripts
+
+    def _encode(self, windows: list[NDArray[np.float32]]) -> Any:
+        mels = [features.log_mel(window, self.settings.mels) for window in windows]
+        return self.backend.encode(np.stack(mels))
+
+    def _decode(self, encoded: Any, rows: int, language: str, task: str) -> list[list[int]]:
+        prompts = np.array([self.tokenizer.prompt(language, task)] * rows, dtype=np.int64)
+        return decoding.greedy(self.backend, encoded, prompts, self.rules)
+
+    def _segment(self, tokens: list[int], start: int, samples: int) -> Segment:
+        text = self.tokenizer.decode(tokens)
+        return Segment(
+            start=start / audio.SAMPLE_RATE,
+            end=(start + samples) / audio.SAMPLE_RATE,
+            text=text,
+            tokens=tokens,
+            looping=decoding.is_looping(tokens, text),
         )
+
+
+def _blocks(source: str | Path | NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    if isinstance(source, (str, Path)):
+        return audio.stream(source)
+    return iter([audio.checked(source)])
+
+
+def _transcript(segments: list[Segment], language: str) -> Transcript:
+    return Transcript(
+        text="".join(segment.text for segment in segments).strip(),
+        language=language,
+        duration=segments[-1].end if segments else 0.0,
+        segments=segments,
+    )

@@ -1,0 +1,50 @@
+"""edgewhisper inspect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edgewhisper.cli.table import aligned
+
+
+@click.command("inspect")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The census on stdout as JSON.")
+def command(bundle: Path, as_json: bool) -> None:
+    """Load BUNDLE and count what it really holds: dtype, granularity and bytes by part.
+
+    Ends with an error when that is not what its recipe says.
+    """
+    from edgewhisper import backend, quantizers
+    from edgewhisper.quantizers import census
+    from edgewhisper.recipes import Recipe
+    from edgewhisper_runtime.bundle import verify
+
+    manifest = verify(bundle)
+    recipe = Recipe.from_dict(manifest.recipe, str(bundle))
+    rows = census.take_census(
+        backend.load_model(bundle, manifest), quantizers.adapter(recipe.library).describe
+    )
+    listed = census.to_dicts(rows)
+    if as_json:
+        click.echo(json.dumps(listed))
+    else:
+        heads = ("part", "module", "count", "quantized", "dtype", "granularity", "MB")
+        lines = [
+            (
+                row.part,
+                row.module,
+                str(row.count),
+                "yes" if row.quantized else "no",
+                row.dtype,
+                row.granularity,
+                f"{row.bytes / 1e6:.2f}",
+            )
+            for row in rows
+        ]
+        click.echo(aligned([heads, *lines]))
+        click.echo(f"{manifest.name}: {census.summarize(listed)}")
+    census.check_scope(rows, recipe)

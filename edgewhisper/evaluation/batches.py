@@ -1,0 +1,58 @@
+"""One process's work on an evaluation: batches of utterances in, records out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgewhisper.evaluation.librispeech import Utterance
+from edgewhisper.evaluation.wer import Record
+from edgewhisper_runtime import audio
+from edgewhisper_runtime.loading import load
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgewhisper.evaluation.run import Options
+    from edgewhisper_runtime.transcriber import Transcriber
+
+LANGUAGE = "en"
+
+
+def transcribe(
+    directory: Path, options: Options, batches: Sequence[Sequence[Utterance]]
+) -> Generator[list[Record]]:
+    """Load a bundle and yield the records of each batch in turn."""
+    if batches:
+        transcriber = load(directory, options.device, options.threads)
+        for batch in batches:
+            yield records(transcriber, batch, samples(batch))
+
+
+def samples(batch: Sequence[Utterance]) -> list[NDArray[np.float32]]:
+    """Return each utterance's audio, float32 [n] at 16 kHz."""
+    return [audio.load(utterance.path) for utterance in batch]
+
+
+def records(
+    transcriber: Transcriber, batch: Sequence[Utterance], heard: list[NDArray[np.float32]]
+) -> list[Record]:
+    """Transcribe utterances at once; each gets the time of all by its share of the audio."""
+    start = time.perf_counter()
+    transcripts = transcriber.transcribe_batch(heard, LANGUAGE)
+    rtf = (time.perf_counter() - start) / sum(utterance.duration for utterance in batch)
+    return [
+        Record(
+            id=utterance.id,
+            speaker=utterance.speaker,
+            reference=utterance.reference,
+            hypothesis=transcript.text,
+            duration=utterance.duration,
+            seconds=rtf * utterance.duration,
+            problem=transcript.problem,
+        )
+        for utterance, transcript in zip(batch, transcripts, strict=True)
+    ]

@@ -1,0 +1,63 @@
+"""The speech that ranges of activations are found on: never a test set."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewhisper.evaluation.librispeech import LIBRISPEECH, Dataset, Utterance
+from edgewhisper.evaluation.librispeech import utterances as all_utterances
+from edgewhisper_runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+    from edgewhisper.checkpoints import Checkpoint
+    from edgewhisper.recipes import Recipe
+
+
+def utterances(recipe: Recipe, root: Path | None) -> list[Utterance]:
+    """Return the utterances that a recipe calibrates on, evenly spread over its split.
+
+    None for a recipe that does not calibrate. Raises DataError when the split is not under root.
+    """
+    wanted = recipe.calibration
+    if wanted.split == "none":
+        return []
+    if root is None or not (root / wanted.split).is_dir():
+        raise DataError(
+            f"{recipe.name} calibrates on {wanted.split}, which is not beside the evaluation data. "
+            f"Run `edgewhisper data librispeech --split {wanted.split}`, or name a directory that "
+            "has it with --librispeech."
+        )
+    dataset = Dataset(LIBRISPEECH, root, (wanted.split,))
+    return all_utterances(dataset, wanted.split, wanted.utterances)
+
+
+def describe(heard: list[Utterance]) -> dict[str, Any] | None:
+    """Return what a manifest keeps of the calibration data: ids, and a SHA-256 of all audio."""
+    if not heard:
+        return None
+    digest = hashlib.sha256()
+    for utterance in heard:
+        digest.update(utterance.path.read_bytes())
+    return {"utterances": [utterance.id for utterance in heard], "sha256": digest.hexdigest()}
+
+
+def run(
+    model: WhisperForConditionalGeneration, checkpoint: Checkpoint, heard: list[Utterance]
+) -> None:
+    """Transcribe the utterances with a model, through the loop that evaluation goes through."""
+    from tqdm import tqdm
+
+    from edgewhisper.backend import TorchBackend
+    from edgewhisper_runtime.bundle import TOKENIZER
+    from edgewhisper_runtime.tokens import Tokenizer
+    from edgewhisper_runtime.transcriber import Transcriber
+
+    transcriber = Transcriber(
+        TorchBackend(model), Tokenizer(checkpoint.path / TOKENIZER), checkpoint.settings()
+    )
+    for utterance in tqdm(heard, desc="calibrating", unit="utt"):
+        transcriber.transcribe(utterance.path, language="en")

@@ -1,0 +1,189 @@
+"""EdgeWhisper's own: int8 rows or int4 groups, the token embedding and the output layer one tensor.
+
+Every value is (code - zero) * scale: a grid that ONNX's integer operators hold exactly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewhisper.quantizers import layers
+from edgewhisper.quantizers.census import WeightFormat
+from edgewhisper.quantizers.files import Layer, bias_of, read_model, take, take_bias, write_model
+from edgewhisper.quantizers.scope import part_of
+from edgewhisper.recipes.schema import Weights
+from edgewhisper_runtime.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    from edgewhisper.recipes import Recipe
+
+DISTRIBUTIONS = ("edgewhisper", "torch", "transformers")
+
+_EMBEDDING, _OUTPUT = "model.decoder.embed_tokens", "proj_out"
+_SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's range: what it clips, it resolves
+
+
+def quantize(
+    model: WhisperForConditionalGeneration,
+    recipe: Recipe,
+    calibrate: Callable[[], None],  # noqa: ARG001 # weights alone are quantized
+) -> None:
+    """Replace the layers in scope by quantized ones.
+
+    Raises RecipeError for activations, another grid, and an embedding or output layer alone.
+    """
+    if recipe.scheme != "dynamic" or recipe.activations.dtype != "float32":
+        raise RecipeError(f"{recipe.name}: edgewhisper quantizes weights only, scheme 'dynamic'.")
+    if "convolution" in recipe.scope:
+        raise RecipeError(f"{recipe.name}: edgewhisper quantizes no convolution. Leave it out.")
+    ends = {"embedding", "output"}
+    if len({recipe.weights_of(part) for part in ends}) > 1 or len(ends & set(recipe.scope)) == 1:
+        raise RecipeError(
+            f"{recipe.name}: edgewhisper stores the token embedding and the output layer as one "
+            "tensor. Put both in scope, with the same weights, or neither."
+        )
+    names = [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]
+    for name in names:
+        module: Any = model.get_submodule(name)
+        embedding: Any = model.get_submodule(_EMBEDDING)
+        layer: nn.Module
+        if name == _OUTPUT:
+            layer = layers.Output(embedding)
+        else:
+            weights = recipe.weights_of(str(part_of(name)))
+            codes = _quantized(recipe.name, name, module.weight.detach(), weights)
+            layer = _layer(module, codes, bias_of(module).get("bias"))
+        model.set_submodule(name, layer)
+
+
+def save(model: WhisperForConditionalGeneration, path: Path) -> None:
+    """Write codes, scales and zero points; of the output layer only that it is the embedding."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (layers.Linear, layers.Embedding)):
+            found[name] = Layer(dict(module.codes.named_buffers()) | bias_of(module), {})
+        elif isinstance(module, layers.Output):
+            found[name] = Layer({}, {"shares": _EMBEDDING})
+    write_model(path, model, found)
+
+
+def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
+    """Rebuild the quantized layers from their codes."""
+    return read_model(path, config, _build)
+
+
+def describe(module: nn.Module) -> WeightFormat | None:
+    """Read the grid off a layer's buffers; the output layer adds no bytes to the embedding's."""
+    if isinstance(module, layers.Output):
+        shared = describe(module.embedding)
+        return shared and WeightFormat(shared.dtype, shared.granularity, 0)
+    if not isinstance(module, (layers.Linear, layers.Embedding)):
+        return None
+    tensors = dict(module.codes.named_buffers())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if "zero" not in tensors:
+        return WeightFormat("int8", "per-channel", size)
+    group = 2 * tensors["packed"].shape[-1]
+    return WeightFormat("int4", Weights("int4", "asymmetric", "per-group", group).grain, size)
+
+
+def _quantized(recipe: str, name: str, weight: Tensor, weights: Weights) -> dict[str, Tensor]:
+    """Return the codes of a weight [outputs, inputs] and what they stand for, as buffers."""
+    if weights == Weights("int8", "symmetric", "per-channel"):
+        return _int8(weight)
+    if weights == Weights("int4", "asymmetric", "per-group", weights.group_size):
+        if weight.shape[1] % weights.group_size or weights.group_size % 2:
+            raise RecipeError(
+                f"{recipe}: groups of {weights.group_size} do not fit the {weight.shape[1]} inputs "
+                f"of {name}. Choose another group_size."
+            )
+        return _int4(weight, weights.group_size)
+    raise RecipeError(
+        f"{recipe}: edgewhisper quantizes to weights.dtype = 'int8' (method = 'symmetric', "
+        "granularity = 'per-channel') or 'int4' (method = 'asymmetric', granularity = 'per-group', "
+        "a group_size)."
+    )
+
+
+def _int8(weight: Tensor) -> dict[str, Tensor]:
+    """Return codes int8 [outputs, inputs] and scales float32 [outputs, 1]: row maximum / 127."""
+    import torch
+
+    scale = (weight.abs().amax(dim=1, keepdim=True) / 127).clamp(min=torch.finfo(weight.dtype).tiny)
+    return {"int8": (weight / scale).round().clamp(-127, 127).to(torch.int8), "scale": scale}
+
+
+def _int4(weight: Tensor, group: int) -> dict[str, Tensor]:
+    """Return codes of 4 bits, two in a byte, and each group's scale and zero point.
+
+    packed uint8 [outputs, groups, group / 2], the first of two values in the low bits; scale
+    float16 and zero uint8 [outputs, groups, 1]. Of several shrunk ranges each group takes the
+    one with the least squared error.
+    """
+    import torch
+
+    values = weight.reshape(len(weight), -1, group)
+    low, high = (
+        values.amin(-1, keepdim=True).clamp(max=0),
+        values.amax(-1, keepdim=True).clamp(min=0),
+    )
+    best: list[Tensor] = []
+    for shrink in _SHRINKS:
+        scale = (shrink * (high - low) / 15).clamp(min=2.0**-14).half()  # the least normal float16
+        zero = (-shrink * low / scale.float()).round().clamp(0, 15)
+        codes = (values / scale.float() + zero).round().clamp(0, 15)
+        error = ((codes - zero) * scale.float() - values).square().sum(-1, keepdim=True)
+        found = [error, codes, scale, zero]
+        best = (
+            [torch.where(error < best[0], new, old) for new, old in zip(found, best, strict=True)]
+            if best
+            else found
+        )
+    _, codes, scale, zero = best
+    codes = codes.to(torch.uint8)
+    return {
+        "packed": codes[..., 0::2] | (codes[..., 1::2] << 4),
+        "scale": scale,
+        "zero": zero.to(torch.uint8),
+    }
+
+
+def _layer(module: Any, tensors: dict[str, Tensor], bias: Tensor | None) -> nn.Module:
+    import torch
+
+    codes = layers.Codes(tensors)
+    layer: nn.Module = (
+        layers.Embedding(codes)
+        if isinstance(module, torch.nn.Embedding)
+        else layers.Linear(codes, bias)
+    )
+    return layer
+
+
+def _build(module: Any, layer: Layer, built: dict[str, nn.Module]) -> nn.Module:
+    import torch
+
+    if "shares" in layer.spec:
+        embedding: Any = built[layer.spec["shares"]]
+        return layers.Output(embedding)
+    outputs, inputs = module.weight.shape
+    if "int8" in layer.tensors:
+        tensors = {
+            "int8": take(layer, "int8", (outputs, inputs), torch.int8),
+            "scale": take(layer, "scale", (outputs, 1), torch.float32),
+        }
+    else:
+        groups = layer.tensors["scale"].shape[1]
+        packed = (outputs, groups, inputs // groups // 2)
+        tensors = {
+            "packed": take(layer, "packed", packed, torch.uint8),
+            "scale": take(layer, "scale", (outputs, groups, 1), torch.float16),
+            "zero": take(layer, "zero", (outputs, groups, 1), torch.uint8),
+        }
+    return _layer(module, tensors, take_bias(layer, module))

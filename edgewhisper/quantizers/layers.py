@@ -1,0 +1,93 @@
+"""Modules that no library has: weights as codes, one tensor at both ends, calibrated int8."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Codes(nn.Module):
+    """A weight [outputs, inputs]: `int8` and `scale`, or `packed`, `scale` and `zero`."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+    def values(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return the selected rows as float32 [*rows, inputs]."""
+        scale = self.get_buffer("scale")[rows].float()
+        if "int8" in self._buffers:
+            return self.get_buffer("int8")[rows] * scale
+        packed, zero = self.get_buffer("packed")[rows], self.get_buffer("zero")[rows]
+        codes = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
+        return ((codes.float() - zero) * scale).flatten(-2)
+
+
+class Linear(nn.Module):
+    """torch.nn.Linear over codes."""
+
+    def __init__(self, codes: Codes, bias: Tensor | None) -> None:
+        super().__init__()
+        self.codes = codes
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map [..., inputs] to [..., outputs]."""
+        return nn.functional.linear(hidden, self.codes.values(), self.bias)
+
+
+class Embedding(nn.Module):
+    """torch.nn.Embedding over codes: only the rows looked up are unpacked."""
+
+    def __init__(self, codes: Codes) -> None:
+        super().__init__()
+        self.codes = codes
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map token ids [...] to vectors [..., width]."""
+        return self.codes.values(tokens)
+
+
+class Output(nn.Module):
+    """The output layer: the token embedding used the other way round, nothing of its own."""
+
+    def __init__(self, embedding: Embedding) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map [..., width] to logits [..., vocabulary]."""
+        return nn.functional.linear(hidden, self.embedding.codes.values())
+
+
+class StaticLinear(nn.Module):
+    """torch.nn.Linear with int8 weights and inputs quantized to uint8 by a fixed range."""
+
+    input_scale: Tensor
+    input_zero: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, scale: Tensor, zero: Tensor) -> None:
+        super().__init__()
+        self._packed = torch.ops.quantized.linear_prepack(weight, bias)
+        self.register_buffer("input_scale", scale.float())
+        self.register_buffer("input_zero", zero.int())
+        self._scale, self._zero = float(scale), int(zero)
+
+    def weight(self) -> Tensor:
+        """Return the quantized weight [outputs, inputs], as torch's own quantized layers do."""
+        weight: Tensor = torch.ops.quantized.linear_unpack(self._packed)[0]
+        return weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias [outputs], if there is one."""
+        bias: Tensor | None = torch.ops.quantized.linear_unpack(self._packed)[1]
+        return bias
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map [..., inputs] to [..., outputs]."""
+        mapped: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            hidden, self._scale, self._zero, self._packed
+        )
+        return mapped
