@@ -75,8 +75,8 @@ def stage(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) ->
         rows = take_census(adapter.load(weights, config), adapter.describe)
         check_scope(rows, recipe)
         files = bundle.describe_files(staging)
-        plan = _plan(checkpoint, recipe, speech)
-        bundle.write_manifest(staging, replace(plan, census=to_dicts(rows), files=files))
+        known = plan(checkpoint, recipe, speech)
+        bundle.write_manifest(staging, replace(known, census=to_dicts(rows), files=files))
     return directory
 
 
@@ -87,15 +87,15 @@ def staged(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -
         found = bundle.verify(directory)
     except BundleError:
         return None
-    plan = _plan(checkpoint, recipe, speech)
-    return directory if _planned(found) == _planned(plan) else None
+    wanted = plan(checkpoint, recipe, speech)
+    return directory if _planned(found) == _planned(wanted) else None
 
 
 def _variant_directory(checkpoint: Checkpoint, recipe: Recipe) -> Path:
     return home() / "variants" / f"{checkpoint.name}-{recipe.name}"
 
 
-def _plan(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> bundle.Manifest:
+def plan(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> bundle.Manifest:
     """Return all of a variant's manifest that is known before the work is done."""
     adapter = quantizers.adapter(recipe.library)
     libraries = ("edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS)
@@ -118,8 +118,12 @@ def _plan(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> bundle
 
 def _planned(manifest: bundle.Manifest) -> Any:
     """Return what of a manifest is known before the work is done, as JSON would hold it."""
-    blank = replace(manifest, created="", census=[], files={})
-    return json.loads(json.dumps(asdict(blank)))
+    return as_json(asdict(replace(manifest, created="", census=[], files={})))
+
+
+def as_json(content: Any) -> Any:
+    """Return content as it is after it was written as JSON: lists for tuples."""
+    return json.loads(json.dumps(content))
 
 
 def measure(

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edgewhisper import pipeline
 from edgewhisper.evaluation import librispeech, run
 from edgewhisper.evaluation.batches import LANGUAGE
-from edgewhisper_runtime import bundle, machine, profile
+from edgewhisper_runtime import machine, profile
 from edgewhisper_runtime.errors import EdgeWhisperError
 
 _UTTERANCES = 2  # of each split
 
 
 def measure(
-    variants: dict[str, Path], options: run.Options, rounds: int, earlier: dict[str, Any] | None
+    weights: dict[str, dict[str, str]],
+    variant: Callable[[str], Path],
+    options: run.Options,
+    rounds: int,
+    earlier: dict[str, Any] | None,
 ) -> Iterator[dict[str, Any]]:
     """Measure each variant once in every round; yield all that is measured after each time.
 
-    What `earlier` timings hold of the same weights, audio and machine is not measured again.
+    `weights` has the SHA-256 of each variant's files, `variant` gives its directory. What
+    `earlier` timings hold of the same weights, audio and machine is not measured again.
     A variant that fails has fewer runs than the others, or none.
     """
     described = machine.describe()
@@ -35,22 +40,21 @@ def measure(
         "threads": options.threads or described["usable_cores"],
         "files": [path.name for path in files],
     }
-    weights = {name: _weights(directory) for name, directory in variants.items()}
     kept = earlier or {}
     alike = all(kept.get(key) == value for key, value in timed.items())
     timed["weights"] = weights
     timed["runs"] = {
         name: kept["runs"][name] if alike and kept["weights"].get(name) == weights[name] else []
-        for name in variants
+        for name in weights
     }
     for number in range(rounds):
-        for name, directory in variants.items():
+        for name in weights:
             if len(timed["runs"][name]) > number:
                 continue
             pipeline.say(f"speed, round {number + 1} of {rounds}: {name}")
             try:
                 found = profile.measure_afresh(
-                    directory, files, options.device, timed["threads"], LANGUAGE
+                    variant(name), files, options.device, timed["threads"], LANGUAGE
                 )
             except EdgeWhisperError as error:
                 pipeline.say(f"{name} could not be measured: {error}")
@@ -58,8 +62,3 @@ def measure(
             timed["runs"][name].append(found)
             yield timed
     yield timed
-
-
-def _weights(directory: Path) -> dict[str, str]:
-    files = bundle.read_manifest(directory).files
-    return {name: file.sha256 for name, file in files.items()}

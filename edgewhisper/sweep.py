@@ -43,31 +43,35 @@ class Plan:
 def sweep(plan: Plan, output: Path) -> dict[str, Any]:
     """Evaluate every recipe, measure every speed; write results, table and plot into `output`.
 
-    They are written again after each recipe, so an interrupted sweep shows what is done.
-    Raises EdgeWhisperError only for what concerns all recipes.
+    They are written again after each recipe, so an interrupted sweep shows what is done. What
+    `output` holds of an earlier sweep, made by the same libraries from the same weights on the
+    same utterances, is taken over, other recipes included. Raises EdgeWhisperError only for
+    what concerns all recipes.
     """
     baseline = pipeline.stage(plan.checkpoint, find_recipe("fp32"))
-    _say_estimate(plan, baseline)
-    expected = run.evaluate(baseline, plan.options)
-    earlier = reports.read_sweep(output)
-    result = _header(plan, expected) | {"speed": earlier and earlier["speed"]}
-    variants = {"fp32": baseline}
+    estimate = _Estimate(plan, output)
+    expected = run.evaluate(baseline, plan.options, estimate.after_first_batch)
+    estimate.after_first_batch("", next(iter(expected.values())))
+    result = _header(plan, expected)
+    earlier = _comparable(reports.read_sweep(output), result)
+    result["speed"] = earlier["speed"]
     result["rows"]["fp32"] = _row(baseline, expected)
+    kept = {name: row for name, row in earlier["rows"].items() if _same(plan, row)}
+    result["rows"] = kept | result["rows"]
     for number, recipe in enumerate(plan.recipes, 1):
         pipeline.say(f"recipe {number} of {len(plan.recipes)}: {recipe.name}")
+        if recipe.name in kept and kept[recipe.name]["recipe"] == pipeline.as_json(asdict(recipe)):
+            continue
         try:
             variant, found = _evaluated(plan, recipe, expected)
             row = _row(variant, found) | _judged(found, expected, recipe.max_wer_increase)
-            variants[recipe.name] = variant
+            result["rows"][recipe.name] = row
         except EdgeWhisperError as error:
             pipeline.say(f"{recipe.name} failed: {error}")
-            row = {"recipe": asdict(recipe), "error": str(error)}
-        result["rows"][recipe.name] = row
+            result["rows"][recipe.name] = {"recipe": asdict(recipe), "error": str(error)}
         reports.write_sweep(result, output)
-    lasting = {n: v for n, v in variants.items() if not result["rows"][n].get("collapsed")}
-    for timed in speed.measure(lasting, plan.options, plan.rounds, result["speed"]):
-        result["speed"] = timed
-        reports.write_sweep(result, output)
+    result["rows"] = rescore(result)
+    _measure_speed(plan, result, output)
     return result
 
 
@@ -81,6 +85,47 @@ def rescore(result: dict[str, Any]) -> dict[str, Any]:
             limit = row["recipe"]["max_wer_increase"]
             rows[name] |= _judged(_records(result, name), expected, limit)
     return rows
+
+
+def _comparable(earlier: dict[str, Any] | None, result: dict[str, Any]) -> dict[str, Any]:
+    """Return earlier results if their rows can stand beside new ones, else empty ones."""
+    same = ("model", "utterances", "device")
+    if earlier is None or any(earlier.get(key) != result[key] for key in same):
+        return {"rows": {}, "speed": None}
+    return earlier
+
+
+def _same(plan: Plan, row: dict[str, Any]) -> bool:
+    """Tell whether a row has texts of what its recipe would make now."""
+    if "texts" not in row:
+        return False
+    try:
+        recipe = Recipe.from_dict(row["recipe"], row["recipe"]["name"])
+        planned = pipeline.plan(plan.checkpoint, recipe, plan.options.dataset.root)
+    except EdgeWhisperError:  # of another version, or its library or data is not here
+        return False
+    return all(
+        row[key] == pipeline.as_json(getattr(planned, key))
+        for key in ("recipe", "libraries", "calibration")
+    )
+
+
+def _measure_speed(plan: Plan, result: dict[str, Any], output: Path) -> None:
+    """Measure every variant that has not collapsed, and write the results after each time."""
+    files = {
+        name: row["files"]
+        for name, row in result["rows"].items()
+        if "error" not in row and not row.get("collapsed")
+    }
+
+    def variant(name: str) -> Path:
+        recipe = Recipe.from_dict(result["rows"][name]["recipe"], name)
+        return pipeline.stage(plan.checkpoint, recipe, plan.options.dataset.root)
+
+    reports.write_sweep(result, output)
+    for timed in speed.measure(files, variant, plan.options, plan.rounds, result["speed"]):
+        result["speed"] = timed
+        reports.write_sweep(result, output)
 
 
 def _evaluated(plan: Plan, recipe: Recipe, expected: Records) -> tuple[Path, Records]:
@@ -231,29 +276,31 @@ def _records(result: dict[str, Any], name: str) -> Records:
     }
 
 
-def _say_estimate(plan: Plan, baseline: Path) -> None:
-    """Say how long the sweep will take, by the time of the baseline's first batch."""
-    dataset, limit = plan.options.dataset, plan.options.limit
-    first = dataset.splits[0]
-    heard = run.evaluate(
-        baseline, plan.options, lambda split, found: bool(found) or split != first
-    )[first]
-    each = sum(record.seconds for record in heard) / len(heard)
-    of_each = sum(len(librispeech.utterances(dataset, split, limit)) for split in dataset.splits)
-    done = 0
-    for recipe in plan.recipes:
-        try:
-            variant = pipeline.staged(plan.checkpoint, recipe, dataset.root)
-        except EdgeWhisperError:  # it will be said when its turn comes
-            continue
-        if variant is not None:
-            done += sum(map(len, run.recorded(variant, plan.options).values()))
-    left = len(plan.recipes) * of_each - done
-    pipeline.say(
-        f"{len(plan.recipes)} recipes, {of_each} utterances each, {left} transcriptions to do: "
-        f"about {_hours(left * each)} if every recipe were as fast as fp32 here ({each:.2f} s an "
-        f"utterance), {_hours(_SLOWEST * left * each)} if all unpacked their weights at every step"
-    )
+class _Estimate:
+    """Says once how long the sweep will take, by the time of the baseline's first batch."""
+
+    def __init__(self, plan: Plan, output: Path) -> None:
+        dataset, limit = plan.options.dataset, plan.options.limit
+        self.each = sum(len(librispeech.utterances(dataset, s, limit)) for s in dataset.splits)
+        done = (reports.read_sweep(output) or {"rows": {}})["rows"]
+        new = [recipe for recipe in plan.recipes if "texts" not in done.get(recipe.name, {})]
+        self.transcriptions = self.each * len(new)
+        self.recipes, self.rounds = len(plan.recipes), plan.rounds
+        self.said = False
+
+    def after_first_batch(self, _split: str, found: list[wer.Record]) -> bool:
+        """Say it if there is a batch now; return False, as this is never enough for a split."""
+        if found and not self.said:
+            self.said = True
+            seconds = sum(record.seconds for record in found) / len(found)
+            fast = self.transcriptions * seconds
+            pipeline.say(
+                f"{self.recipes} recipes, {self.each} utterances each, {self.transcriptions} "
+                f"transcriptions to do: about {_hours(fast)} if every recipe is as fast as fp32 "
+                f"here ({seconds:.2f} s an utterance), {_hours(_SLOWEST * fast)} if all unpack "
+                f"their weights at every step; then {self.rounds} rounds of timing"
+            )
+        return False
 
 
 def _hours(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,32 +13,46 @@ from edgewhisper_runtime.errors import DataError
 
 @click.command("score")
 @click.argument("report_file", metavar="REPORT", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Summary and gate on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="What was computed, on stdout.")
 def command(report_file: Path, as_json: bool) -> None:
-    """Compute every figure of REPORT (a report.json) again from the raw texts in it.
+    """Compute every figure of REPORT again from the raw texts in it.
 
-    Needs no model and no audio. Ends with an error when the figures are not those stored.
+    REPORT is a report.json of a build or evaluation, or a results.json of a sweep. Needs no
+    model and no audio. Ends with an error when the figures are not those stored.
     """
     from jinja2 import UndefinedError
 
-    from edgewhisper import pipeline, reports
-    from edgewhisper.evaluation.wer import Record
-
     try:
         stored = json.loads(report_file.read_text(encoding="utf-8"))
-        records = {
-            role: {split: [Record(**r) for r in rs] for split, rs in splits.items()}
-            for role, splits in stored["records"].items()
-        }
-        limit = float(stored["gate"]["max_wer_increase"])
-        claimed = {"summary": stored["summary"], "gate": stored["gate"]}
-        judged = json.loads(json.dumps(pipeline.judge_records(records, limit)))
-        text = json.dumps(judged) if as_json else reports.to_text({**stored, **judged})
+        claimed, judged, text = (_sweep if "rows" in stored else _report)(stored)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
         raise DataError(f"{report_file} is not an evaluation report ({error!r}).") from error
-    click.echo(text)
+    click.echo(json.dumps(judged) if as_json else text)
     if judged != claimed:
         raise DataError(
             f"the figures stored in {report_file} are not those of its raw texts "
             "(shown above), or another normalizer or jiwer version computed them."
         )
+
+
+def _report(stored: dict[str, Any]) -> tuple[Any, Any, str]:
+    """Return what a report says of its texts, what they say themselves, and that as text."""
+    from edgewhisper import pipeline, reports
+    from edgewhisper.evaluation.wer import Record
+
+    records = {
+        role: {split: [Record(**r) for r in rs] for split, rs in splits.items()}
+        for role, splits in stored["records"].items()
+    }
+    limit = float(stored["gate"]["max_wer_increase"])
+    claimed = {"summary": stored["summary"], "gate": stored["gate"]}
+    judged = pipeline.as_json(pipeline.judge_records(records, limit))
+    return claimed, judged, reports.to_text({**stored, **judged})
+
+
+def _sweep(stored: dict[str, Any]) -> tuple[Any, Any, str]:
+    """Return the same of a sweep's rows."""
+    from edgewhisper import pipeline, reports, sweep
+
+    judged = pipeline.as_json(sweep.rescore(stored))
+    return stored["rows"], judged, reports.to_table({**stored, "rows": judged})

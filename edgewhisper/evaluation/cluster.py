@@ -59,8 +59,8 @@ def transcribe(
             waiting.append(_hand_out(files, options, batch))
         while waiting:
             yield ray.get(waiting.popleft())
-    except EdgeWhisperError:  # our own, raised on a worker: Ray makes it one of both families
-        raise
+    except EdgeWhisperError as error:  # ours, raised on a worker, in Ray's wrapping
+        raise getattr(error, "cause", error) from None
     except (ray.exceptions.RayError, ConnectionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise EdgeWhisperError(

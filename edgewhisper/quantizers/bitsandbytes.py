@@ -123,7 +123,7 @@ def _state(module: nn.Module) -> Any:
     """Return the quantization state of a 4-bit layer, None for any other."""
     from bitsandbytes.nn import Linear4bit
 
-    weight: Any = module.weight
+    weight: Any = getattr(module, "weight", None)
     return weight.quant_state if isinstance(module, Linear4bit) else None
 
 

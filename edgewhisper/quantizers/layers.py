@@ -18,10 +18,10 @@ class Codes(nn.Module):
         """Return the selected rows as float32 [*rows, inputs]."""
         scale = self.get_buffer("scale")[rows].float()
         if "int8" in self._buffers:
-            return self.get_buffer("int8")[rows] * scale
+            return self.get_buffer("int8")[rows].float().mul_(scale)
         packed, zero = self.get_buffer("packed")[rows], self.get_buffer("zero")[rows]
         codes = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
-        return ((codes.float() - zero) * scale).flatten(-2)
+        return codes.float().sub_(zero).mul_(scale).flatten(-2)
 
 
 class Linear(nn.Module):

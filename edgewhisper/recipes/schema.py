@@ -232,7 +232,7 @@ _ACTIVATIONS_FAULT = (
 def all_recipes() -> list[Recipe]:
     """Return the recipes that come with EdgeWhisper, the baseline first."""
     recipes = [_read(path) for path in sorted(Path(__file__).parent.glob("*.toml"))]
-    return sorted(recipes, key=lambda recipe: (recipe.quantizes, recipe.name))
+    return sorted(recipes, key=lambda r: (r.name != "fp32", r.quantizes, r.name))
 
 
 def find_recipe(name: str) -> Recipe:

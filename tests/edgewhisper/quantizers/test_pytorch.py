@@ -15,6 +15,7 @@ from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper.recipes.schema import Activations, Weights
 from edgewhisper_runtime import audio, features, load, machine
 from edgewhisper_runtime.errors import BundleError, MissingLibraryError, RecipeError
+from variants import LITTLE, quantize, random_model
 
 INT8 = find_recipe("pytorch-int8")
 
@@ -25,7 +26,7 @@ def encode(checkpoint: Checkpoint, recipe: Recipe, path: Path) -> np.ndarray:
 
 
 def test_eight_bits_are_closer_than_seven(tiny_en: Checkpoint, speech: list[Path]) -> None:
-    seven = replace(INT8, name="seven", activations=Activations("uint7"))
+    seven = replace(INT8, name="seven", activations=Activations("uint7", "per-tensor"))
     expected = encode(tiny_en, find_recipe("fp32"), speech[0])
     error = {
         recipe.name: np.abs(encode(tiny_en, recipe, speech[0]) - expected).mean()
@@ -40,18 +41,32 @@ def test_eight_bits_are_closer_than_seven(tiny_en: Checkpoint, speech: list[Path
         replace(INT8, weights=Weights("int4", "symmetric", "per-channel")),
         replace(INT8, weights=Weights("int8", "asymmetric", "per-channel")),
         replace(INT8, activations=Activations("float32")),
+        replace(INT8, scope=("embedding",)),
+        replace(find_recipe("bf16"), activations=Activations("float32")),
         replace(INT8, scope=("convolution",)),
     ],
 )
-def test_what_it_cannot_do_is_refused(tiny_en: Checkpoint, recipe: Recipe) -> None:
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
-
-    config = WhisperConfig(
-        **tiny_en.config() | {"encoder_layers": 1, "decoder_layers": 1, "vocab_size": 64}
-        | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
-    )  # fmt: skip
+def test_what_it_cannot_do_is_refused(recipe: Recipe) -> None:
     with pytest.raises(RecipeError):
-        pytorch.quantize(WhisperForConditionalGeneration(config), recipe)
+        quantize(random_model(LITTLE), recipe)
+
+
+def test_ranges_are_those_of_the_calibration_data() -> None:
+    import torch
+
+    model = random_model(LITTLE)
+    inputs = torch.linspace(-3, 5, 128)[None]
+
+    def calibrate() -> None:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear) and module.in_features == 128:
+                module(inputs)
+
+    static = replace(find_recipe("pytorch-int8-static"), scope=("encoder.fc1", "output"))
+    quantize(model, static, calibrate)
+    layer = model.model.encoder.layers[0].fc1
+    assert layer.input_scale.item() == pytest.approx(8 / 255, rel=0.02)
+    assert layer.input_zero.item() == pytest.approx(255 * 3 / 8, abs=2)
 
 
 def test_eight_bits_are_refused_where_they_overflow(
@@ -66,19 +81,22 @@ def test_eight_bits_are_refused_where_they_overflow(
 
 
 def test_damaged_layers_are_refused(tiny_en: Checkpoint, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, safe_open, save_file
     from transformers import WhisperConfig
 
-    tensors = load_file(stage(tiny_en, INT8) / "weights.safetensors")
+    original = stage(tiny_en, INT8) / "weights.safetensors"
+    tensors = load_file(original)
+    with safe_open(original, "pt") as file:
+        metadata = file.metadata()
     path, config = tmp_path / "weights.safetensors", WhisperConfig(**tiny_en.config())
     name = "model.encoder.layers.0.fc1"
     for damage in (
-        {key: value for key, value in tensors.items() if key != f"{name}.weight_scale"},
-        tensors | {f"{name}.weight_int8": tensors[f"{name}.weight_int8"][:-1].clone()},
+        {key: value for key, value in tensors.items() if key != f"{name}.scale"},
+        tensors | {f"{name}.int8": tensors[f"{name}.int8"][:-1].clone()},
         tensors | {f"{name}.bias": tensors[f"{name}.bias"][:-1].clone()},
         {key: value for key, value in tensors.items() if key != "model.encoder.conv1.weight"},
     ):
-        save_file(damage, path, {"activations": "uint8"})
+        save_file(damage, path, metadata)
         with pytest.raises(BundleError):
             pytorch.load(path, config)
     save_file(tensors, path, {})

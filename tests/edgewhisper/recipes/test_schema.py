@@ -9,6 +9,12 @@ import pytest
 from edgewhisper.recipes import Recipe, all_recipes, find_recipe
 from edgewhisper_runtime.errors import RecipeError
 
+GROUPED = {
+    "dtype": "int4",
+    "method": "asymmetric",
+    "granularity": "per-group",
+    "group_size": 64,
+}
 GOOD = {
     "name": "mine",
     "summary": "what it does",
@@ -16,12 +22,7 @@ GOOD = {
     "scheme": "dynamic",
     "scope": ["encoder.attention"],
     "max_wer_increase": 1,
-    "weights": {
-        "dtype": "int4",
-        "method": "asymmetric",
-        "granularity": "per-group",
-        "group_size": 64,
-    },
+    "weights": GROUPED,
 }
 
 
@@ -31,6 +32,22 @@ def test_the_recipes_that_ship() -> None:
     assert not recipes["fp32"].quantizes
     assert recipes["quanto-int8"].weights.bits == 8
     assert "output" in recipes["quanto-int8"].scope
+
+
+def test_a_mixed_recipe_names_other_weights_for_a_part() -> None:
+    mixed = find_recipe("hqq-mixed")
+    assert mixed.weights_of("encoder.attention").dtype == "int8"
+    assert mixed.weights_of("decoder.fc1").dtype == "int8"
+    assert mixed.weights_of("decoder.fc2").dtype == "int4"
+    assert "encoder.fc2" in mixed.scope  # the feed-forward block's name stands for both layers
+
+
+def test_what_a_batch_may_change() -> None:
+    per_tensor = {recipe.name for recipe in all_recipes() if not recipe.batchable}
+    assert per_tensor == {
+        "pytorch-int8", "pytorch-int8-embedding", "pytorch-int8-fc2-float",
+        "pytorch-int8-per-tensor",
+    }  # fmt: skip
 
 
 def test_a_file_of_ones_own_works_by_path(tmp_path: Path) -> None:
@@ -70,8 +87,20 @@ def test_a_good_recipe() -> None:
         ({"weights": {"dtype": "int8", "group_size": 64}}, r"weights\.group_size"),
         ({"weights": {}}, r"key weights\.dtype is missing"),
         ({"scheme": "static"}, "calibration"),
-        ({"exports": ["onnx-int8"]}, "exports has 'onnx-int8'; no export exists yet"),
-        ({"calibration": "test-clean"}, "calibration is 'test-clean'"),
+        ({"exports": ["onnx-int8"]}, "exports has .*'onnx-int8'.*; no export exists yet"),
+        ({"calibration": {"split": "test-clean"}}, r"calibration\.split is 'test-clean'"),
+        ({"calibration": {"split": "dev-clean", "utterances": 8}}, r"calibration\.split and"),
+        ({"scheme": "static", "calibration": {"split": "dev-clean"}}, r"calibration\.utterances"),
+        ({"activations": {"dtype": "int8"}}, r"activations\.granularity goes with"),
+        ({"activations": {"granularity": "per-row"}}, r"activations\.granularity goes with"),
+        ({"weights": GROUPED | {"axis": 2}}, r"weights\.axis must be 0 or 1"),
+        ({"weights": GROUPED | {"double_quantized": 1}}, "must be a bool"),
+        ({"overrides": [{"scope": ["output"], "weights": GROUPED}]}, "an override's scope"),
+        ({"overrides": [{"scope": ["encoder.attention"]}]}, r"key overrides\.weights is missing"),
+        (
+            {"overrides": [{"scope": ["encoder.attention"], "weights": {"dtype": "float32"}}]},
+            "scope lists what",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_told_its_key(change: dict[str, object], message: str) -> None:

@@ -1,0 +1,102 @@
+"""An evaluation on a real Ray cluster of two workers: the same texts, nothing lost to a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from edgewhisper.evaluation import librispeech
+from edgewhisper.evaluation.run import Options, evaluate
+from edgewhisper.evaluation.wer import Record
+
+OPTIONS = Options(librispeech.find(), threads=1)
+ON_RAY = replace(OPTIONS, engine="ray")
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[None]:
+    import ray
+
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEWHISPER_HOME", str(tmp_path))
+    return tmp_path
+
+
+def texts(records: dict[str, list[Record]]) -> list[Record]:
+    return [replace(record, seconds=0.0) for record in records["smoke"]]
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that a batch is being worked on in."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if any("ray::_work" in part for part in process.cmdline()[:1])
+    ]
+
+
+def test_the_same_result_and_a_killed_worker_loses_nothing(
+    two_workers: None, tiny_bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill_one() -> None:
+        while not over.is_set() and not killed:
+            for process in workers()[:1]:
+                time.sleep(1.0)  # into its work
+                process.send_signal(signal.SIGKILL)
+                killed.append(process.pid)
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    found = evaluate(tiny_bundle, ON_RAY)
+    over.set()
+    killer.join()
+    assert killed
+
+    lines = next((own_home / "evaluations").rglob("*.jsonl")).read_text().splitlines()
+    assert len(lines) == len(found["smoke"]) == 24
+    assert evaluate(tiny_bundle, OPTIONS) == found  # nothing is left to do for another engine
+    monkeypatch.setenv("EDGEWHISPER_HOME", str(own_home / "local"))
+    assert texts(evaluate(tiny_bundle, OPTIONS)) == texts(found)
+
+
+def test_what_is_enough_is_enough_at_the_same_place(
+    two_workers: None, tiny_bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def after_one_batch(_split: str, records: list[Record]) -> bool:
+        return bool(records)
+
+    on_ray = evaluate(tiny_bundle, ON_RAY, after_one_batch)
+    monkeypatch.setenv("EDGEWHISPER_HOME", str(own_home / "local"))
+    assert texts(evaluate(tiny_bundle, OPTIONS, after_one_batch)) == texts(on_ray)
+    assert 0 < len(on_ray["smoke"]) < 24
+
+
+def test_an_error_on_a_worker_is_ours(two_workers: None, tiny_bundle: Path, tmp_path: Path) -> None:
+    from edgewhisper.evaluation.cluster import transcribe
+    from edgewhisper_runtime.errors import BundleError
+
+    for path in tiny_bundle.iterdir():
+        os.link(path, tmp_path / path.name)
+    (tmp_path / "weights.safetensors").unlink()
+    (tmp_path / "weights.safetensors").write_bytes(b"damaged")
+    batch = librispeech.utterances(OPTIONS.dataset, "smoke", 1)
+    with pytest.raises(BundleError, match=r"^\S*weights.safetensors"):
+        list(transcribe(tmp_path, ON_RAY, [batch]))

@@ -1,0 +1,66 @@
+"""Sizes on disk are those of the architecture: whisper-base, and whisper-small of random weights.
+
+Every recipe's size on whisper-tiny.en is checked beside the rest that an adapter promises.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewhisper import quantizers
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.recipes import find_recipe
+from sizes import expected_bytes
+from variants import SMALL, float_model, quantize, random_model
+
+# One recipe of each way to store weights; group sizes are whisper-tiny.en's business.
+STORED = (
+    "bf16", "pytorch-int8", "pytorch-int8-embedding", "quanto-int8", "quanto-int4", "quanto-int2",
+    "bitsandbytes-int8", "bitsandbytes-nf4", "bitsandbytes-nf4-double", "edgewhisper-int8",
+    "edgewhisper-int4", "edgewhisper-int4-all",
+)  # fmt: skip
+FLOAT_SMALL = 966.9e6
+
+
+def stored_size(model: Any, name: str, directory: Path) -> int:
+    recipe = find_recipe(name)
+    path = directory / "weights.safetensors"
+    quantizers.adapter(recipe.library).save(quantize(model, recipe), path)
+    return path.stat().st_size
+
+
+@pytest.mark.parametrize("name", [*STORED, "hqq-int4-g64"])
+def test_base(base: Checkpoint, tmp_path: Path, name: str) -> None:
+    expected = expected_bytes(base.config(), find_recipe(name))
+    assert stored_size(float_model(base), name, tmp_path) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    return random_model(SMALL)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_small(small: Any, tmp_path: Path, name: str) -> None:
+    from copy import deepcopy
+
+    size = stored_size(deepcopy(small), name, tmp_path)
+    assert size == pytest.approx(expected_bytes(SMALL, find_recipe(name)), rel=0.01)
+    smaller = {"quanto-int8": 57.4, "edgewhisper-int8": 73.8, "bf16": 50.0}
+    if name in smaller:
+        assert 100 * (1 - size / FLOAT_SMALL) == pytest.approx(smaller[name], abs=0.3)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3, 2, 1])
+def test_hqq_on_small_by_one_layer_of_each_shape(small: Any, tmp_path: Path, bits: int) -> None:
+    """HQQ fits zero points for minutes on a whole whisper-small, so one layer of each stands in."""
+    from copy import deepcopy
+
+    little = SMALL | {"encoder_layers": 1, "decoder_layers": 1, "vocab_size": 1024}
+    little |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    name = f"hqq-int{bits}-g64"
+    size = stored_size(deepcopy(random_model(little)), name, tmp_path)
+    assert size == pytest.approx(expected_bytes(little, find_recipe(name)), rel=0.01)
