@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from conftest import Run
@@ -101,3 +102,21 @@ def test_languages_are_checked(run: Run, tiny_bundle: Path, smoke_clip: Path) ->
     result = run("transcribe", "--bundle", tiny_bundle, "--language", "de", smoke_clip)
     assert result.returncode == 1
     assert "only transcribes English" in result.stderr
+
+
+def test_inspect_counts_what_is_there(run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+    shown = run("inspect", tiny_bundle)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines()[0].split() == [
+        "part", "module", "count", "quantized", "dtype", "granularity", "MB",
+    ]  # fmt: skip
+    assert "65 of 65 Linear layers, int8 per-channel" in shown.stdout
+    rows = json.loads(run("inspect", tiny_bundle, "--json").stdout)
+    assert sum(row["count"] for row in rows if row["quantized"]) == 65
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny_bundle, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["recipe"]["scope"].remove("output")
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    assert run("inspect", other).returncode == 14

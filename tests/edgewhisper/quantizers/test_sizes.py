@@ -12,9 +12,9 @@ import pytest
 
 from edgewhisper import quantizers
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
+from edgewhisper.recipes import all_recipes, find_recipe
 from sizes import expected_bytes
-from variants import SMALL, float_model, quantize, random_model
+from variants import LITTLE, SMALL, float_model, quantize, random_model
 
 # One recipe of each way to store weights; group sizes are whisper-tiny.en's business.
 STORED = (
@@ -54,13 +54,10 @@ def test_small(small: Any, tmp_path: Path, name: str) -> None:
         assert 100 * (1 - size / FLOAT_SMALL) == pytest.approx(smaller[name], abs=0.3)
 
 
-@pytest.mark.parametrize("bits", [8, 4, 3, 2, 1])
-def test_hqq_on_small_by_one_layer_of_each_shape(small: Any, tmp_path: Path, bits: int) -> None:
+@pytest.mark.parametrize("name", [r.name for r in all_recipes() if r.library == "hqq"])
+def test_hqq_on_small_by_one_layer_of_each_shape(tmp_path: Path, name: str) -> None:
     """HQQ fits zero points for minutes on a whole whisper-small, so one layer of each stands in."""
-    from copy import deepcopy
-
-    little = SMALL | {"encoder_layers": 1, "decoder_layers": 1, "vocab_size": 1024}
-    little |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
-    name = f"hqq-int{bits}-g64"
-    size = stored_size(deepcopy(random_model(little)), name, tmp_path)
-    assert size == pytest.approx(expected_bytes(little, find_recipe(name)), rel=0.01)
+    layers = SMALL | {"encoder_layers": 1, "decoder_layers": 1, "vocab_size": 1024}
+    layers |= {key: LITTLE[key] for key in LITTLE if key.endswith("_token_id")}
+    size = stored_size(random_model(layers), name, tmp_path)
+    assert size == pytest.approx(expected_bytes(layers, find_recipe(name)), rel=0.01)
