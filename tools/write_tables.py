@@ -1,86 +1,123 @@
-"""Write the tables of README.md from stored raw results and from the code.
+"""Write the tables of the documentation from stored raw results and from the code.
 
     python tools/write_tables.py [--check]
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Results are those of
-`edgewhisper build --json` (NAME.json) and `edgewhisper profile --json` (NAME.profile.json) in
-docs/results/. With --check nothing is written; the exit code is 1 if a table is out of date.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Results are those of `edgewhisper
+sweep` and `edgewhisper ablate` in docs/results/. With --check nothing is written; the exit code is
+1 if a table is out of date.
 """
 
 from __future__ import annotations
 
-import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edgewhisper import reports
 from edgewhisper_runtime import cli, errors
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-README = ROOT / "README.md"
+# The recipes that README.md shows: each library's usual ones, and the smallest.
+SHOWN = (
+    "fp32", "pytorch-int8", "pytorch-int8-per-tensor", "quanto-int8", "hqq-int4-g64",
+    "bitsandbytes-nf4", "edgewhisper-int8", "edgewhisper-int4",
+)  # fmt: skip
+# What the study reports of whisper-small, and the recipes that are the same here.
+HEADLINES = {
+    "Quanto dynamic int8: 57 % smaller, WER below fp32's": ("quanto-int8",),
+    "Quanto static int8 is worse than dynamic": ("quanto-int8-static-int8",),
+    "nf4: 71 % smaller, a loss on noisy speech": ("bitsandbytes-nf4", "bitsandbytes-nf4-double"),
+    "int3: 71 % smaller, a loss on noisy speech": ("hqq-int3-g64", "hqq-int3-g32"),
+    "HQQ int4: 69 % smaller, clean speech kept": ("hqq-int4-g64",),
+    "PyTorch dynamic int8: the fastest, 0.64 of fp32's RTF": ("pytorch-int8-per-tensor",),
+}
+CLOSE = 3.0  # points: recipes of which it matters how well their difference is known
 
 
 def load(name: str) -> dict[str, Any]:
-    """Return a stored result."""
-    return dict(json.loads((RESULTS / f"{name}.json").read_text()))
+    """Return the results of a sweep."""
+    found = reports.read_sweep(RESULTS / name)
+    if found is None:
+        sys.exit(f"{RESULTS / name} holds no results of a sweep")
+    return found
 
 
 def results() -> str:
-    """WER, size, speed and memory of each stored build, its baseline first."""
-    lines: list[str] = []
-    footer = ""
-    for path in sorted(RESULTS.glob("*.profile.json")):
-        name = path.name.removesuffix(".profile.json")
-        if not (RESULTS / f"{name}.json").exists():
-            continue
-        report = load(name)
-        splits = list(report["summary"])
-        roles = ("variant",) if lines else ("baseline", "variant")
-        if not lines:
-            measured = report["machine"]
-            heads = [f"WER % {split}" for split in splits]
-            lines = [
-                f"| | weights | {' | '.join(heads)} | gate | RTF | peak RSS |",
-                "|---|---|" + "---|" * (len(splits) + 3),
+    """Return what README.md shows of the sweep over whisper-base."""
+    return reports.to_table(load("whisper-base"), SHOWN)
+
+
+def matrix(name: str) -> str:
+    """Return the whole table of a sweep."""
+    return reports.to_table(load(name))
+
+
+def headlines(name: str) -> str:
+    """Return the study's headlines beside what the same recipes gave here."""
+    result = load(name)
+    splits = list(result["utterances"])
+    lines = [
+        f"| the study, whisper-small | here | size | {' | '.join(splits)} | RTF against fp32 |",
+        "|---" * (len(splits) + 4) + "|",
+    ]
+    baseline = result["rows"]["fp32"]
+    for claim, recipes in HEADLINES.items():
+        for recipe in recipes:
+            row = result["rows"].get(recipe, {})
+            if "comparison" not in row:
+                continue
+            smaller = 100 * (1 - row["weight_bytes"] / baseline["weight_bytes"])
+            cells = [claim, recipe, f"{smaller:.1f} % smaller"]
+            cells += [_verdict(row["comparison"][split]) for split in splits]
+            speeds = [reports.rtf(result, name) for name in (recipe, "fp32")]
+            cells.append("" if None in speeds else f"{speeds[0] / speeds[1]:.2f}")  # type: ignore[operator]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    low, high = found["interval"]["low"], found["interval"]["high"]
+    words = "no difference shown"
+    if found["difference_shown"]:
+        words = "worse" if found["d"] > 0 else "better"
+    return f"{words} ({found['d']:+.2f}: {low:+.2f} to {high:+.2f})"
+
+
+def resolution() -> str:
+    """Return how finely these utterances tell two recipes apart.
+
+    The half-width is the median, over recipes close to fp32, of half the 95 % interval of
+    their difference; the last column is how many utterances would make it half a point.
+    """
+    lines = [
+        "| model | split | utterances | words | half-width, points | for half a point |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in ("whisper-base", "whisper-tiny.en"):
+        result = load(name)
+        for split in result["utterances"]:
+            found = [
+                row["comparison"][split]
+                for row in result["rows"].values()
+                if "comparison" in row and abs(row["comparison"][split]["d"]) < CLOSE
             ]
-            footer = (
-                f"\n{measured['cpu']} ({', '.join(measured['isa'])}), "
-                f"{load(f'{name}.profile')['threads']} threads; "
-                + ", ".join(
-                    f"{s['variant']['utterances']} utterances of {split}"
-                    for split, s in report["summary"].items()
-                )
-                + ". In brackets: the difference from fp32 in points with its 95 % interval. "
-                + "RTF and memory: `edgewhisper profile` on the smoke set's short clips, which "
-                "Whisper pads to 30 s."
+            half = statistics.median(
+                (f["interval"]["high"] - f["interval"]["low"]) / 2 for f in found
             )
-        for role in roles:
-            bundle = report["bundles"][role]
-            profile = load(f"{bundle['name']}.profile")["summary"]
-            cells = [_wer(report["summary"][split], role) for split in splits]
-            smaller = 1 - bundle["weight_bytes"] / report["bundles"]["baseline"]["weight_bytes"]
-            size = f"{bundle['weight_bytes'] / 1e6:.1f} MB"
-            size += f" (-{100 * smaller:.1f} %)" if role == "variant" else ""
-            gate = report["gate"]["verdict"] if role == "variant" else "baseline"
+            heard = result["rows"]["fp32"]["summary"][split]
+            needed = heard["utterances"] * (half / 0.5) ** 2
             lines.append(
-                f"| {bundle['name']} | {size} | {' | '.join(cells)} | {gate} | "
-                f"{profile['rtf']:.3f} | {profile['peak_rss_bytes'] / 1e6:.0f} MB |"
+                f"| {name} | {split} | {heard['utterances']} | {heard['words']} | {half:.2f} | "
+                f"{needed:.0f} |"
             )
-    return "\n".join([*lines, footer])
-
-
-def _wer(split: dict[str, Any], role: str) -> str:
-    text = f"{split[role]['wer']:.2f}"
-    if role == "variant":
-        found = split["comparison"]
-        low, high = found["interval"]["low"], found["interval"]["high"]
-        text += f" ({found['d']:+.2f}: {low:+.2f} to {high:+.2f})"
-    return text
+    return "\n".join(lines)
 
 
 def exit_codes() -> str:
@@ -98,24 +135,38 @@ def exit_codes() -> str:
     return "\n".join(["| exit code | meaning |", "|---|---|", *rows])
 
 
-TABLES: dict[str, Callable[[], str]] = {"results": results, "exit codes": exit_codes}
+TABLES: dict[Path, dict[str, Callable[[], str]]] = {
+    ROOT / "README.md": {"results": results, "exit codes": exit_codes},
+    RESULTS / "matrix.md": {
+        "resolution": resolution,
+        **{
+            f"{what.__name__} {name}": partial(what, name)
+            for what in (matrix, headlines)
+            for name in ("whisper-base", "whisper-tiny.en")
+        },
+        "ablation": partial(matrix, "ablation"),
+    },
+}
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Only tell whether the tables are up to date.")
 def main(check: bool) -> None:
-    """Write every table of README.md."""
-    text = README.read_text()
-    for name, table in TABLES.items():
-        pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not pattern.search(text):
-            sys.exit(f"{README} has no place for the table {name!r}")
-        content = table()
-        text = pattern.sub(lambda match, new=content: f"{match[1]}{new}\n{match[2]}", text)  # type: ignore[misc] # the default binds the loop's value
-    if not check:
-        README.write_text(text)
-    elif text != README.read_text():
-        sys.exit("the tables are out of date: run python tools/write_tables.py")
+    """Write every table of the documentation."""
+    for path, tables in TABLES.items():
+        text = path.read_text()
+        for name, table in tables.items():
+            pattern = re.compile(
+                rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL
+            )
+            if not pattern.search(text):
+                sys.exit(f"{path} has no place for the table {name!r}")
+            content = table()
+            text = pattern.sub(lambda match, new=content: f"{match[1]}{new}\n{match[2]}", text)  # type: ignore[misc] # the default binds the loop's value
+        if not check:
+            path.write_text(text)
+        elif text != path.read_text():
+            sys.exit(f"{path} is out of date: run python tools/write_tables.py")
 
 
 if __name__ == "__main__":

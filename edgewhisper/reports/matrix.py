@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ _COLORS = {
     "bitsandbytes": "#bc6c25",
     "edgewhisper": "#6d2e8b",
 }
+Measure = Callable[[dict[str, Any], str], float | None]
 _FRAME = 8.0  # points above the baseline that the plot shows
 
 
@@ -38,8 +40,11 @@ def write_sweep(result: dict[str, Any], directory: Path) -> None:
     atomic.write_text(directory / PLOT, to_plot(result))
 
 
-def to_table(result: dict[str, Any]) -> str:
-    """Return a Markdown table, one recipe a line, grouped by library, with what it is made of."""
+def to_table(result: dict[str, Any], names: Collection[str] | None = None) -> str:
+    """Return a Markdown table, one recipe a line, grouped by library, and what it was made of.
+
+    With `names`, only of these recipes.
+    """
     splits = list(result["utterances"])
     baseline = result["rows"]["fp32"]
     heads = [f"WER % {split}" for split in splits]
@@ -47,6 +52,8 @@ def to_table(result: dict[str, Any]) -> str:
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     rows = sorted(result["rows"].items(), key=lambda item: _order(item[1]["recipe"]))
     for name, row in rows:
+        if names is not None and name not in names:
+            continue
         scheme = row["recipe"]["scheme"]
         if row.get("calibration"):
             calibration = row["recipe"]["calibration"]
@@ -73,8 +80,8 @@ def to_plot(result: dict[str, Any]) -> str:
     from matplotlib.figure import Figure
 
     splits = list(result["utterances"])
-    measures = {"weights, MB": _megabytes, "real-time factor": _rtf}
-    if _rtf(result, "fp32") is None:  # nothing was timed
+    measures = {"weights, MB": _megabytes, "real-time factor": rtf}
+    if rtf(result, "fp32") is None:  # nothing was timed
         measures.pop("real-time factor")
     with rc_context({"svg.hashsalt": "edgewhisper", "svg.fonttype": "none", "font.size": 8}):
         figure = Figure(figsize=(5.2 * len(splits), 3.9 * len(measures)), layout="constrained")
@@ -98,7 +105,7 @@ def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-def _draw(axes: Any, result: dict[str, Any], split: str, label: str, measure: Any) -> None:
+def _draw(axes: Any, result: dict[str, Any], split: str, label: str, measure: Measure) -> None:
     top = result["rows"]["fp32"]["summary"][split]["wer"] + _FRAME
     points: dict[str, tuple[float, float]] = {}
     outside = 0
@@ -144,15 +151,16 @@ def _wer(row: dict[str, Any], split: str, of: int) -> str:
 
 
 def _speed(result: dict[str, Any], name: str) -> list[str]:
-    rtf, rss = _rtf(result, name), _median(result, name, "peak_rss_bytes")
-    return ["" if rtf is None else f"{rtf:.3f}", "" if rss is None else f"{rss / 1e6:.0f}"]
+    factor, rss = rtf(result, name), _median(result, name, "peak_rss_bytes")
+    return ["" if factor is None else f"{factor:.3f}", "" if rss is None else f"{rss / 1e6:.0f}"]
 
 
 def _megabytes(result: dict[str, Any], name: str) -> float:
     return float(result["rows"][name]["weight_bytes"] / 1e6)
 
 
-def _rtf(result: dict[str, Any], name: str) -> float | None:
+def rtf(result: dict[str, Any], name: str) -> float | None:
+    """Return the median real-time factor of a recipe; None where it was not timed."""
     runs = result["speed"]["runs"].get(name) if result["speed"] else None
     figures = [sum(run["seconds"]) / sum(run["audio_seconds"]) for run in runs or ()]
     return statistics.median(figures) if figures else None
@@ -172,7 +180,7 @@ def _footer(result: dict[str, Any]) -> str:
         f"{result['model']['name']} on {result['dataset']['name']}: {heard}. In brackets: the "
         "difference from fp32 in points, with its paired 95 % interval."
     )
-    if _rtf(result, "fp32") is not None:
+    if rtf(result, "fp32") is not None:
         timed = result["speed"]
         rounds = max(map(len, timed["runs"].values()), default=0)
         host = timed["machine"]

@@ -86,7 +86,7 @@ def test_a_bad_recipe_fails_the_gate_and_installs_nothing(
 ) -> None:
     target = tmp_path / "bundle"
     with pytest.raises(GateFailedError, match="the gate failed"):
-        build(tiny_en, INT2, options, target=target)
+        build(tiny_en, INT2, replace(options, limit=16), target=target)
     assert not target.exists()
     report = json.loads(
         (home / "reports" / "whisper-tiny.en-int2-everywhere" / "report.json").read_text()
@@ -94,7 +94,7 @@ def test_a_bad_recipe_fails_the_gate_and_installs_nothing(
     assert report["gate"]["verdict"] == "failed"
     assert report["summary"]["smoke"]["variant"]["wer"] > 50
     assert report["summary"]["smoke"]["variant"]["looping"] > 0
-    assert 1 <= len(report["records"]["variant"]["smoke"]) < 6, "no need to hear the rest"
+    assert 1 <= len(report["records"]["variant"]["smoke"]) < 16, "no need to hear the rest"
 
 
 def test_too_little_data_is_not_proof(
