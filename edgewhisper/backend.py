@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgewhisper_runtime.bundle import MANIFEST, Manifest
-from edgewhisper_runtime.errors import BundleError, MissingLibraryError
+from edgewhisper_runtime.errors import BundleError, MissingLibraryError, RecipeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,8 +94,16 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
     """Load a bundle's variant; called by the runtime for bundles whose backend is "torch"."""
     import torch
 
+    from edgewhisper import quantizers
+    from edgewhisper.recipes import Recipe
+
     if threads is not None:
         torch.set_num_threads(threads)
+    if device != "cpu":
+        recipe = Recipe.from_dict(manifest.recipe, str(directory / MANIFEST))
+        reason = quantizers.adapter(recipe.library).CPU_ONLY
+        if recipe.quantizes and reason is not None:
+            raise RecipeError(f"{recipe.name} runs on the CPU only: {reason}. Use --device cpu.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise MissingLibraryError(
             f"the device {device!r} was asked for, but this PyTorch sees no CUDA device. "

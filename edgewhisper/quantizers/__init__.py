@@ -36,7 +36,8 @@ _IMPORTS = {
 class Adapter(Protocol):
     """What a library's module offers."""
 
-    DISTRIBUTIONS: tuple[str, ...]
+    DISTRIBUTIONS: tuple[str, ...]  # whose versions a report names
+    CPU_ONLY: str | None  # why a quantized model runs on no other device, if it does not
 
     def quantize(
         self,

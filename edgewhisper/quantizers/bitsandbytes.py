@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 DISTRIBUTIONS = ("bitsandbytes", "torch", "transformers")
+CPU_ONLY = "bitsandbytes' layers are rebuilt for the CPU, whose layout other devices do not read"
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at every product on a CPU
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 DISTRIBUTIONS = ("edgewhisper", "torch", "transformers")
+CPU_ONLY = None
 
 _EMBEDDING, _OUTPUT = "model.decoder.embed_tokens", "proj_out"
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's range: what it clips, it resolves
@@ -129,10 +130,8 @@ def _int4(weight: Tensor, group: int) -> dict[str, Tensor]:
     import torch
 
     values = weight.reshape(len(weight), -1, group)
-    low, high = (
-        values.amin(-1, keepdim=True).clamp(max=0),
-        values.amax(-1, keepdim=True).clamp(min=0),
-    )
+    low = values.amin(-1, keepdim=True).clamp(max=0)
+    high = values.amax(-1, keepdim=True).clamp(min=0)
     best: list[Tensor] = []
     for shrink in _SHRINKS:
         scale = (shrink * (high - low) / 15).clamp(min=2.0**-14).half()  # the least normal float16

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 DISTRIBUTIONS = ("hqq", "torch", "transformers")
+CPU_ONLY = "HQQ's layers stay where they were loaded, and here that is the CPU"
 
 # bits -> how many values HQQ packs into one element, and the bits of that element
 _PACKING = {8: (1, 8), 4: (2, 8), 3: (10, 32), 2: (4, 8), 1: (8, 8)}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 DISTRIBUTIONS = ("torch", "transformers")
+CPU_ONLY = "PyTorch has no int8 product of this kind for other devices"
 
 # torch's dynamic Linear takes 7 bits for activations from this module version on (reduce_range).
 _SEVEN_BITS, _EIGHT_BITS = 4, 3

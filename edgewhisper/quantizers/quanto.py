@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 DISTRIBUTIONS = ("optimum-quanto", "torch", "transformers")
+CPU_ONLY = None
 
 _MAP = "quantization_map"
 _OUTPUTS = "outputs"
