@@ -47,7 +47,7 @@ def take_census(
     model: WhisperForConditionalGeneration,
     describe: Callable[[nn.Module], WeightFormat | None],
 ) -> list[CensusRow]:
-    """Count every weight of the model once, shared ones with the module that comes first."""
+    """Count every layer; the bytes of a shared weight are those of the module that comes first."""
     seen: set[int] = set()
     rows: dict[tuple[str, str, str, str, bool], tuple[int, int]] = {}
     for name, module in model.named_modules():
@@ -92,8 +92,8 @@ def check_scope(rows: list[CensusRow], recipe: Recipe) -> None:
 def summarize(rows: list[dict[str, Any]]) -> str:
     """Return one line such as "97 of 97 Linear layers, int8 per-channel"."""
     lines = []
-    for kind in sorted({row["module"] for row in rows}):
-        of_kind = [row for row in rows if row["module"] == kind]
+    for kind in ("Linear", "Embedding", "Conv1d"):
+        of_kind = [row for row in rows if row["module"] == kind and row["part"] != "other"]
         quantized = [row for row in of_kind if row["quantized"]]
         if quantized:
             formats = sorted({f"{row['dtype']} {row['granularity']}" for row in quantized})
@@ -108,10 +108,10 @@ def to_dicts(rows: list[CensusRow]) -> list[dict[str, Any]]:
 
 
 def _float_format(module: nn.Module, seen: set[int]) -> WeightFormat | None:
-    """Return the format of a module's own float weight, if it has one that was not yet seen."""
+    """Return the format of a module's own float weight, if it has one; no bytes if in `seen`."""
     weight = dict(module.named_parameters(recurse=False)).get("weight")
-    if weight is None or id(weight) in seen:
+    if weight is None:
         return None
+    size = 0 if id(weight) in seen else weight.numel() * weight.element_size()
     seen.add(id(weight))
-    dtype = str(weight.dtype).removeprefix("torch.")
-    return WeightFormat(dtype, "none", weight.numel() * weight.element_size())
+    return WeightFormat(str(weight.dtype).removeprefix("torch."), "none", size)

@@ -90,7 +90,7 @@ def to_plot(result: dict[str, Any]) -> str:
             for axes, split in zip(axes_of, splits, strict=True):
                 _draw(axes, result, split, label, measure)
         handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
@@ -106,7 +106,8 @@ def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
 
 
 def _draw(axes: Any, result: dict[str, Any], split: str, label: str, measure: Measure) -> None:
-    top = result["rows"]["fp32"]["summary"][split]["wer"] + _FRAME
+    baseline = result["rows"]["fp32"]["summary"][split]["wer"]
+    top = baseline + _FRAME
     points: dict[str, tuple[float, float]] = {}
     outside = 0
     for name, row in result["rows"].items():
@@ -123,6 +124,7 @@ def _draw(axes: Any, result: dict[str, Any], split: str, label: str, measure: Me
         own = [points[name] for name, other in libraries.items() if other == library]
         if own:
             axes.scatter(*zip(*own, strict=True), s=18, color=color, label=library, zorder=3)
+    axes.axhline(baseline, color="black", lw=0.8, ls=":", label="fp32")
     front = pareto(points)
     drawn = [points[name] for name in front]
     axes.step(*zip(*drawn, strict=True), where="post", color="#888888", lw=1, label="Pareto front")
