@@ -59,7 +59,8 @@ def to_table(result: dict[str, Any], names: Collection[str] | None = None) -> st
             calibration = row["recipe"]["calibration"]
             scheme += f", {len(row['calibration']['utterances'])} of {calibration['split']}"
         if "error" in row:
-            cells = [name, scheme, f"failed: {row['error']}", *[""] * (len(columns) - 3)]
+            reason = " ".join(row["error"].split()).replace("|", "\\|")
+            cells = [name, scheme, f"failed: {reason}", *[""] * (len(columns) - 3)]
         else:
             smaller = 100 * (1 - row["weight_bytes"] / baseline["weight_bytes"])
             size = f"{row['weight_bytes'] / 1e6:.1f}"
@@ -136,8 +137,14 @@ def _draw(axes: Any, result: dict[str, Any], split: str, label: str, measure: Me
     axes.grid(alpha=0.25)
 
 
-def _order(recipe: dict[str, Any]) -> tuple[bool, int, str]:
-    return (bool(recipe["scope"]), list(_COLORS).index(recipe["library"]), recipe["name"])
+def _order(recipe: dict[str, Any]) -> tuple[bool, bool, int, str]:
+    quantizes = bool(recipe["scope"])
+    return (
+        recipe["name"] != "fp32",
+        quantizes,
+        list(_COLORS).index(recipe["library"]),
+        recipe["name"],
+    )
 
 
 def _wer(row: dict[str, Any], split: str, of: int) -> str:
