@@ -32,7 +32,7 @@ def measure(
     files = [
         utterance.path
         for split in options.dataset.splits
-        for utterance in librispeech.utterances(options.dataset, split, _UTTERANCES)
+        for utterance in librispeech.utterances(options.dataset, split, options.limit)[:_UTTERANCES]
     ]
     timed: dict[str, Any] = {
         "machine": described,

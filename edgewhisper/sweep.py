@@ -22,7 +22,7 @@ from edgewhisper.evaluation import librispeech, run, wer
 from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper_runtime import bundle, machine
-from edgewhisper_runtime.errors import EdgeWhisperError
+from edgewhisper_runtime.errors import DataError, EdgeWhisperError, RecipeError
 
 COLLAPSED = 50.0  # points of WER lost for certain: no longer a question of degree
 _SLOWEST = 3  # times as slow as float32: what unpacks its weights at every decoder step
@@ -44,24 +44,25 @@ def sweep(plan: Plan, output: Path) -> dict[str, Any]:
     """Evaluate every recipe, measure every speed; write results, table and plot into `output`.
 
     They are written again after each recipe, so an interrupted sweep shows what is done. What
-    `output` holds of an earlier sweep, made by the same libraries from the same weights on the
-    same utterances, is taken over, other recipes included. Raises EdgeWhisperError only for
-    what concerns all recipes.
+    `output` holds of an earlier sweep of the same model and utterances is kept: rows of other
+    recipes as they are, rows of these where the same would be made now. Raises DataError when
+    it holds something else, EdgeWhisperError for what else concerns all recipes.
     """
+    _check_names(plan.recipes)
+    earlier = reports.read_sweep(output)
     baseline = pipeline.stage(plan.checkpoint, find_recipe("fp32"))
-    estimate = _Estimate(plan, output)
+    kept = {name: row for name, row in (earlier or {"rows": {}})["rows"].items() if name != "fp32"}
+    left = [recipe for recipe in plan.recipes if not _same(plan, recipe, kept.get(recipe.name))]
+    estimate = _Estimate(plan, left)
     expected = run.evaluate(baseline, plan.options, estimate.after_first_batch)
     estimate.after_first_batch("", next(iter(expected.values())))
     result = _header(plan, expected)
-    earlier = _comparable(reports.read_sweep(output), result)
-    result["speed"] = earlier["speed"]
-    result["rows"]["fp32"] = _row(baseline, expected)
-    kept = {name: row for name, row in earlier["rows"].items() if _same(plan, row)}
-    result["rows"] = kept | result["rows"]
-    for number, recipe in enumerate(plan.recipes, 1):
-        pipeline.say(f"recipe {number} of {len(plan.recipes)}: {recipe.name}")
-        if recipe.name in kept and kept[recipe.name]["recipe"] == pipeline.as_json(asdict(recipe)):
-            continue
+    result["rows"] = {"fp32": _row(baseline, expected), **kept}
+    result["speed"] = earlier and earlier["speed"]
+    if earlier is not None:
+        _check_comparable(earlier, result, output)
+    for number, recipe in enumerate(left, 1):
+        pipeline.say(f"recipe {number} of {len(left)}: {recipe.name}")
         try:
             variant, found = _evaluated(plan, recipe, expected)
             row = _row(variant, found) | _judged(found, expected, recipe.max_wer_increase)
@@ -71,7 +72,9 @@ def sweep(plan: Plan, output: Path) -> dict[str, Any]:
             result["rows"][recipe.name] = {"recipe": asdict(recipe), "error": str(error)}
         reports.write_sweep(result, output)
     result["rows"] = rescore(result)
-    _measure_speed(plan, result, output)
+    reports.write_sweep(result, output)
+    if plan.rounds:
+        _measure_speed(plan, result, output)
     return result
 
 
@@ -81,32 +84,52 @@ def rescore(result: dict[str, Any]) -> dict[str, Any]:
     rows = {}
     for name, row in result["rows"].items():
         rows[name] = dict(row)
-        if name != "fp32" and "error" not in row:
+        if name == "fp32":
+            rows[name]["summary"] = {split: _summary(rs) for split, rs in expected.items()}
+        elif "error" not in row:
             limit = row["recipe"]["max_wer_increase"]
             rows[name] |= _judged(_records(result, name), expected, limit)
     return rows
 
 
-def _comparable(earlier: dict[str, Any] | None, result: dict[str, Any]) -> dict[str, Any]:
-    """Return earlier results if their rows can stand beside new ones, else empty ones."""
-    same = ("model", "utterances", "device")
-    if earlier is None or any(earlier.get(key) != result[key] for key in same):
-        return {"rows": {}, "speed": None}
-    return earlier
+def _check_names(recipes: Sequence[Recipe]) -> None:
+    """Raise RecipeError unless each recipe has a name of its own, and one that fits a file."""
+    names = [recipe.name for recipe in recipes]
+    for recipe in recipes:
+        if names.count(recipe.name) > 1 or recipe.name == "fp32":
+            raise RecipeError(
+                f"two recipes are called {recipe.name}; the baseline is called fp32. Rename one."
+            )
+        Recipe.from_dict(asdict(recipe), recipe.name)
 
 
-def _same(plan: Plan, row: dict[str, Any]) -> bool:
-    """Tell whether a row has texts of what its recipe would make now."""
-    if "texts" not in row:
+def _check_comparable(earlier: dict[str, Any], result: dict[str, Any], output: Path) -> None:
+    """Raise DataError unless earlier rows can stand beside new ones: same data, same baseline."""
+    for key in ("model", "utterances", "device"):
+        if earlier[key] != result[key]:
+            raise DataError(
+                f"{output} holds a sweep of another {key}. Name another directory with --output."
+            )
+    ours, theirs = (found["rows"]["fp32"] for found in (result, earlier))
+    if any(ours[key] != theirs.get(key) for key in ("texts", "decoding")):
+        raise DataError(
+            f"{output} holds a sweep whose baseline gave other texts: other libraries, another "
+            "processor, or another version. Name another directory with --output."
+        )
+
+
+def _same(plan: Plan, recipe: Recipe, row: dict[str, Any] | None) -> bool:
+    """Tell whether a row has texts of what the recipe would make now."""
+    if row is None or "texts" not in row:
         return False
     try:
-        recipe = Recipe.from_dict(row["recipe"], row["recipe"]["name"])
         planned = pipeline.plan(plan.checkpoint, recipe, plan.options.dataset.root)
-    except EdgeWhisperError:  # of another version, or its library or data is not here
+    except EdgeWhisperError:  # it will be said when its turn comes
         return False
-    return all(
-        row[key] == pipeline.as_json(getattr(planned, key))
-        for key in ("recipe", "libraries", "calibration")
+    return run.decoding(planned) == row["decoding"] and all(
+        row[key] == pipeline.as_json(value)
+        for key, value in asdict(planned).items()
+        if key in {"recipe", "libraries", "calibration", "settings"}
     )
 
 
@@ -122,7 +145,6 @@ def _measure_speed(plan: Plan, result: dict[str, Any], output: Path) -> None:
         recipe = Recipe.from_dict(result["rows"][name]["recipe"], name)
         return pipeline.stage(plan.checkpoint, recipe, plan.options.dataset.root)
 
-    reports.write_sweep(result, output)
     for timed in speed.measure(files, variant, plan.options, plan.rounds, result["speed"]):
         result["speed"] = timed
         reports.write_sweep(result, output)
@@ -224,6 +246,9 @@ def _row(variant: Path, found: Records) -> dict[str, Any]:
         "recipe": manifest.recipe,
         "weight_bytes": manifest.weight_bytes,
         "files": {name: file.sha256 for name, file in manifest.files.items()},
+        "settings": pipeline.as_json(asdict(manifest.settings)),
+        "decoding": run.decoding(manifest),
+        "machine": machine.describe(),
         "census": manifest.census,
         "calibration": manifest.calibration,
         "libraries": manifest.libraries,
@@ -279,13 +304,11 @@ def _records(result: dict[str, Any], name: str) -> Records:
 class _Estimate:
     """Says once how long the sweep will take, by the time of the baseline's first batch."""
 
-    def __init__(self, plan: Plan, output: Path) -> None:
+    def __init__(self, plan: Plan, left: Sequence[Recipe]) -> None:
         dataset, limit = plan.options.dataset, plan.options.limit
         self.each = sum(len(librispeech.utterances(dataset, s, limit)) for s in dataset.splits)
-        done = (reports.read_sweep(output) or {"rows": {}})["rows"]
-        new = [recipe for recipe in plan.recipes if "texts" not in done.get(recipe.name, {})]
-        self.transcriptions = self.each * len(new)
-        self.recipes, self.rounds = len(plan.recipes), plan.rounds
+        self.transcriptions = self.each * len(left)
+        self.recipes, self.left, self.rounds = len(plan.recipes), len(left), plan.rounds
         self.said = False
 
     def after_first_batch(self, _split: str, found: list[wer.Record]) -> bool:
@@ -295,10 +318,10 @@ class _Estimate:
             seconds = sum(record.seconds for record in found) / len(found)
             fast = self.transcriptions * seconds
             pipeline.say(
-                f"{self.recipes} recipes, {self.each} utterances each, {self.transcriptions} "
-                f"transcriptions to do: about {_hours(fast)} if every recipe is as fast as fp32 "
-                f"here ({seconds:.2f} s an utterance), {_hours(_SLOWEST * fast)} if all unpack "
-                f"their weights at every step; then {self.rounds} rounds of timing"
+                f"{self.left} of {self.recipes} recipes to do, {self.each} utterances each: about "
+                f"{_hours(fast)} if all are as fast as fp32 here ({seconds:.2f} s an utterance), "
+                f"{_hours(_SLOWEST * fast)} if all unpack their weights at every step; then "
+                f"{self.rounds} rounds of timing"
             )
         return False
 

@@ -84,9 +84,13 @@ def evaluation_options(
     engine: Literal["local", "ray"],
 ) -> Options:
     """Find the data and say on stderr which it is."""
+    from edgewhisper.evaluation import cluster
     from edgewhisper.evaluation import librispeech as data
     from edgewhisper.evaluation.run import Options
 
     dataset = data.find(librispeech, splits)
+    options = Options(dataset, limit, device, threads, engine)
+    if engine == "ray":
+        cluster.connect(options)  # what is wrong there must show before the work
     click.echo(f"evaluating on {dataset.name} ({', '.join(dataset.splits)})", err=True)
-    return Options(dataset, limit, device, threads, engine)
+    return options

@@ -48,7 +48,7 @@ def command(
     recipes = [
         recipe
         for recipe in recipes
-        if recipe.name != "fp32" and (not libraries or recipe.library in libraries)
+        if (names or recipe.name != "fp32") and (not libraries or recipe.library in libraries)
     ]
     if not recipes:
         raise RecipeError("no recipe is left to sweep; see `edgewhisper recipes`.")

@@ -1,7 +1,7 @@
 """An evaluation's batches on a Ray cluster: the bundle and the audio travel, no disk is shared.
 
-RAY_ADDRESS names the cluster; without it Ray starts one on this machine. Its workers need the
-same edgewhisper installed.
+RAY_ADDRESS names the cluster; without it Ray joins one that `ray start` left on this machine, or
+starts its own. Its workers need the same edgewhisper installed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import tempfile
 from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,16 +31,12 @@ _AHEAD = 2  # batches handed out for each processor, so that none waits for the 
 _loaded: dict[str, Transcriber] = {}  # on a worker: the last bundle's, by its key
 
 
-def transcribe(
-    directory: Path, options: Options, batches: Sequence[Sequence[Utterance]]
-) -> Generator[list[Record]]:
-    """Yield the records of each batch in turn, worked on by all of the cluster at once.
+def connect(options: Options) -> int:
+    """Connect to the cluster; return how many processes of these options it runs at once.
 
-    A batch whose worker dies is given to another. Raises MissingLibraryError without Ray,
-    EdgeWhisperError when the cluster cannot be reached or a batch fails again and again.
+    Raises MissingLibraryError without Ray, EdgeWhisperError when the cluster cannot be reached
+    or none of its machines has the processors or the GPU that are asked for.
     """
-    if not batches:
-        return
     if find_spec("ray") is None:
         raise MissingLibraryError(
             "--engine ray needs Ray, which is not installed. "
@@ -47,11 +44,43 @@ def transcribe(
         )
     import ray
 
+    if not ray.is_initialized():
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise EdgeWhisperError(
+                f"no Ray cluster could be reached ({_last_line(error)}). Look at RAY_ADDRESS and "
+                "at the versions of Ray and Python there, or use --engine local."
+            ) from error
+    needed = _resources(options)
+    fitting = [
+        min(int(node["Resources"].get(name, 0) // amount) for name, amount in needed.items())
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    if not sum(fitting):
+        raise EdgeWhisperError(
+            f"no machine of the Ray cluster has {needed}. Use fewer --threads, another --device, "
+            "or --engine local."
+        )
+    return sum(fitting)
+
+
+def transcribe(
+    directory: Path, options: Options, batches: Sequence[Sequence[Utterance]]
+) -> Generator[list[Record]]:
+    """Yield the records of each batch in turn, worked on by all of the cluster at once.
+
+    A batch whose worker dies is given to another. Raises what `connect` raises, and
+    EdgeWhisperError when a batch fails again and again.
+    """
+    if not batches:
+        return
+    ahead = _AHEAD * connect(options)
+    import ray
+
     waiting: deque[Any] = deque()
     try:
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-        ahead = _AHEAD * int(ray.cluster_resources().get("CPU", 1))
         files = ray.put({path.name: path.read_bytes() for path in directory.iterdir()})
         for batch in batches:
             if len(waiting) >= ahead:
@@ -59,30 +88,39 @@ def transcribe(
             waiting.append(_hand_out(files, options, batch))
         while waiting:
             yield ray.get(waiting.popleft())
-    except EdgeWhisperError as error:  # ours, raised on a worker, in Ray's wrapping
-        raise getattr(error, "cause", error) from None
+    except ray.exceptions.RayTaskError as error:  # what our own code raised on a worker
+        raise error.cause from None
     except (ray.exceptions.RayError, ConnectionError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise EdgeWhisperError(
-            f"the Ray cluster failed ({reason}). What was finished is kept: run the command "
-            "again, or use --engine local."
+            f"the Ray cluster failed ({_last_line(error)}). What was finished is kept: run the "
+            "command again, or use --engine local."
         ) from error
     finally:
-        for reference in waiting:
-            ray.cancel(reference)
+        with suppress(Exception):  # the cluster may be gone, which was said above
+            for reference in waiting:
+                ray.cancel(reference)
+
+
+def _resources(options: Options) -> dict[str, int]:
+    """Return what one process needs of a machine, by Ray's names."""
+    needed = {"CPU": options.threads or 1}
+    return needed | ({"GPU": 1} if options.device.startswith("cuda") else {})
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def _hand_out(files: Any, options: Options, batch: Sequence[Utterance]) -> Any:
     """Give a batch to the cluster; return the reference to its records."""
     import ray
 
-    threads = options.threads or 1
+    needed = _resources(options)
     task: Any = ray.remote(
-        num_cpus=threads,
-        num_gpus=1 if options.device.startswith("cuda") else 0,
-        max_retries=_RETRIES,
+        num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=_RETRIES
     )(_work)
-    return task.remote([files], files.hex(), options.device, threads, batch, samples(batch))
+    arguments = (options.device, needed["CPU"], batch, samples(batch))
+    return task.remote([files], files.hex(), *arguments)
 
 
 def _work(

@@ -19,7 +19,7 @@ from edgewhisper.home import home
 from edgewhisper.recipes import Recipe
 from edgewhisper_runtime import atomic, bundle
 
-_DECODING = "greedy, no timestamps, repetition broken off"  # changes whenever texts may change
+_DECODING = "greedy, no timestamps, repetition broken off"
 _BATCH = 8  # what dequantizes its weights at each step does so once for all of a batch
 
 
@@ -96,6 +96,11 @@ def _batches(
     return [batch for batch in batches if any(utterance.id not in done for utterance in batch)]
 
 
+def decoding(manifest: bundle.Manifest) -> str:
+    """Return how a bundle's texts are made, in words that change whenever texts may change."""
+    return f"{_DECODING}, batch {_batch_size(manifest)}"
+
+
 def _batch_size(manifest: bundle.Manifest) -> int:
     return _BATCH if Recipe.from_dict(manifest.recipe, manifest.name).batchable else 1
 
@@ -107,11 +112,13 @@ def _results_path(manifest: bundle.Manifest, options: Options, split: str) -> Pa
         "settings": asdict(manifest.settings),
         "libraries": manifest.libraries,
         "device": options.device,
-        "decoding": f"{_DECODING}, batch {_batch_size(manifest)}",
+        "decoding": decoding(manifest),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     directory = home() / "evaluations" / f"{manifest.name}-{digest[:12]}"
-    return directory / f"{options.dataset.name.replace(' ', '-')}-{split}.jsonl"
+    # Another limit makes other batches.
+    limited = "" if options.limit is None else f"-{options.limit}"
+    return directory / f"{options.dataset.name.replace(' ', '-')}-{split}{limited}.jsonl"
 
 
 def _read(path: Path, wanted: list[Utterance]) -> Iterator[tuple[str, Record]]:

@@ -77,6 +77,11 @@ def check_scope(rows: list[CensusRow], recipe: Recipe) -> None:
                 f"{row.count} {row.module} weights of {row.part} {state} quantized, against the "
                 f"scope of {recipe.name}. The library did not do what the recipe says."
             )
+        if not recipe.quantizes and row.dtype != recipe.weights.dtype:
+            raise QuantizationError(
+                f"{row.count} {row.module} weights of {row.part} are {row.dtype}, not "
+                f"{recipe.weights.dtype} as {recipe.name} says."
+            )
         wanted = recipe.weights_of(row.part)
         if row.quantized and (row.dtype, row.granularity) != (wanted.dtype, wanted.grain):
             raise QuantizationError(

@@ -179,6 +179,8 @@ def _build(module: Any, layer: Layer, built: dict[str, nn.Module]) -> nn.Module:
         }
     else:
         groups = layer.tensors["scale"].shape[1]
+        if inputs % (2 * groups):
+            raise ValueError(f"{groups} groups of {inputs} inputs")
         packed = (outputs, groups, inputs // groups // 2)
         tensors = {
             "packed": take(layer, "packed", packed, torch.uint8),

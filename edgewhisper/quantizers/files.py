@@ -20,7 +20,10 @@ _OUTPUT = "proj_out.weight"
 _EMBEDDING = "model.decoder.embed_tokens.weight"
 _LAYERS = "layers"
 # What building a layer raises when the file says something that cannot be.
-_UNFIT = (LookupError, ArithmeticError, ValueError, TypeError, AttributeError, RuntimeError)
+UNFIT = (
+    LookupError, ArithmeticError, ValueError, TypeError, AttributeError, RuntimeError,
+    AssertionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def read_model(path: Path, config: WhisperConfig, build: Build) -> WhisperForCon
             if stored:
                 raise BundleError(f"{path} holds {name}.{min(stored)}, which has no place.")
             model.set_submodule(name, torch.nn.Identity())
-    except _UNFIT as error:
+    except UNFIT as error:
         raise BundleError(f"{path} has unusable layers ({error!r}). Build again.") from error
     assign(model, tensors, path)
     for name, module in built.items():

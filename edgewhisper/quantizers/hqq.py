@@ -110,7 +110,7 @@ def _check(recipe: str, name: str, shape: tuple[int, ...], weights: Weights) -> 
     rows = group if weights.axis == 0 else count // group
     together, element = _PACKING[weights.bits]
     whole = rows % together == 0 or element > 8  # noqa: PLR2004 # HQQ pads what it packs into more than a byte
-    if count % group or not whole or (weights.axis == 1 and shape[1] % group):
+    if count % group or group % 8 or not whole or (weights.axis == 1 and shape[1] % group):
         raise RecipeError(
             f"{recipe}: groups of {group} along axis {weights.axis} do not fit {name}, whose "
             f"weight is {list(shape)}, at {weights.bits} bits. Choose another group_size, or leave "
@@ -133,6 +133,8 @@ def _build(module: Any, layer: Layer, _built: dict[str, nn.Module]) -> nn.Module
     from hqq.core.quantize import BaseQuantizeConfig, HQQLinear, Quantizer
 
     bits, group, axis = (int(layer.spec[key]) for key in ("nbits", "group_size", "axis"))
+    if axis not in {0, 1}:
+        raise ValueError(f"axis {axis}")
     shape = tuple(module.weight.shape)
     columns = shape[0] * shape[1] // group
     grouped = (group, columns) if axis == 0 else (columns, group)

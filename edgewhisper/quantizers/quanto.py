@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers.census import WeightFormat
-from edgewhisper.quantizers.files import assign, read_tensors, skeleton, write_tensors
+from edgewhisper.quantizers.files import UNFIT, assign, read_tensors, skeleton, write_tensors
 from edgewhisper.quantizers.scope import linear_modules, untie
 from edgewhisper.recipes.schema import Granularity, Method, Weights
 from edgewhisper_runtime.errors import BundleError, RecipeError
@@ -119,13 +119,28 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
             layer: Any = model.get_submodule(name)
             if activations and not kinds[_OUTPUTS]:
                 layer.disable_output_quantization()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{path} has no usable quantization map ({error!r}).") from error
-    for module in model.modules():
-        if isinstance(module, QModuleMixin):
-            module.freeze()
-    assign(model, tensors, path)
+        for module in model.modules():
+            if isinstance(module, QModuleMixin):
+                module.freeze()
+        shapes = {name: model.get_submodule(name).weight.shape for name in quantized}
+        assign(model, tensors, path)
+        for name, shape in shapes.items():
+            _check_shapes(model.get_submodule(name).weight, shape)
+    except UNFIT as error:
+        raise BundleError(f"{path} has unusable layers ({error!r}). Build again.") from error
     return model
+
+
+def _check_shapes(weight: Any, shape: Any) -> None:
+    """Raise ValueError unless codes and scales are of the sizes that make up a weight.
+
+    Quanto takes whatever broadcasts.
+    """
+    group = getattr(weight, "_group_size", None)
+    grid = tuple(shape) if group is None else (shape.numel() // group, group)
+    found = [tuple(getattr(weight, name).shape) for name in ("_data", "_scale")]
+    if found != [grid, (grid[0], 1)]:
+        raise ValueError(f"codes {found[0]} and scales {found[1]} for a weight {tuple(shape)}")
 
 
 def describe(module: nn.Module) -> WeightFormat | None:

@@ -138,8 +138,11 @@ class Recipe:
     def one_part_at_a_time(self) -> list[Recipe]:
         """Return recipes that quantize one part of this one's scope each, then each half alone.
 
-        Parts that share their weights (see the edgewhisper library) stay together.
+        Parts that share their weights (see the edgewhisper library) stay together. Raises
+        RecipeError for a recipe that quantizes nothing.
         """
+        if not self.quantizes:
+            raise RecipeError(f"{self.name} quantizes no part of the model. Name another recipe.")
         scopes: dict[str, tuple[Part, ...]] = {part: (part,) for part in self.scope}
         if self.library == "edgewhisper" and "embedding" in self.scope:
             scopes.pop("embedding")
@@ -193,6 +196,9 @@ def _faults(recipe: Recipe) -> Iterator[tuple[bool, str]]:
         yield (weights.granularity == "per-group") != (weights.group_size > 0), _GROUP_FAULT
         yield weights.axis not in {0, 1}, "weights.axis must be 0 or 1."
         yield recipe.quantizes == (weights.dtype in _FLOATS), _SCOPE_FAULT
+    as_float = (recipe.library, recipe.scheme, recipe.weights.method, recipe.weights.granularity)
+    yield not recipe.quantizes and as_float != ("pytorch", "none", "none", "none"), _FLOAT_FAULT
+    yield recipe.quantizes and recipe.scheme == "none", _FLOAT_FAULT
     split, utterances = recipe.calibration.split, recipe.calibration.utterances
     calibrated = split != "none" and utterances > 0
     yield calibrated != (split != "none" or utterances != 0), _CALIBRATION_FAULT
@@ -217,6 +223,10 @@ _GROUP_FAULT = (
 _SCOPE_FAULT = (
     "scope lists what weights.dtype is applied to; it is empty for "
     f"{', '.join(_FLOATS)}, and only then."
+)
+_FLOAT_FAULT = (
+    "a recipe without scope has library 'pytorch', scheme 'none' and weights.dtype alone, "
+    "and no other recipe has scheme 'none'."
 )
 _CALIBRATION_FAULT = (
     "calibration.split and calibration.utterances go with scheme 'static', and only with it."

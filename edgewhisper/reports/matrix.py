@@ -10,6 +10,7 @@ from typing import Any
 
 from edgewhisper.quantizers.census import summarize
 from edgewhisper_runtime import atomic
+from edgewhisper_runtime.errors import DataError
 
 RESULTS, TABLE, PLOT = "results.json", "table.md", "pareto.svg"
 _COLORS = {
@@ -24,12 +25,20 @@ _FRAME = 8.0  # points above the baseline that the plot shows
 
 
 def read_sweep(directory: Path) -> dict[str, Any] | None:
-    """Return the results in a sweep's directory; None where there are none that can be read."""
+    """Return the results in a sweep's directory, None if it has none.
+
+    Raises DataError when results.json is something else.
+    """
+    path = directory / RESULTS
     try:
-        found: dict[str, Any] = json.loads((directory / RESULTS).read_text(encoding="utf-8"))
-        return found if {"rows", "speed", "utterances"} <= found.keys() else None
-    except (OSError, ValueError, AttributeError):
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["rows"]["fp32"]["texts"].keys() == found["utterances"].keys():
+            return found
+        raise DataError(f"{path} has a baseline of other splits. Name another directory.")
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} holds no sweep ({error!r}). Name another directory.") from error
 
 
 def write_sweep(result: dict[str, Any], directory: Path) -> None:
@@ -194,8 +203,8 @@ def _footer(result: dict[str, Any]) -> str:
         rounds = max(map(len, timed["runs"].values()), default=0)
         host = timed["machine"]
         text += (
-            f" RTF and peak RSS: medians of {rounds} fresh processes each, taken in turns, on "
-            f"{len(timed['files'])} of these utterances; {host['cpu']} "
+            f" RTF and peak RSS: medians of up to {rounds} fresh processes each, taken in turns, "
+            f"on {len(timed['files'])} of the utterances; {host['cpu']} "
             f"({', '.join(host['isa'])}), {timed['threads']} threads."
         )
     return f"{text}\n\nWritten by `{result['command']}`."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from dataclasses import replace
@@ -18,6 +19,7 @@ from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper.recipes.schema import Weights
 from edgewhisper.reports import read_sweep
 from edgewhisper.reports.matrix import pareto
+from edgewhisper_runtime.errors import RecipeError
 
 NAMES = ("bf16", "quanto-int8", "hqq-int1-g64", "pytorch-int8-static")
 
@@ -31,7 +33,7 @@ def swept(run: Run, tiny_en: Checkpoint, tmp_path_factory: pytest.TempPathFactor
         "sweep", "--model=whisper-tiny.en", *recipes, "--limit=16", "--rounds=1", "--output", where
     )
     assert result.returncode == 0, result.stderr
-    assert "4 recipes, 16 utterances each, 64 transcriptions to do: about 0 h" in result.stderr
+    assert "4 of 4 recipes to do, 16 utterances each: about 0 h" in result.stderr
     assert result.stdout.startswith("| recipe | scheme | scope | MB | WER % smoke |")
     return where
 
@@ -62,15 +64,36 @@ def test_what_is_done_is_not_done_again(swept: Path, run: Run) -> None:
         "--rounds=1", "--output", swept,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
-    assert " 0 transcriptions to do" in again.stderr
+    assert "\n0 of 2 recipes to do" in again.stderr
     assert "quantizing" not in again.stderr
     assert "round 1 of 1" not in again.stderr
     after = read_sweep(swept)
     assert before is not None
     assert after is not None
     assert after["speed"] == before["speed"]
-    kept = {name: row for name, row in before["rows"].items() if "error" not in row}
-    assert {name: after["rows"][name] for name in kept} == kept
+    assert {name: after["rows"][name] for name in NAMES} == {
+        name: before["rows"][name] for name in NAMES
+    }
+
+
+def test_another_sweep_is_not_written_over(swept: Path, run: Run, tmp_path: Path) -> None:
+    content = (swept / "results.json").read_bytes()
+    other = run("sweep", "--model=whisper-tiny.en", "--recipe=bf16", "--limit=2", "--output", swept)
+    assert other.returncode == 8
+    assert "another utterances" in other.stderr
+    assert (swept / "results.json").read_bytes() == content
+    (tmp_path / "results.json").write_text("{")
+    damaged = run("sweep", "--model=whisper-tiny.en", "--recipe=bf16", "--output", tmp_path)
+    assert damaged.returncode == 8
+    assert (tmp_path / "results.json").read_text() == "{"
+
+
+def test_names_are_not_shared(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    bf16 = find_recipe("bf16")
+    for recipes in ([bf16, bf16], [replace(bf16, name="fp32")]):
+        plan = sweep.Plan(tiny_en, recipes, Options(librispeech.find(), limit=2), rounds=0)
+        with pytest.raises(RecipeError, match="Rename one"):
+            sweep.sweep(plan, tmp_path)
 
 
 def test_it_can_be_scored_again(swept: Path, run: Run, tmp_path: Path) -> None:
@@ -78,10 +101,12 @@ def test_it_can_be_scored_again(swept: Path, run: Run, tmp_path: Path) -> None:
     assert scored.returncode == 0, scored.stderr
     assert scored.stdout.strip() == (swept / "table.md").read_text().strip()
     content = json.loads((swept / "results.json").read_text())
-    content["rows"]["bf16"]["summary"]["smoke"]["wer"] += 0.5
     changed = tmp_path / "results.json"
-    changed.write_text(json.dumps(content))
-    assert run("score", changed).returncode == 8
+    for name in ("fp32", "bf16"):
+        other = copy.deepcopy(content)
+        other["rows"][name]["summary"]["smoke"]["wer"] += 0.5
+        changed.write_text(json.dumps(other))
+        assert run("score", changed).returncode == 8
 
 
 def test_the_plot_shows_every_library_and_is_reproducible(swept: Path) -> None:
@@ -155,6 +180,11 @@ def test_ablate_on_the_command_line(run: Run, tiny_en: Checkpoint, tmp_path: Pat
     assert {row["part"] for row in part["census"] if row["quantized"]} == {"decoder.fc1"}
     assert "interval" in part["comparison"]["smoke"]
     assert "real-time factor" not in (tmp_path / "pareto.svg").read_text()
+
+
+def test_what_quantizes_nothing_cannot_be_ablated() -> None:
+    with pytest.raises(RecipeError, match="quantizes no part"):
+        find_recipe("bf16").one_part_at_a_time()
 
 
 def test_the_pareto_front() -> None:

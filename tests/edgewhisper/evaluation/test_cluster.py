@@ -16,6 +16,7 @@ import pytest
 from edgewhisper.evaluation import librispeech
 from edgewhisper.evaluation.run import Options, evaluate
 from edgewhisper.evaluation.wer import Record
+from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
 
 OPTIONS = Options(librispeech.find(), threads=1)
 ON_RAY = replace(OPTIONS, engine="ray")
@@ -89,9 +90,14 @@ def test_what_is_enough_is_enough_at_the_same_place(
     assert 0 < len(on_ray["smoke"]) < 24
 
 
+def test_what_no_machine_has_is_said_at_once(two_workers: None, tiny_bundle: Path) -> None:
+    for options in (replace(ON_RAY, threads=64), replace(ON_RAY, device="cuda")):
+        with pytest.raises(EdgeWhisperError, match="no machine of the Ray cluster has"):
+            evaluate(tiny_bundle, options)
+
+
 def test_an_error_on_a_worker_is_ours(two_workers: None, tiny_bundle: Path, tmp_path: Path) -> None:
     from edgewhisper.evaluation.cluster import transcribe
-    from edgewhisper_runtime.errors import BundleError
 
     for path in tiny_bundle.iterdir():
         os.link(path, tmp_path / path.name)

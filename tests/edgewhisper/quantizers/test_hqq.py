@@ -59,6 +59,7 @@ def test_more_bits_are_closer() -> None:
     [
         (replace(INT4, weights=weights(4, 48, 1)), "groups of 48 along axis 1 do not fit"),
         (replace(INT4, weights=weights(1, 4, 0)), "at 1 bits"),
+        (replace(INT4, weights=weights(4, 4, 1)), "groups of 4 along axis 1"),
         (replace(INT4, weights=Weights("int8", "symmetric", "per-channel")), "'asymmetric'"),
         (replace(INT4, weights=Weights("nf4", "asymmetric", "per-group", 64)), "'int8', 'int4'"),
         (replace(INT4, scope=("embedding",)), "hqq quantizes Linear layers only"),

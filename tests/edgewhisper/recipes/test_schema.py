@@ -85,6 +85,11 @@ def test_a_good_recipe() -> None:
         ({"weights": {"dtype": "int4", "bits": 4}}, r"unknown key weights\.bits"),
         ({"weights": {"dtype": "int4", "granularity": "per-group"}}, r"weights\.group_size"),
         ({"weights": {"dtype": "int8", "group_size": 64}}, r"weights\.group_size"),
+        (
+            {"library": "hqq", "scope": [], "weights": {"dtype": "float16"}},
+            "a recipe without scope has library 'pytorch'",
+        ),
+        ({"scheme": "none"}, "no other recipe has scheme 'none'"),
         ({"weights": {}}, r"key weights\.dtype is missing"),
         ({"scheme": "static"}, "calibration"),
         ({"exports": ["onnx-int8"]}, "exports has .*'onnx-int8'.*; no export exists yet"),
