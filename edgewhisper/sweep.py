@@ -7,6 +7,8 @@ a row that says why.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -185,13 +187,25 @@ def _evaluate(
 def _in_own_process(*arguments: Any) -> None:
     """Run `_evaluate` where its memory is given back, and where a crash ends nothing else."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         try:
             pool.submit(_evaluate, *arguments).result()
         except BrokenProcessPool as error:
             raise EdgeWhisperError(
                 "its process died, perhaps for lack of memory; what it said stands above."
             ) from error
+
+
+def _end_with_parent() -> None:
+    """Have this process end when the sweep does: a killed one must not compute on unseen."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _collapsed(found: list[wer.Record], expected: list[wer.Record]) -> bool:

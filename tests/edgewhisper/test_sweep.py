@@ -5,9 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from conftest import Run
@@ -143,6 +147,34 @@ def _die_if_starved(checkpoint: Checkpoint, recipe: Recipe, *rest: object) -> No
     if recipe.name == "starved":
         os.abort()
     _evaluate(checkpoint, recipe, *rest)  # type: ignore[arg-type]
+
+
+def test_a_killed_sweep_ends_whole_and_is_taken_up_again(
+    run: Run, tiny_en: Checkpoint, tmp_path: Path
+) -> None:
+    arguments = ["sweep", "--model=whisper-tiny.en", "--recipe=quanto-int8", "--rounds=0"]
+    arguments += ["--output", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [str(Path(sys.executable).parent / "edgewhisper"), *arguments],
+        env=os.environ | {"EDGEWHISPER_HOME": str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    kept = tmp_path / "evaluations"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not list(kept.glob("*quanto-int8*/*.jsonl")):
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(children, timeout=30)[1]
+    (records,) = kept.glob("*quanto-int8*/*.jsonl")
+    before = records.read_bytes()
+    assert 0 < before.count(b"\n") < 24
+    again = run(*arguments, env_home=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert records.read_bytes().startswith(before)
+    assert records.read_bytes().count(b"\n") == 24
 
 
 def test_an_ablation_takes_one_part_at_a_time() -> None:
