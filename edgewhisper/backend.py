@@ -45,7 +45,7 @@ class TorchBackend:
 
         encoder = self._model.model.encoder
         with torch.no_grad():
-            hidden = torch.from_numpy(features).to(self._device, encoder.conv1.weight.dtype)
+            hidden = torch.from_numpy(features).to(self._device, encoder.layer_norm.weight.dtype)
             hidden = torch.nn.functional.gelu(encoder.conv1(hidden))
             hidden = torch.nn.functional.gelu(encoder.conv2(hidden)).permute(0, 2, 1)
             hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]

@@ -27,6 +27,7 @@ DISTRIBUTIONS = ("edgewhisper", "torch", "transformers")
 CPU_ONLY = None
 
 _EMBEDDING, _OUTPUT = "model.decoder.embed_tokens", "proj_out"
+_KINDS = (layers.Linear, layers.Embedding, layers.Convolution)
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's range: what it clips, it resolves
 
 
@@ -41,8 +42,6 @@ def quantize(
     """
     if recipe.scheme != "dynamic" or recipe.activations.dtype != "float32":
         raise RecipeError(f"{recipe.name}: edgewhisper quantizes weights only, scheme 'dynamic'.")
-    if "convolution" in recipe.scope:
-        raise RecipeError(f"{recipe.name}: edgewhisper quantizes no convolution. Leave it out.")
     ends = {"embedding", "output"}
     if len({recipe.weights_of(part) for part in ends}) > 1 or len(ends & set(recipe.scope)) == 1:
         raise RecipeError(
@@ -58,7 +57,7 @@ def quantize(
             layer = layers.Output(embedding)
         else:
             weights = recipe.weights_of(str(part_of(name)))
-            codes = _quantized(recipe.name, name, module.weight.detach(), weights)
+            codes = _quantized(recipe.name, name, module.weight.detach().flatten(1), weights)
             layer = _layer(module, codes, bias_of(module).get("bias"))
         model.set_submodule(name, layer)
 
@@ -67,7 +66,7 @@ def save(model: WhisperForConditionalGeneration, path: Path) -> None:
     """Write codes, scales and zero points; of the output layer only that it is the embedding."""
     found = {}
     for name, module in model.named_modules():
-        if isinstance(module, (layers.Linear, layers.Embedding)):
+        if isinstance(module, _KINDS):
             found[name] = Layer(dict(module.codes.named_buffers()) | bias_of(module), {})
         elif isinstance(module, layers.Output):
             found[name] = Layer({}, {"shares": _EMBEDDING})
@@ -84,7 +83,7 @@ def describe(module: nn.Module) -> WeightFormat | None:
     if isinstance(module, layers.Output):
         shared = describe(module.embedding)
         return shared and WeightFormat(shared.dtype, shared.granularity, 0)
-    if not isinstance(module, (layers.Linear, layers.Embedding)):
+    if not isinstance(module, _KINDS):
         return None
     tensors = dict(module.codes.named_buffers())
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
@@ -95,7 +94,10 @@ def describe(module: nn.Module) -> WeightFormat | None:
 
 
 def _quantized(recipe: str, name: str, weight: Tensor, weights: Weights) -> dict[str, Tensor]:
-    """Return the codes of a weight [outputs, inputs] and what they stand for, as buffers."""
+    """Return the codes of a weight [outputs, inputs] and what they stand for, as buffers.
+
+    A convolution's inputs are those of each output: channels times width.
+    """
     if weights == Weights("int8", "symmetric", "per-channel"):
         return _int8(weight)
     if weights == Weights("int4", "asymmetric", "per-group", weights.group_size):
@@ -157,12 +159,11 @@ def _layer(module: Any, tensors: dict[str, Tensor], bias: Tensor | None) -> nn.M
     import torch
 
     codes = layers.Codes(tensors)
-    layer: nn.Module = (
-        layers.Embedding(codes)
-        if isinstance(module, torch.nn.Embedding)
-        else layers.Linear(codes, bias)
-    )
-    return layer
+    if isinstance(module, torch.nn.Embedding):
+        return layers.Embedding(codes)
+    if isinstance(module, torch.nn.Conv1d):
+        return layers.Convolution(codes, bias, module)
+    return layers.Linear(codes, bias)
 
 
 def _build(module: Any, layer: Layer, built: dict[str, nn.Module]) -> nn.Module:
@@ -171,7 +172,7 @@ def _build(module: Any, layer: Layer, built: dict[str, nn.Module]) -> nn.Module:
     if "shares" in layer.spec:
         embedding: Any = built[layer.spec["shares"]]
         return layers.Output(embedding)
-    outputs, inputs = module.weight.shape
+    outputs, inputs = module.weight.flatten(1).shape
     if "int8" in layer.tensors:
         tensors = {
             "int8": take(layer, "int8", (outputs, inputs), torch.int8),

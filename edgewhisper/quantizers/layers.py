@@ -37,6 +37,22 @@ class Linear(nn.Module):
         return nn.functional.linear(hidden, self.codes.values(), self.bias)
 
 
+class Convolution(nn.Module):
+    """torch.nn.Conv1d over codes, its weight [outputs, inputs, width] flattened to two."""
+
+    def __init__(self, codes: Codes, bias: Tensor | None, like: nn.Conv1d) -> None:
+        super().__init__()
+        self.codes = codes
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self._shape = like.weight.shape
+        self._stride, self._padding = like.stride, like.padding
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map [batch, inputs, frames] to [batch, outputs, frames / stride]."""
+        weight = self.codes.values().reshape(self._shape)
+        return nn.functional.conv1d(hidden, weight, self.bias, self._stride, self._padding)
+
+
 class Embedding(nn.Module):
     """torch.nn.Embedding over codes: only the rows looked up are unpacked."""
 

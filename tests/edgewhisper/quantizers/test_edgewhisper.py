@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.quantizers import edgewhisper
+from edgewhisper.quantizers.census import check_scope, take_census
 from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper.recipes.schema import Activations, Weights
 from edgewhisper_runtime.errors import BundleError, RecipeError
-from variants import LITTLE, float_model, quantize, random_model
+from logits import first_logits
+from sizes import expected_bytes
+from variants import LITTLE, config_of, float_model, quantize, random_model
 
 INT8, INT4 = find_recipe("edgewhisper-int8"), find_recipe("edgewhisper-int4-all")
 
@@ -61,7 +65,6 @@ def test_four_bits_are_closer_than_plain_rounding_to_the_full_range(tiny_en: Che
     [
         (replace(INT8, scope=("embedding",)), "Put both in scope"),
         (replace(INT8, scope=("output", "encoder.fc1")), "Put both in scope"),
-        (replace(INT8, scope=("convolution",)), "quantizes no convolution"),
         (replace(INT8, activations=Activations("uint8", "per-tensor")), "weights only"),
         (replace(INT8, weights=Weights("int8", "symmetric", "per-tensor")), "'per-channel'"),
         (replace(INT4, weights=Weights("int4", "asymmetric", "per-group", 48)), "groups of 48"),
@@ -70,6 +73,22 @@ def test_four_bits_are_closer_than_plain_rounding_to_the_full_range(tiny_en: Che
 def test_what_it_does_not_do_is_refused(recipe: Recipe, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         quantize(random_model(LITTLE), recipe)
+
+
+def test_convolutions_can_be_in_scope(
+    tiny_en: Checkpoint, speech: list[Path], tmp_path: Path
+) -> None:
+    recipe = replace(INT8, scope=(*INT8.scope, "convolution"))
+    model = quantize(float_model(tiny_en), recipe)
+    path = tmp_path / "weights.safetensors"
+    edgewhisper.save(model, path)
+    assert path.stat().st_size == pytest.approx(expected_bytes(tiny_en.config(), recipe), rel=0.01)
+    loaded = edgewhisper.load(path, config_of(tiny_en))
+    check_scope(take_census(loaded, edgewhisper.describe), recipe)
+    expected = first_logits(float_model(tiny_en), speech[0])
+    found = first_logits(loaded, speech[0])
+    np.testing.assert_array_equal(first_logits(model, speech[0]), found)
+    assert (found.argmax(1) == expected.argmax(1)).all()
 
 
 def test_a_file_whose_output_layer_shares_nothing_is_refused(tmp_path: Path) -> None:
