@@ -112,7 +112,8 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
 
     Raises MissingLibraryError on an x86 processor that cannot multiply 8 bits by 8 exactly.
     """
-    return read_model(path, config, _build)
+    with _deprecated():
+        return read_model(path, config, _build)
 
 
 def describe(module: nn.Module) -> WeightFormat | None:
@@ -238,9 +239,8 @@ def _build(module: Any, layer: Layer, _built: dict[str, nn.Module]) -> nn.Module
         return layers.StaticLinear(
             weight, bias, found, take(layer, "input_zero", (1,), torch.int32)
         )
-    with _deprecated():
-        quantized = Linear(columns, rows, bias is not None)
-        quantized.set_weight_bias(weight, bias)
+    quantized = Linear(columns, rows, bias is not None)
+    quantized.set_weight_bias(weight, bias)
     _set_bits(quantized, layer.spec["activations"])
     return quantized
 

@@ -73,7 +73,7 @@ def to_table(result: dict[str, Any], names: Collection[str] | None = None) -> st
         else:
             smaller = 100 * (1 - row["weight_bytes"] / baseline["weight_bytes"])
             size = f"{row['weight_bytes'] / 1e6:.1f}"
-            size += f" (-{smaller:.1f} %)" if row is not baseline else ""
+            size += f" ({-smaller:+.1f} %)" if row is not baseline else ""
             verdict = row["gate"]["verdict"] if row is not baseline else "baseline"
             wers = [_wer(row, split, len(result["utterances"][split])) for split in splits]
             scope = summarize(row["census"])
