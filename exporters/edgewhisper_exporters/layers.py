@@ -1,0 +1,58 @@
+"""What an exporter is given of a variant: its layers, their weights as floats or as integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A quantized weight: the value of a code is (code - zero) * scale.
+
+    codes uint8 [outputs, inputs], each below 2 ** bits; scale and zero float [outputs, groups],
+    every group as many inputs of one output. A zero point need not be whole.
+    """
+
+    codes: NDArray[np.uint8]
+    scale: NDArray[np.floating]
+    zero: NDArray[np.floating]
+    bits: int
+
+    @property
+    def group(self) -> int:
+        """How many inputs share a scale."""
+        return int(self.codes.shape[1] // self.scale.shape[1])
+
+    def values(self) -> NDArray[np.float32]:
+        """Return what the codes stand for, float32 [outputs, inputs]."""
+        outputs, groups = self.scale.shape
+        codes = self.codes.reshape(outputs, groups, -1).astype(np.float32)
+        centered = codes - self.zero[:, :, None].astype(np.float32)
+        return (centered * self.scale[:, :, None].astype(np.float32)).reshape(outputs, -1)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight [outputs, inputs] (of a convolution [outputs, inputs, width]) and its bias."""
+
+    weight: NDArray[np.floating] | Grid
+    bias: NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A Whisper model's layers by the names that Hugging Face gives its modules.
+
+    A norm's weight is its gain. "proj_out" is absent where the output layer is the token
+    embedding. `heads` are those of the encoder and of the decoder.
+    """
+
+    layers: Mapping[str, Layer]
+    heads: tuple[int, int]

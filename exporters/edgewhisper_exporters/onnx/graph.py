@@ -1,0 +1,110 @@
+"""An ONNX graph under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import ModelProto, NodeProto, ValueInfoProto
+
+OPSET = 21
+MICROSOFT = "com.microsoft"  # ONNX Runtime's fused and quantized operators
+_IR_VERSION = 10
+
+
+class Graph:
+    """Collects nodes and initializers; every tensor is named after what it holds."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._nodes: list[NodeProto] = []
+        self._initializers: dict[str, NDArray[Any]] = {}
+        self._casts: dict[str, str] = {}
+        self._inputs: list[ValueInfoProto] = []
+        self._outputs: list[ValueInfoProto] = []
+
+    def input(self, name: str, dtype: Any, shape: Sequence[int | str]) -> str:
+        """Declare an input of a NumPy dtype; a string in the shape names a dynamic axis."""
+        self._inputs.append(_value(name, dtype, shape))
+        return name
+
+    def output(self, name: str, value: str, shape: Sequence[int | str]) -> None:
+        """Give a float32 value out under this name."""
+        if value != name:
+            self.op("Identity", value, output=name)
+        self._outputs.append(_value(name, np.float32, shape))
+
+    def constant(self, name: str, array: NDArray[Any] | np.generic) -> str:
+        """Store an array as it is, once under a name; raise ValueError if another has it."""
+        array = np.asarray(array)
+        known = self._initializers.setdefault(name, array)
+        if known is not array and not np.array_equal(known, array):
+            raise ValueError(f"two constants are called {name}")
+        return name
+
+    def floats(self, name: str, array: NDArray[np.floating]) -> str:
+        """Store floats, in half the size where that loses nothing; return them as float32.
+
+        OpenAI published the weights as float16. The engine widens them when it loads the file.
+        """
+        wide = array.astype(np.float32)
+        narrow = wide.astype(np.float16)
+        if not np.array_equal(narrow.astype(np.float32), wide):
+            return self.constant(name, wide)
+        if name not in self._casts:
+            stored = self.constant(name, narrow)
+            self._casts[name] = self.op("Cast", stored, to=1)
+        return self._casts[name]
+
+    def op(
+        self,
+        kind: str,
+        *inputs: str,
+        domain: str = "",
+        output: str | Sequence[str] | None = None,
+        **attributes: Any,
+    ) -> str:
+        """Append a node; return the name of its first output. An empty input is left out."""
+        from onnx import helper
+
+        name = f"{kind}_{len(self._nodes)}"
+        outputs = [output or name] if output is None or isinstance(output, str) else list(output)
+        self._nodes.append(
+            helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attributes)
+        )
+        return outputs[0]
+
+    def fused(
+        self, kind: str, *inputs: str, output: str | Sequence[str] | None = None, **attributes: Any
+    ) -> str:
+        """Append one of ONNX Runtime's own operators."""
+        return self.op(kind, *inputs, domain=MICROSOFT, output=output, **attributes)
+
+    def model(self, metadata: dict[str, str]) -> ModelProto:
+        """Return the finished model."""
+        from onnx import helper, numpy_helper
+
+        initializers = [numpy_helper.from_array(np.asarray(a, order="C"), n)
+            for n, a in self._initializers.items()]
+        graph = helper.make_graph(
+            self._nodes, self.name, self._inputs, self._outputs, initializers
+        )
+        model: ModelProto = helper.make_model(
+            graph,
+            producer_name="edgewhisper",
+            ir_version=_IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)],
+        )
+        helper.set_model_props(model, metadata)
+        return model
+
+
+def _value(name: str, dtype: Any, shape: Sequence[int | str]) -> ValueInfoProto:
+    from onnx import helper
+
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return helper.make_tensor_value_info(name, kind, shape)

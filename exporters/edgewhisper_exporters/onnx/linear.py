@@ -1,0 +1,268 @@
+"""Linear layers in ONNX, by how the weight is stored and what it is multiplied in.
+
+Weights are stored once, as the library's own codes. Which operator multiplies them depends on
+the rows there are to multiply: many in the encoder, a few in the decoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from edgewhisper_exporters.layers import Grid, Layer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgewhisper_exporters.onnx.graph import Graph
+
+Arithmetic = Literal["float32", "int8"]
+_LARGEST_CODE = 127
+_TINIEST = np.float32(1e-12)  # the scale of a row of zeros
+_NIBBLE = 4
+_BYTE = 8
+# MatMulNBits' accuracy_level: what it multiplies in
+_LEVELS: dict[Arithmetic, int] = {"float32": 1, "int8": 4}
+# The float32 kernels of MatMulNBits take blocks up to this.
+_LARGEST_FLOAT_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Inputs [..., inputs], and what was made of them for all layers that take them."""
+
+    values: str
+    codes: str = ""  # uint8, zero point 128
+    scale: str = ""  # float32 [..., 1]: the largest magnitude of a row
+
+
+class Encoder:
+    """Multiplies many rows: whole windows of audio."""
+
+    def __init__(self, graph: Graph, arithmetic: Arithmetic) -> None:
+        self.graph = graph
+        self.arithmetic = arithmetic
+
+    def rows(self, values: str) -> Rows:
+        """Quantize rows where layers multiply integers: each by its own largest magnitude.
+
+        Whole tensors at one scale would let one loud frame coarsen all others, and make a
+        transcript depend on what it is batched with.
+        """
+        if self.arithmetic == "float32":
+            return Rows(values)
+        graph = self.graph
+        largest = graph.op(
+            "ReduceMax", graph.op("Abs", values), graph.constant("last_axis", np.array([-1]))
+        )
+        scale = graph.op("Max", largest, graph.constant("tiniest", _TINIEST))
+        codes = graph.op(
+            "QuantizeLinear",
+            graph.op("Div", values, scale),
+            graph.constant("row_step", np.float32(1 / _LARGEST_CODE)),
+            graph.constant("row_zero", np.uint8(128)),
+        )
+        return Rows(values, codes, scale)
+
+    def linear(self, rows: Rows, name: str, layer: Layer, bias: bool = True) -> str:
+        """Return rows times the layer's weight, with its bias if it has one and it is asked for."""
+        graph, weight = self.graph, layer.weight
+        if not isinstance(weight, Grid):
+            product = graph.op("MatMul", rows.values, graph.floats(f"{name}.weight", weight.T))
+        elif rows.codes and weight.bits == _BYTE and _is_symmetric_rows(weight):
+            product = graph.fused(
+                "MatMulIntegerToFloat",
+                rows.codes,
+                graph.constant(f"{name}.weight", (weight.codes.astype(np.int16) - 128).astype(np.int8).T),
+                "row_step",
+                graph.floats(f"{name}.scale", weight.scale[:, 0]),
+                "row_zero",
+            )  # fmt: skip
+            product = graph.op("Mul", product, rows.scale)
+        else:
+            product = blocks(graph, rows.values, name, weight, self.arithmetic)
+        if bias and layer.bias is not None:
+            product = graph.op("Add", product, graph.floats(f"{name}.bias", layer.bias))
+        return product
+
+
+class Decoder:
+    """Multiplies a few rows: a token of each utterance."""
+
+    def __init__(self, graph: Graph, arithmetic: Arithmetic) -> None:
+        self.graph = graph
+        self.arithmetic = arithmetic
+
+    def rows(self, values: str) -> Rows:
+        """MatMulNBits quantizes rows itself, block by block."""
+        return Rows(values)
+
+    def linear(self, rows: Rows, name: str, layer: Layer, bias: bool = True) -> str:
+        """Return rows times the layer's weight, with its bias if it has one and it is asked for."""
+        graph, weight = self.graph, layer.weight
+        if not isinstance(weight, Grid):
+            product = graph.op("MatMul", rows.values, graph.floats(f"{name}.weight", weight.T))
+        else:
+            product = self.product(rows.values, name, weight)
+        if bias and layer.bias is not None:
+            product = graph.op("Add", product, graph.floats(f"{name}.bias", layer.bias))
+        return product
+
+    def product(self, values: str, name: str, weight: Grid) -> str:
+        """Multiply by a quantized weight.
+
+        In float32 ONNX Runtime has a fast kernel for 4 bits only, so 8 bits are stored as two
+        planes of 4: code = 16 * high + low.
+        """
+        graph = self.graph
+        if self.arithmetic == "int8" or weight.bits == _NIBBLE:
+            return blocks(graph, values, name, weight, self.arithmetic)
+        high, low = planes(weight)
+        products = [
+            blocks(graph, values, f"{name}.{part}", plane, "float32")
+            for part, plane in (("high", high), ("low", low))
+        ]
+        return graph.op("Add", *products)
+
+    def lookup(self, tokens: str, name: str, weight: NDArray[np.floating] | Grid) -> str:
+        """Return the weight's rows of token ids, from the tensor that `product` multiplies by."""
+        graph = self.graph
+        if not isinstance(weight, Grid):
+            return graph.op("Gather", graph.floats(f"{name}.weight", weight), tokens)
+        if self.arithmetic == "int8" or weight.bits == _NIBBLE:
+            return self._unpacked(tokens, name, weight)
+        high, low = planes(weight)
+        parts = [
+            self._unpacked(tokens, f"{name}.{part}", plane)
+            for part, plane in (("high", high), ("low", low))
+        ]
+        return graph.op("Add", *parts)
+
+    def _unpacked(self, tokens: str, name: str, weight: Grid) -> str:
+        graph, block = self.graph, _block(weight, self.arithmetic)
+        groups = weight.codes.shape[1] // block
+        scale, zero = _spread(weight.scale, groups), _spread(weight.zero, groups)
+        codes = graph.op("Gather", _packed(graph, name, weight, block), tokens)
+        if weight.bits == _NIBBLE:
+            codes = self._nibbles(codes)
+        shape = graph.constant(f"blocks_of_{block}", np.array([0, 0, groups, block]))
+        codes = graph.op("Cast", graph.op("Reshape", codes, shape), to=1)
+        if (zero == _middle(weight)).all():
+            offset = graph.constant(f"middle_{weight.bits}", np.float32(_middle(weight)))
+        else:
+            if _is_whole(weight):
+                zeros = graph.constant(f"{name}.zero", _packed_zeros(zero, weight.bits))
+                offset = graph.op("Gather", zeros, tokens)
+                if weight.bits == _NIBBLE:
+                    ends = [graph.constant(f"slice_{p}_{v}", np.array([v])) for p, v in (("start", 0), ("end", groups), ("axis", -1))]  # fmt: skip
+                    offset = graph.op("Slice", self._nibbles(offset), *ends)
+                offset = graph.op("Cast", offset, to=1)
+            else:
+                offset = graph.op("Gather", graph.floats(f"{name}.zeros", zero), tokens)
+            offset = graph.op("Unsqueeze", offset, graph.constant("last_axis", np.array([-1])))
+        steps = graph.op("Gather", graph.floats(f"{name}.scale", scale), tokens)
+        steps = graph.op("Unsqueeze", steps, graph.constant("last_axis", np.array([-1])))
+        values = graph.op("Mul", graph.op("Sub", codes, offset), steps)
+        return graph.op("Reshape", values, graph.constant("flat", np.array([0, 0, -1])))
+
+    def _nibbles(self, packed: str) -> str:
+        """Return bytes [batch, n, ...] as the two codes of each, [batch, n, codes]."""
+        graph = self.graph
+        low = graph.op("BitwiseAnd", packed, graph.constant("nibble", np.uint8(15)))
+        four = graph.constant("four", np.uint8(4))
+        high = graph.op("BitShift", packed, four, direction="RIGHT")
+        last = graph.constant("last_axis", np.array([-1]))
+        pair = [graph.op("Unsqueeze", half, last) for half in (low, high)]
+        together = graph.op("Concat", *pair, axis=-1)
+        return graph.op("Reshape", together, graph.constant("flat", np.array([0, 0, -1])))
+
+
+def planes(weight: Grid) -> tuple[Grid, Grid]:
+    """Split 8-bit codes into two grids of 4 bits whose values add up to the weight's."""
+    scale = weight.scale.astype(np.float32)
+    high = Grid(weight.codes >> 4, scale * 16, np.full(scale.shape, 8.0, np.float32), _NIBBLE)
+    # 16 * (high - 8) + low - (zero - 128)
+    return high, Grid(weight.codes & 15, scale, weight.zero - 128, _NIBBLE)
+
+
+def blocks(graph: Graph, values: str, name: str, weight: Grid, arithmetic: Arithmetic) -> str:
+    """Multiply by a grid as it is, with MatMulNBits; zero points that are not whole come apart.
+
+    sum((code - zero) * scale * x) = sum((code - middle) * scale * x)
+    + sum over groups of (middle - zero) * scale * (sum of x in the group)
+    """
+    block = _block(weight, arithmetic)
+    outputs, inputs = weight.codes.shape
+    groups = inputs // block
+    scale, zero = _spread(weight.scale, groups), _spread(weight.zero, groups)
+    middle, whole = _middle(weight), _is_whole(weight)
+    arguments = [
+        values,
+        _packed(graph, name, weight, block),
+        graph.op("Reshape", graph.floats(f"{name}.scale", scale), graph.constant("flatten", np.array([-1]))),
+    ]  # fmt: skip
+    if whole and not (zero == middle).all():
+        arguments.append(graph.constant(f"{name}.zero", _packed_zeros(zero, weight.bits)))
+    product = graph.fused(
+        "MatMulNBits",
+        *arguments,
+        K=inputs,
+        N=outputs,
+        bits=weight.bits,
+        block_size=block,
+        accuracy_level=_LEVELS[arithmetic],
+    )
+    if whole:
+        return product
+    shape = graph.constant(f"groups_of_{weight.group}", np.array([0, 0, -1, weight.group]))
+    last = graph.constant("last_axis", np.array([-1]))
+    sums = graph.op("ReduceSum", graph.op("Reshape", values, shape), last, keepdims=0)
+    offset = ((middle - weight.zero) * weight.scale).astype(np.float32)
+    return graph.op(
+        "Add", product, graph.op("MatMul", sums, graph.floats(f"{name}.offset", offset.T))
+    )
+
+
+def _packed(graph: Graph, name: str, weight: Grid, block: int) -> str:
+    """Store codes uint8 [outputs, blocks, bytes of a block], the first of two in the low bits."""
+    codes = weight.codes.reshape(len(weight.codes), -1, block)
+    if weight.bits == _NIBBLE:
+        codes = codes[:, :, 0::2] | (codes[:, :, 1::2] << 4)
+    return graph.constant(f"{name}.codes", codes)
+
+
+def _packed_zeros(zero: NDArray[np.floating], bits: int) -> NDArray[np.uint8]:
+    """Return whole zero points as MatMulNBits takes them: a row's in as few bytes as they need."""
+    codes = zero.astype(np.uint8)
+    if bits == _BYTE:
+        return codes
+    even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
+    return np.asarray(even[:, 0::2] | (even[:, 1::2] << 4), dtype=np.uint8)
+
+
+def _block(weight: Grid, arithmetic: Arithmetic) -> int:
+    """Return the largest power of two that a group is made of, as MatMulNBits wants blocks."""
+    block = weight.group & -weight.group
+    return min(block, _LARGEST_FLOAT_BLOCK) if arithmetic == "float32" else block
+
+
+def _middle(weight: Grid) -> int:
+    """Return the zero point that MatMulNBits takes where it is given none."""
+    return 1 << (weight.bits - 1)
+
+
+def _is_whole(weight: Grid) -> bool:
+    """Tell whether all zero points are codes themselves."""
+    zero = weight.zero
+    return bool(((zero == np.round(zero)) & (zero >= 0) & (zero < 1 << weight.bits)).all())
+
+
+def _spread(per_group: NDArray[np.floating], blocks_in_all: int) -> NDArray[np.floating]:
+    """Repeat what holds for a group for each of its blocks."""
+    return np.repeat(per_group, blocks_in_all // per_group.shape[1], axis=1)
+
+
+def _is_symmetric_rows(weight: Grid) -> bool:
+    return weight.scale.shape[1] == 1 and bool((weight.zero == 128).all())

@@ -1,0 +1,177 @@
+"""The ONNX Runtime backend: what a bundle runs on where there is no PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgewhisper_runtime import onnx_file
+from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgewhisper_runtime.bundle import Manifest
+
+ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
+
+
+@dataclass
+class _Cache:
+    """Both attentions' keys and values, float32 [batch, heads, positions, width of a head].
+
+    `past` has room for every position; the decoder writes into it. `bound` are the decoder's
+    inputs and outputs of a step, kept where they are while the shape of the step stays.
+    """
+
+    cross: dict[str, NDArray[np.float32]]
+    past: dict[str, NDArray[np.float32]]
+    length: int = 0
+    binding: Any = None
+    bound: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class OnnxBackend:
+    """Runs an encoder and a decoder exported by EdgeWhisper, on the CPU."""
+
+    def __init__(self, encoder: Path, decoder: Path, threads: int | None = None) -> None:
+        """Open the graphs; raise BundleError when they are not what EdgeWhisper exports."""
+        for path in (encoder, decoder):
+            onnx_file.read(path)
+        self._encoder, self._decoder = (_session(path, threads) for path in (encoder, decoder))
+        try:
+            self._cross = {
+                output.name: (output.shape[1], output.shape[3])
+                for output in self._encoder.get_outputs()
+            }
+            inputs = {i.name: i for i in self._decoder.get_inputs()}
+            self._room = int(inputs["past_key_0"].shape[2])
+            self._past = {
+                name: (i.shape[1], i.shape[3])
+                for name, i in inputs.items()
+                if name.startswith("past_")
+            }
+            if not self._cross.keys() <= inputs.keys():
+                raise ValueError("the decoder does not take what the encoder gives")
+            (self._vocabulary,) = (
+                o.shape[1] for o in self._decoder.get_outputs() if o.name == "logits"
+            )
+        except (LookupError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{encoder} and {decoder} are not Whisper as EdgeWhisper exports it ({error!r}). "
+                "Build again."
+            ) from error
+
+    def encode(self, features: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Encode log-mel features float32 [batch, mels, frames] of any even number of frames.
+
+        Returns each decoder layer's keys and values of the audio.
+        """
+        rows, positions = features.shape[0], features.shape[2] // 2
+        binding = self._encoder.io_binding()
+        _bind(binding.bind_input, "features", np.ascontiguousarray(features))
+        cross = {}
+        for name, (heads, width) in self._cross.items():
+            cross[name] = np.empty((rows, heads, positions, width), dtype=np.float32)
+            _bind(binding.bind_output, name, cross[name])
+        self._encoder.run_with_iobinding(binding)
+        return cross
+
+    def start(self, encoded: dict[str, NDArray[np.float32]]) -> _Cache:
+        """Return an empty cache over the encoder's output."""
+        rows = len(next(iter(encoded.values())))
+        # zeros take no memory until they are written to
+        past = {
+            name: np.zeros((rows, heads, self._room, width), dtype=np.float32)
+            for name, (heads, width) in self._past.items()
+        }
+        return _Cache(encoded, past)
+
+    def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
+        """Append tokens [batch, n]; return logits [batch, vocabulary], valid until the next step."""
+        count = tokens.shape[1]
+        if cache.binding is None or cache.bound["tokens"].shape != tokens.shape:
+            self._bind_step(cache, tokens.shape)
+        bound = cache.bound
+        bound["tokens"][:] = tokens
+        bound["positions"][:] = np.arange(cache.length, cache.length + count)
+        cache.length += count
+        bound["last_position"][:] = cache.length - 1
+        bound["length"][...] = cache.length
+        self._decoder.run_with_iobinding(cache.binding)
+        logits: NDArray[np.float32] = bound["logits"]
+        return logits
+
+    def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
+        """Select batch rows of the encoder's output and of the cache."""
+        past = {}
+        for name, array in cache.past.items():
+            past[name] = np.zeros((len(rows), *array.shape[1:]), dtype=np.float32)
+            past[name][:, :, : cache.length] = array[rows, :, : cache.length]
+        cross = {name: array[rows] for name, array in cache.cross.items()}
+        return _Cache(cross, past, cache.length)
+
+    def _bind_step(self, cache: _Cache, shape: tuple[int, ...]) -> None:
+        rows, count = shape
+        cache.bound = {
+            "tokens": np.zeros(shape, dtype=np.int64),
+            "positions": np.zeros(count, dtype=np.int64),
+            "last_position": np.zeros(rows, dtype=np.int32),
+            "length": np.zeros((), dtype=np.int32),
+            "logits": np.zeros((rows, self._vocabulary), dtype=np.float32),
+        }
+        cache.binding = self._decoder.io_binding()
+        for name, array in (cache.bound | cache.past | cache.cross).items():
+            if name != "logits":
+                _bind(cache.binding.bind_input, name, array)
+        _bind(cache.binding.bind_output, "logits", cache.bound["logits"])
+        for name, array in cache.past.items():
+            _bind(cache.binding.bind_output, name.replace("past_", "present_", 1), array)
+
+
+def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> OnnxBackend:
+    """Load a verified bundle's graphs; called for bundles whose backend is "onnx"."""
+    if device != "cpu":
+        raise EdgeWhisperError(
+            f"{manifest.name} is an ONNX bundle for the CPU; it does not run on {device!r}. "
+            "Use --device cpu."
+        )
+    if missing := {ENCODER, DECODER} - manifest.files.keys():
+        raise BundleError(f"{directory} lacks {', '.join(sorted(missing))}. Build again.")
+    return OnnxBackend(directory / ENCODER, directory / DECODER, threads)
+
+
+def _session(path: Path, threads: int | None) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingLibraryError(
+            f"{path} needs onnxruntime: pip install onnxruntime ({error})."
+        ) from error
+    options = session_options(threads)
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own exception classes have no common base
+        raise BundleError(f"ONNX Runtime cannot open {path} ({error}). Build again.") from error
+
+
+def session_options(threads: int | None) -> Any:
+    """Return how every graph is opened."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    # The exporter chose the fused operators by measurement; more fusion makes them slower.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    # Without VNNI, x86 adds products of 8 by 8 bits in 16 and saturates: exact instead of fast.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:
+    bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
