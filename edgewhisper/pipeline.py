@@ -1,8 +1,7 @@
-"""quantize -> evaluate -> gate -> export -> bundle; each step leaves on disk what the next reads.
+"""quantize -> export -> evaluate -> gate -> bundle; each step leaves on disk what the next reads.
 
-The variant is staged as a bundle before it is evaluated, so what is measured is the saved
-artefact, loaded as a device would load it. No export format exists yet: the staged safetensors
-variant, which the PyTorch backend runs, is what ships.
+What is evaluated is what ships: the saved variant, which the PyTorch backend runs, or its
+export, either loaded as a device would load it.
 """
 
 from __future__ import annotations
@@ -26,9 +25,19 @@ from edgewhisper.evaluation.librispeech import SMOKE
 from edgewhisper.home import home, remember_bundle
 from edgewhisper.quantizers.census import check_scope, take_census, to_dicts
 from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper_exporters import eligibility
+from edgewhisper_exporters.onnx import DISTRIBUTIONS as EXPORT_LIBRARIES
 from edgewhisper_runtime import atomic, bundle, machine
-from edgewhisper_runtime.errors import BundleError, DataError, GateFailedError, GateNotProvenError
+from edgewhisper_runtime.errors import (
+    BundleError,
+    DataError,
+    GateFailedError,
+    GateNotProvenError,
+    RecipeError,
+)
 
+# In the order of their speed.
+_CONTEXTS: tuple[bundle.AudioContext, ...] = ("adaptive", "full")
 _LICENSE = "LICENSE"
 _LICENSE_TEXT = """The weights in this bundle derive from OpenAI's Whisper models.
 
@@ -98,7 +107,9 @@ def _variant_directory(checkpoint: Checkpoint, recipe: Recipe) -> Path:
 def plan(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> bundle.Manifest:
     """Return all of a variant's manifest that is known before the work is done."""
     adapter = quantizers.adapter(recipe.library)
-    libraries = ("edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS)
+    libraries = ["edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS]
+    if recipe.exports:
+        libraries += EXPORT_LIBRARIES
     return bundle.Manifest(
         name=f"{checkpoint.name}-{recipe.name}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -126,17 +137,54 @@ def as_json(content: Any) -> Any:
     return json.loads(json.dumps(content))
 
 
-def measure(
-    checkpoint: Checkpoint, recipe: Recipe, options: run.Options, command: str = ""
-) -> tuple[Path, dict[str, Any]]:
-    """Stage a variant, judge it against the baseline, write the report; return both.
+def stage_export(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    speech: Path | None = None,
+    audio_context: bundle.AudioContext = "full",
+) -> Path:
+    """Stage a variant and export it to ONNX; raise RecipeError if the recipe has no export."""
+    from edgewhisper import export
 
-    `command` is what the report says it was made by.
+    if reason := eligibility.why_not(asdict(recipe)):
+        raise RecipeError(
+            f"{recipe.name} cannot be exported to ONNX: {reason}. `edgewhisper recipes` shows "
+            "what can; --export none ships the variant itself, for PyTorch."
+        )
+    variant = stage(checkpoint, recipe, speech)
+    return export.export(variant, home() / "exports" / variant.name, audio_context)
+
+
+def artefact(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -> Path:
+    """Return what a recipe is made for: its export if it names one, the variant if not."""
+    return (stage_export if recipe.exports else stage)(checkpoint, recipe, speech)
+
+
+def measure(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    options: run.Options,
+    command: str = "",
+    exported: bool = False,
+) -> tuple[Path, dict[str, Any]]:
+    """Stage a variant or its export, judge it against the baseline, write the report; return both.
+
+    An export is measured with adaptive audio context first, and keeps it where the gate proves
+    it. `command` is what the report says it was made by.
     """
-    variant = stage(checkpoint, recipe, options.dataset.root)
     baseline = stage(checkpoint, find_recipe("fp32"))
     limit = recipe.max_wer_increase
-    report = compare(baseline, variant, limit, options, stop_when_failed=True)
+    if not exported:
+        variant = stage(checkpoint, recipe, options.dataset.root)
+        report = compare(baseline, variant, limit, options, stop_when_failed=True)
+    else:
+        for context in _CONTEXTS:
+            variant = stage_export(checkpoint, recipe, options.dataset.root, context)
+            report = compare(baseline, variant, limit, options, stop_when_failed=True)
+            verdict = report["gate"]["verdict"]
+            say(f"gate with {context} audio context: {verdict}")
+            if verdict == "passed":
+                break
     report["command"] = command
     where = reports.write(report, _report_of(variant))
     say(f"report: {where / 'report.html'}")

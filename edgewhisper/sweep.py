@@ -145,7 +145,7 @@ def _measure_speed(plan: Plan, result: dict[str, Any], output: Path) -> None:
 
     def variant(name: str) -> Path:
         recipe = Recipe.from_dict(result["rows"][name]["recipe"], name)
-        return pipeline.stage(plan.checkpoint, recipe, plan.options.dataset.root)
+        return pipeline.artefact(plan.checkpoint, recipe, plan.options.dataset.root)
 
     for timed in speed.measure(files, variant, plan.options, plan.rounds, result["speed"]):
         result["speed"] = timed
@@ -159,12 +159,14 @@ def _evaluated(plan: Plan, recipe: Recipe, expected: Records) -> tuple[Path, Rec
     """
     speech = plan.options.dataset.root
     variant = pipeline.staged(plan.checkpoint, recipe, speech)
+    if variant is not None:
+        variant = pipeline.artefact(plan.checkpoint, recipe, speech)
     if variant is None or not _complete(run.recorded(variant, plan.options), expected):
         if plan.options.engine == "local":
             _in_own_process(plan.checkpoint, recipe, plan.options, expected)
         else:
             _evaluate(plan.checkpoint, recipe, plan.options, expected)
-        variant = pipeline.stage(plan.checkpoint, recipe, speech)
+        variant = pipeline.artefact(plan.checkpoint, recipe, speech)
     return variant, run.recorded(variant, plan.options)
 
 
@@ -176,7 +178,7 @@ def _evaluate(
     Whatever a library raises becomes an EdgeWhisperError: it concerns this recipe only.
     """
     try:
-        variant = pipeline.stage(checkpoint, recipe, options.dataset.root)
+        variant = pipeline.artefact(checkpoint, recipe, options.dataset.root)
         run.evaluate(variant, options, lambda split, found: _collapsed(found, expected[split]))
     except EdgeWhisperError:
         raise

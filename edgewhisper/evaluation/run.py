@@ -98,11 +98,13 @@ def _batches(
 
 def decoding(manifest: bundle.Manifest) -> str:
     """Return how a bundle's texts are made, in words that change whenever texts may change."""
-    return f"{_DECODING}, batch {_batch_size(manifest)}"
+    context = ", adaptive audio context" if manifest.audio_context == "adaptive" else ""
+    return f"{_DECODING}, batch {_batch_size(manifest)}{context}"
 
 
 def _batch_size(manifest: bundle.Manifest) -> int:
-    return _BATCH if Recipe.from_dict(manifest.recipe, manifest.name).batchable else 1
+    batchable = Recipe.from_dict(manifest.recipe, manifest.name).batchable
+    return _BATCH if batchable and manifest.audio_context == "full" else 1
 
 
 def _results_path(manifest: bundle.Manifest, options: Options, split: str) -> Path:

@@ -1,9 +1,10 @@
-"""One adapter module per library, each with the same four functions.
+"""One adapter module per library, each with the same few functions.
 
 quantize(model, recipe, calibrate)   quantize the recipe's scope of a float32 model, in place
 save(model, path)                    write one safetensors file
 load(path, config)                   build the model from that file alone, without float weights
 describe(module)                     how a module's weight is stored; None where plain float
+grid(module)                         its integers, for exports; None where there are none
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from edgewhisper.quantizers.census import WeightFormat
     from edgewhisper.recipes import Recipe
+    from edgewhisper_exporters.layers import Grid
 
 # library -> the module that must be importable; the extra of the same name installs it
 _IMPORTS = {
@@ -58,6 +60,9 @@ class Adapter(Protocol):
 
     def describe(self, module: nn.Module) -> WeightFormat | None:
         """Say how a module's weight is stored; None where the library quantized nothing."""
+
+    def grid(self, module: nn.Module) -> Grid | None:
+        """Return a quantized weight's integers; None where an export could not carry them over."""
 
 
 def unavailable(library: str) -> str | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     from edgewhisper.recipes import Recipe
+    from edgewhisper_exporters.layers import Grid
 
 DISTRIBUTIONS = ("bitsandbytes", "torch", "transformers")
 CPU_ONLY = "bitsandbytes' layers are rebuilt for the CPU, whose layout other devices do not read"
@@ -112,6 +113,11 @@ def describe(module: nn.Module) -> WeightFormat | None:
     ).grain
     size = sum(tensor.numel() * tensor.element_size() for tensor in stored)
     return WeightFormat(state.quant_type, grain, size)
+
+
+def grid(module: nn.Module) -> Grid | None:  # noqa: ARG001 # as every adapter has it
+    """Return nothing: 4-bit values lie on no line, and outliers of int8 are multiplied apart."""
+    return None
 
 
 def _is_int8(module: nn.Module) -> bool:

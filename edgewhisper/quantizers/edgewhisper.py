@@ -12,7 +12,8 @@ from edgewhisper.quantizers import layers
 from edgewhisper.quantizers.census import WeightFormat
 from edgewhisper.quantizers.files import Layer, bias_of, read_model, take, take_bias, write_model
 from edgewhisper.quantizers.scope import part_of
-from edgewhisper.recipes.schema import Weights
+from edgewhisper.recipes.schema import Activations, Weights
+from edgewhisper_exporters.layers import Grid
 from edgewhisper_runtime.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -28,20 +29,25 @@ CPU_ONLY = None
 
 _EMBEDDING, _OUTPUT = "model.decoder.embed_tokens", "proj_out"
 _KINDS = (layers.Linear, layers.Embedding, layers.Convolution)
+_EXACT, _ROUNDED = Activations(), Activations("int8", "per-row")
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's range: what it clips, it resolves
 
 
 def quantize(
     model: WhisperForConditionalGeneration,
     recipe: Recipe,
-    calibrate: Callable[[], None],  # noqa: ARG001 # weights alone are quantized
+    calibrate: Callable[[], None],  # noqa: ARG001 # nothing here needs data
 ) -> None:
     """Replace the layers in scope by quantized ones.
 
-    Raises RecipeError for activations, another grid, and an embedding or output layer alone.
+    Raises RecipeError for other activations, another grid, and an embedding or output layer alone.
     """
-    if recipe.scheme != "dynamic" or recipe.activations.dtype != "float32":
-        raise RecipeError(f"{recipe.name}: edgewhisper quantizes weights only, scheme 'dynamic'.")
+    if recipe.scheme != "dynamic" or recipe.activations not in {_EXACT, _ROUNDED}:
+        raise RecipeError(
+            f"{recipe.name}: edgewhisper has scheme 'dynamic', and leaves activations float32 or "
+            "makes them activations.dtype = 'int8', granularity = 'per-row'."
+        )
+    rounds = recipe.activations == _ROUNDED
     ends = {"embedding", "output"}
     if len({recipe.weights_of(part) for part in ends}) > 1 or len(ends & set(recipe.scope)) == 1:
         raise RecipeError(
@@ -54,11 +60,11 @@ def quantize(
         embedding: Any = model.get_submodule(_EMBEDDING)
         layer: nn.Module
         if name == _OUTPUT:
-            layer = layers.Output(embedding)
+            layer = layers.Output(embedding, rounds=rounds)
         else:
             weights = recipe.weights_of(str(part_of(name)))
             codes = _quantized(recipe.name, name, module.weight.detach().flatten(1), weights)
-            layer = _layer(module, codes, bias_of(module).get("bias"))
+            layer = _layer(module, codes, bias_of(module).get("bias"), rounds)
         model.set_submodule(name, layer)
 
 
@@ -67,9 +73,10 @@ def save(model: WhisperForConditionalGeneration, path: Path) -> None:
     found = {}
     for name, module in model.named_modules():
         if isinstance(module, _KINDS):
-            found[name] = Layer(dict(module.codes.named_buffers()) | bias_of(module), {})
+            tensors = dict(module.codes.named_buffers()) | bias_of(module)
+            found[name] = Layer(tensors, _rounding(module))
         elif isinstance(module, layers.Output):
-            found[name] = Layer({}, {"shares": _EMBEDDING})
+            found[name] = Layer({}, {"shares": _EMBEDDING} | _rounding(module))
     write_model(path, model, found)
 
 
@@ -91,6 +98,22 @@ def describe(module: nn.Module) -> WeightFormat | None:
         return WeightFormat("int8", "per-channel", size)
     group = 2 * tensors["packed"].shape[-1]
     return WeightFormat("int4", Weights("int4", "asymmetric", "per-group", group).grain, size)
+
+
+def grid(module: nn.Module) -> Grid | None:
+    """Return a layer's codes; None for the output layer, which has none of its own."""
+    import numpy as np
+
+    if not isinstance(module, _KINDS):
+        return None
+    tensors = {name: tensor.numpy() for name, tensor in module.codes.named_buffers()}
+    if "int8" in tensors:
+        codes = (tensors["int8"].astype(np.int16) + 128).astype(np.uint8)
+        return Grid(codes, tensors["scale"], np.full_like(tensors["scale"], 128), 8)
+    packed = tensors["packed"]
+    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
+    zero = tensors["zero"][..., 0].astype(np.float32)
+    return Grid(codes, tensors["scale"][..., 0], zero, 4)
 
 
 def _quantized(recipe: str, name: str, weight: Tensor, weights: Weights) -> dict[str, Tensor]:
@@ -155,23 +178,29 @@ def _int4(weight: Tensor, group: int) -> dict[str, Tensor]:
     }
 
 
-def _layer(module: Any, tensors: dict[str, Tensor], bias: Tensor | None) -> nn.Module:
+def _rounding(module: nn.Module) -> dict[str, Any]:
+    """Return what a layer's spec says of its inputs."""
+    return {"activations": "int8"} if getattr(module, "rounds", False) else {}
+
+
+def _layer(module: Any, tensors: dict[str, Tensor], bias: Tensor | None, rounds: bool) -> nn.Module:
     import torch
 
     codes = layers.Codes(tensors)
     if isinstance(module, torch.nn.Embedding):
         return layers.Embedding(codes)
     if isinstance(module, torch.nn.Conv1d):
-        return layers.Convolution(codes, bias, module)
-    return layers.Linear(codes, bias)
+        return layers.Convolution(codes, bias, module, rounds=rounds)
+    return layers.Linear(codes, bias, rounds=rounds)
 
 
 def _build(module: Any, layer: Layer, built: dict[str, nn.Module]) -> nn.Module:
     import torch
 
+    rounds = layer.spec.get("activations") == "int8"
     if "shares" in layer.spec:
         embedding: Any = built[layer.spec["shares"]]
-        return layers.Output(embedding)
+        return layers.Output(embedding, rounds=rounds)
     outputs, inputs = module.weight.flatten(1).shape
     if "int8" in layer.tensors:
         tensors = {
@@ -188,4 +217,4 @@ def _build(module: Any, layer: Layer, built: dict[str, nn.Module]) -> nn.Module:
             "scale": take(layer, "scale", (outputs, groups, 1), torch.float16),
             "zero": take(layer, "zero", (outputs, groups, 1), torch.uint8),
         }
-    return _layer(module, tensors, take_bias(layer, module))
+    return _layer(module, tensors, take_bias(layer, module), rounds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edgewhisper.quantizers.census import WeightFormat
 from edgewhisper.quantizers.files import (
@@ -16,6 +16,7 @@ from edgewhisper.quantizers.files import (
 )
 from edgewhisper.quantizers.scope import linear_modules, part_of, untie
 from edgewhisper.recipes.schema import Weights
+from edgewhisper_exporters.layers import Grid
 from edgewhisper_runtime.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -116,6 +117,19 @@ def _check(recipe: str, name: str, shape: tuple[int, ...], weights: Weights) -> 
             f"weight is {list(shape)}, at {weights.bits} bits. Choose another group_size, or leave "
             f"{part_of(name)} out of scope."
         )
+
+
+def grid(module: nn.Module) -> Grid | None:
+    """Return HQQ's integers of 8 or 4 bits in groups along the inputs; zero points are floats."""
+    from hqq.core.quantize import Quantizer
+
+    meta, quantized = _meta(module), cast("Any", module)
+    if meta is None or meta["nbits"] not in {8, 4} or meta["axis"] != 1:
+        return None
+    bits, (outputs, inputs) = int(meta["nbits"]), meta["shape"]
+    codes = Quantizer.unpack[meta["packing"]](quantized.W_q).reshape(outputs, inputs)
+    scale, zero = (meta[key].reshape(outputs, -1).numpy() for key in ("scale", "zero"))
+    return Grid(codes.numpy(), scale, zero, bits)
 
 
 def _linear(kind: Any, module: Any, weights: Weights) -> Any:

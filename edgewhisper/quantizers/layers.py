@@ -24,33 +24,58 @@ class Codes(nn.Module):
         return codes.float().sub_(zero).mul_(scale).flatten(-2)
 
 
-class Linear(nn.Module):
-    """torch.nn.Linear over codes."""
+def by_rows(hidden: Tensor) -> Tensor:
+    """Round each row [..., inputs] to 127 steps either way of its own largest magnitude.
 
-    def __init__(self, codes: Codes, bias: Tensor | None) -> None:
+    What integer engines do to the inputs of a layer, in float32.
+    """
+    step = hidden.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(hidden.dtype).tiny) / 127
+    return (hidden / step).round_().mul_(step)
+
+
+class Linear(nn.Module):
+    """torch.nn.Linear over codes, its inputs rounded to int8 or not."""
+
+    def __init__(self, codes: Codes, bias: Tensor | None, *, rounds: bool = False) -> None:
         super().__init__()
         self.codes = codes
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.rounds = rounds
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [..., inputs] to [..., outputs]."""
+        hidden = by_rows(hidden) if self.rounds else hidden
         return nn.functional.linear(hidden, self.codes.values(), self.bias)
 
 
 class Convolution(nn.Module):
-    """torch.nn.Conv1d over codes, its weight [outputs, inputs, width] flattened to two."""
+    """torch.nn.Conv1d over codes, its weight [outputs, inputs, width] flattened to two.
 
-    def __init__(self, codes: Codes, bias: Tensor | None, like: nn.Conv1d) -> None:
+    Where inputs are rounded, a row is all that one output frame is made of.
+    """
+
+    def __init__(
+        self, codes: Codes, bias: Tensor | None, like: nn.Conv1d, *, rounds: bool = False
+    ) -> None:
         super().__init__()
         self.codes = codes
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.rounds = rounds
         self._shape = like.weight.shape
         self._stride, self._padding = like.stride, like.padding
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [batch, inputs, frames] to [batch, outputs, frames / stride]."""
-        weight = self.codes.values().reshape(self._shape)
-        return nn.functional.conv1d(hidden, weight, self.bias, self._stride, self._padding)
+        weight = self.codes.values()
+        if not self.rounds:
+            return nn.functional.conv1d(
+                hidden, weight.reshape(self._shape), self.bias, self._stride, self._padding
+            )
+        padding, stride = int(self._padding[0]), int(self._stride[0])
+        padded = nn.functional.pad(hidden, (padding, padding))
+        windows = padded.unfold(-1, self._shape[-1], stride)  # [batch, inputs, frames, width]
+        rows = by_rows(windows.transpose(1, 2).flatten(2))
+        return nn.functional.linear(rows, weight, self.bias).transpose(1, 2)
 
 
 class Embedding(nn.Module):
@@ -68,12 +93,14 @@ class Embedding(nn.Module):
 class Output(nn.Module):
     """The output layer: the token embedding used the other way round, nothing of its own."""
 
-    def __init__(self, embedding: Embedding) -> None:
+    def __init__(self, embedding: Embedding, *, rounds: bool = False) -> None:
         super().__init__()
         self.embedding = embedding
+        self.rounds = rounds
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [..., width] to logits [..., vocabulary]."""
+        hidden = by_rows(hidden) if self.rounds else hidden
         return nn.functional.linear(hidden, self.embedding.codes.values())
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     from edgewhisper.recipes import Recipe
+    from edgewhisper_exporters.layers import Grid
 
 DISTRIBUTIONS = ("torch", "transformers")
 CPU_ONLY = "PyTorch has no int8 product of this kind for other devices"
@@ -125,6 +126,11 @@ def describe(module: nn.Module) -> WeightFormat | None:
     size = weight.numel() + sum(t.numel() * t.element_size() for t in scales.values())
     stored = _PER_CHANNEL if scales["scale"].ndim else _PER_TENSOR
     return WeightFormat("int8", stored.grain, size)
+
+
+def grid(module: nn.Module) -> Grid | None:  # noqa: ARG001 # as every adapter has it
+    """Return nothing: what multiplies these weights is PyTorch's own."""
+    return None
 
 
 def _check(recipe: Recipe) -> None:

@@ -10,6 +10,7 @@ from edgewhisper.quantizers.census import WeightFormat
 from edgewhisper.quantizers.files import UNFIT, assign, read_tensors, skeleton, write_tensors
 from edgewhisper.quantizers.scope import linear_modules, untie
 from edgewhisper.recipes.schema import Granularity, Method, Weights
+from edgewhisper_exporters.layers import Grid
 from edgewhisper_runtime.errors import BundleError, RecipeError
 
 if TYPE_CHECKING:
@@ -155,6 +156,26 @@ def describe(module: nn.Module) -> WeightFormat | None:
     group = getattr(weight, "_group_size", None)
     grain = f"per-group {group}" if group else "per-channel"
     return WeightFormat(weight.qtype.name.removeprefix("q"), grain, size)
+
+
+def grid(module: nn.Module) -> Grid | None:
+    """Return quanto's integers of an int8 or int4 layer; a float shift comes after the scale."""
+    import numpy as np
+
+    weight: Any = getattr(module, "weight", None)
+    found = describe(module)
+    if found is None or found.dtype not in {"int8", "int4"}:
+        return None
+    outputs = weight.shape[0]
+    scale = weight._scale.reshape(outputs, -1).numpy()  # noqa: SLF001 # what its files hold
+    if found.dtype == "int8":
+        signed = weight._data.numpy().astype(np.int16)  # noqa: SLF001 # see above
+        codes = (signed + 128).astype(np.uint8)
+        return Grid(codes, scale, np.full_like(scale, 128), 8)
+    codes = weight._data.unpack().reshape(outputs, -1).numpy()  # noqa: SLF001 # see above
+    shift = weight._shift.reshape(outputs, -1).numpy()  # noqa: SLF001 # see above
+    zero = shift / scale if weight._shift.is_floating_point() else shift  # noqa: SLF001 # see above
+    return Grid(codes, scale, zero, 4)
 
 
 def _quantizes_outputs(module: Any) -> bool:

@@ -6,10 +6,12 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from edgewhisper_exporters import eligibility
+from edgewhisper_exporters.eligibility import Format
 from edgewhisper_runtime.errors import RecipeError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -109,8 +111,9 @@ class Recipe:
     `scheme`, in the study's words: "dynamic" needs no data (weights alone are quantized, or
     activations by ranges seen at run time), "static" uses ranges found on `calibration` data.
     `scope` names the parts whose weights are quantized: to `weights`, but for the parts that
-    `overrides` names. `exports` names the formats it may be turned into. `max_wer_increase` is
-    the gate's limit, in WER percentage points on each split.
+    `overrides` names. `exports` names what the recipe is made for: a sweep then measures the
+    export, not the variant on PyTorch. `max_wer_increase` is the gate's limit, in WER percentage
+    points on each split.
     """
 
     name: str
@@ -123,7 +126,7 @@ class Recipe:
     overrides: tuple[Override, ...] = ()
     activations: Activations = Activations()
     calibration: Calibration = Calibration()
-    exports: tuple[str, ...] = ()
+    exports: tuple[Format, ...] = ()
 
     @property
     def quantizes(self) -> bool:
@@ -190,7 +193,8 @@ def _parts(scope: tuple[Part, ...]) -> tuple[Part, ...]:
 def _faults(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     """Yield what would make a recipe contradict itself, and whether it does."""
     yield not _NAME.fullmatch(recipe.name), _name_fault(recipe.name)
-    yield bool(recipe.exports), f"exports has {recipe.exports[:1]}; no export exists yet."
+    reason = eligibility.why_not(asdict(recipe)) if recipe.exports else None
+    yield reason is not None, f"exports has {', '.join(recipe.exports)}, but {reason}."
     yield recipe.max_wer_increase < 0, "max_wer_increase must not be negative."
     for weights in (recipe.weights, *(override.weights for override in recipe.overrides)):
         yield (weights.granularity == "per-group") != (weights.group_size > 0), _GROUP_FAULT

@@ -1,4 +1,8 @@
-"""Exports: a variant turned into a file that another engine runs. None is written yet.
+"""Exports: a variant turned into a file that another engine runs.
 
 May import torch and `edgewhisper_runtime`, never `edgewhisper`.
+
+layers.py        what an exporter is given: layers with float weights or a library's own integers
+eligibility.py   which recipes can be exported to what, and why others cannot
+onnx/            the encoder's and the decoder's graph for ONNX Runtime, and their checks
 """

@@ -1,7 +1,7 @@
 """The bundle: a directory that ships, every file of it listed and verified before it is opened.
 
 manifest.json       what is here, where it comes from and what it was measured to be
-weights.safetensors and whatever else the backend reads
+encoder.onnx, decoder.onnx (or weights.safetensors) and whatever else the backend reads
 tokenizer.json      the model's vocabulary
 LICENSE             the terms of the weights
 """
@@ -14,7 +14,7 @@ import re
 import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from edgewhisper_runtime import atomic
 from edgewhisper_runtime.errors import BundleError
@@ -22,6 +22,8 @@ from edgewhisper_runtime.errors import BundleError
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 SCHEMA = "1.0"  # a reader refuses another major version
+# "full": the 30 s that Whisper was trained on; "adaptive": as much as there is, and a margin
+AudioContext = Literal["full", "adaptive"]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LARGEST_MANIFEST = 16 * 2**20
 
@@ -50,8 +52,9 @@ class Manifest:
     """The contents of manifest.json.
 
     `model` says where the weights come from, `recipe` what was done to them, `census` what the
-    saved artefact holds, `calibration` the speech that activations' ranges were
-    found on, `evaluation` what it was measured to do and the gate's verdict.
+    saved variant holds, `calibration` the speech that activations' ranges were found on, `export`
+    what it was exported from and to, `audio_context` how much of a window it encodes unless told
+    otherwise, `evaluation` what it was measured to do and the gate's verdict.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Manifest:
     libraries: dict[str, str]
     files: dict[str, File] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+    export: dict[str, Any] | None = None
+    audio_context: AudioContext = "full"
     evaluation: dict[str, Any] | None = None
 
     @property
@@ -115,6 +120,8 @@ def read_manifest(directory: Path) -> Manifest:
         )
         _ = str(manifest.name), manifest.model["name"], manifest.model["weights"]
         _ = manifest.recipe["name"], manifest.recipe["library"]
+        if manifest.audio_context not in get_args(AudioContext):
+            raise ValueError(f"audio_context {manifest.audio_context!r}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path} is malformed ({error!r}). Build the bundle again.") from error
     if not _FILE_NAME.fullmatch(manifest.name):

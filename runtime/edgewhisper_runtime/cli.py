@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.errors import (
     BundleError,
     EdgeWhisperError,
@@ -22,6 +23,11 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells do
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
 _BUNDLE = click.Path(path_type=Path)
+_AUDIO_CONTEXT = click.option(
+    "--audio-context",
+    type=click.Choice(["full", "adaptive"]),
+    help="Encode whole windows of 30 s, or what there is and a margin; the bundle's by default.",
+)
 _REMEDY = {
     "empty": "If it holds speech, look at its level and --language.",
     "looping": "The model failed on it; try a larger model or a less quantized variant.",
@@ -41,6 +47,7 @@ def group(debug: bool) -> None:
 @click.option("--language", help="Language code, such as en; detected when not given.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="Threads to compute with.")
+@_AUDIO_CONTEXT
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file and line.")
 def transcribe(
     files: tuple[Path, ...],
@@ -48,6 +55,7 @@ def transcribe(
     language: str | None,
     device: str,
     threads: int | None,
+    audio_context: AudioContext | None,
     as_json: bool,
 ) -> None:
     """Write the text of audio FILES to stdout; one bad file does not stop the others."""
@@ -58,7 +66,7 @@ def transcribe(
             "no bundle is named and none was built here. Build one with "
             "`edgewhisper build --recipe quanto-int8`, or name one with --bundle DIR."
         )
-    transcriber = load(bundle, device=device, threads=threads)
+    transcriber = load(bundle, device, threads, audio_context)
     failure: EdgeWhisperError | None = None
     for file in files:
         try:
@@ -110,6 +118,7 @@ def verify(bundle: Path, as_json: bool) -> None:
 @click.option("--language", default="en", show_default=True, help="Language of the audio.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="Threads; all usable cores by default.")
+@_AUDIO_CONTEXT
 @click.option("--json", "as_json", is_flag=True, help="The whole report, all repetitions.")
 def profile(
     bundle: Path,
@@ -118,6 +127,7 @@ def profile(
     language: str,
     device: str,
     threads: int | None,
+    audio_context: AudioContext | None,
     as_json: bool,
 ) -> None:
     """Measure real-time factor, memory and size of BUNDLE here, in fresh processes."""
@@ -133,6 +143,7 @@ def profile(
         device=device,
         threads=threads,
         language=language,
+        audio_context=audio_context,
         on_progress=lambda done: click.echo(f"profile: {done} of {repeat} processes", err=True),
     )
     click.echo(json.dumps(report) if as_json else profiling.to_markdown(report))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +17,7 @@ _LONGEST_REPEATED_PHRASE = 8
 _FEWEST_REPEATS = 3
 _LOOP_TOKENS = 12  # a repetition this long is no longer speech ("no, no, no" is)
 _HOPELESS_TOKENS = 64  # a repetition this long is not worth another step
+_SUSPECT_TOKENS = 6  # a repetition this long is worth a second look
 
 
 class Backend(Protocol):
@@ -47,14 +48,37 @@ class TokenRules:
     max_tokens: int  # prompt and end included: the decoder's positions
 
 
+def is_hopeless(tokens: Sequence[int]) -> bool:
+    """Tell whether decoding said nothing but one phrase for 64 tokens: it would go on for ever."""
+    return _repeats(tokens, _HOPELESS_TOKENS)
+
+
+def is_suspect(tokens: Sequence[int]) -> bool:
+    """Tell whether the tokens end in a repetition that a second look may turn out to be a failure.
+
+    One phrase of up to 8 tokens three times over, 6 tokens or more in all, or any longer phrase
+    twice. Speech does that too, but seldom.
+    """
+    if _repeats(tokens, _SUSPECT_TOKENS):
+        return True
+    longest = len(tokens) // 2
+    return any(
+        tokens[-length:] == tokens[-2 * length : -length]
+        for length in range(_SUSPECT_TOKENS, longest + 1)
+    )
+
+
 def greedy(
-    backend: Backend, encoded: Any, prompts: NDArray[np.int64], rules: TokenRules
+    backend: Backend,
+    encoded: Any,
+    prompts: NDArray[np.int64],
+    rules: TokenRules,
+    failed: Callable[[Sequence[int]], bool] = is_hopeless,
 ) -> list[list[int]]:
     """Return for each row of prompts [batch, n] the tokens that follow it, the end left out.
 
     `encoded` is what the backend made of the features of the same batch. A row ends at
-    end-of-text, when the decoder has no position left, or when it has said nothing but one
-    phrase for 64 tokens: a failed decoding, which would go on to the last position.
+    end-of-text, when the decoder has no position left, or when it has `failed`.
     """
     cache = backend.start(encoded)
     texts: list[list[int]] = [[] for _ in prompts]
@@ -70,7 +94,7 @@ def greedy(
         for index in np.flatnonzero(going):
             text = texts[active[index]]
             text.append(int(best[index]))
-            going[index] = not _repeats(text, _HOPELESS_TOKENS)
+            going[index] = not failed(text)
         if not going.any():
             break
         if not going.all():

@@ -19,8 +19,13 @@ BACKENDS = "edgewhisper.backends"
 BackendLoader = Callable[[Path, bundle.Manifest, str, int | None], Backend]
 
 
-def load(directory: str | Path, device: str = "cpu", threads: int | None = None) -> Transcriber:
-    """Verify a bundle and load it.
+def load(
+    directory: str | Path,
+    device: str = "cpu",
+    threads: int | None = None,
+    audio_context: bundle.AudioContext | None = None,
+) -> Transcriber:
+    """Verify a bundle and load it; `audio_context` is its own unless one is given.
 
     Raises BundleError when it is not intact, MissingLibraryError when its engine is absent.
     """
@@ -37,4 +42,5 @@ def load(directory: str | Path, device: str = "cpu", threads: int | None = None)
         backend=open_backend(directory, manifest, device, threads),
         tokenizer=Tokenizer(directory / bundle.TOKENIZER),
         settings=manifest.settings,
+        adaptive=(audio_context or manifest.audio_context) == "adaptive",
     )

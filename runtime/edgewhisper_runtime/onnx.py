@@ -91,7 +91,7 @@ class OnnxBackend:
         return _Cache(encoded, past)
 
     def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
-        """Append tokens [batch, n]; return logits [batch, vocabulary], valid until the next step."""
+        """Append tokens [batch, n]; return logits [batch, vocabulary], overwritten by the next."""
         count = tokens.shape[1]
         if cache.binding is None or cache.bound["tokens"].shape != tokens.shape:
             self._bind_step(cache, tokens.shape)

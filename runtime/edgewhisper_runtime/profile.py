@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from edgewhisper_runtime.errors import EdgeWhisperError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from edgewhisper_runtime.transcriber import Segment
 
 SPEECH = Path(__file__).parent / "speech"
 
@@ -59,7 +61,12 @@ class _Stopwatch:
 
 
 def measure(
-    directory: Path, files: Sequence[Path], device: str, threads: int, language: str
+    directory: Path,
+    files: Sequence[Path],
+    device: str,
+    threads: int,
+    language: str,
+    audio_context: bundle.AudioContext | None = None,
 ) -> dict[str, Any]:
     """Load the bundle and transcribe the files once, in this process; all times in seconds.
 
@@ -67,7 +74,7 @@ def measure(
     token and is left out of the real-time factor, as a warm-up.
     """
     start = time.perf_counter()
-    transcriber = loading.load(directory, device=device, threads=threads)
+    transcriber = loading.load(directory, device, threads, audio_context)
     load_seconds = time.perf_counter() - start
     load_peak = machine.peak_rss()
     clips = [audio.load(path) for path in files]
@@ -81,10 +88,11 @@ def measure(
     stopwatch = _Stopwatch(warm_up.backend)
     transcriber.backend = stopwatch
     seconds: list[float] = []
+    segments: list[Segment] = []
     cpu_start = time.process_time()
     for clip in clips:
         start = time.perf_counter()
-        transcriber.transcribe(clip, language=language)
+        segments += transcriber.transcribe(clip, language=language).segments
         seconds.append(time.perf_counter() - start)
     cpu_seconds = time.process_time() - cpu_start
     peak_device: Callable[[], int | None] | None = getattr(
@@ -99,6 +107,9 @@ def measure(
         "encoder_seconds": stopwatch.encoder_seconds,
         "decoder_seconds": stopwatch.decoder_seconds,
         "decoder_steps": stopwatch.steps,
+        "audio_context": "adaptive" if transcriber.adaptive else "full",
+        "windows": len(segments),
+        "windows_done_again": sum(segment.fell_back for segment in segments),
         "peak_rss_load_bytes": load_peak,
         "peak_rss_bytes": machine.peak_rss(),
         "peak_device_bytes": peak_device() if peak_device else None,
@@ -112,6 +123,7 @@ def profile(
     device: str = "cpu",
     threads: int | None = None,
     language: str = "en",
+    audio_context: bundle.AudioContext | None = None,
     on_progress: Callable[[int], None] = lambda _done: None,
 ) -> dict[str, Any]:
     """Measure a bundle `repetitions` times, each in a process of its own; return the report.
@@ -125,7 +137,7 @@ def profile(
     runs = []
     for done in range(repetitions):
         on_progress(done)
-        runs.append(measure_afresh(directory, files, device, threads, language))
+        runs.append(measure_afresh(directory, files, device, threads, language, audio_context))
     on_progress(repetitions)
     (backend,) = entry_points(group=loading.BACKENDS, name=manifest.backend)
     closure = (
@@ -151,11 +163,17 @@ def profile(
 
 
 def measure_afresh(
-    directory: Path, files: Sequence[Path], device: str, threads: int, language: str
+    directory: Path,
+    files: Sequence[Path],
+    device: str,
+    threads: int,
+    language: str,
+    audio_context: bundle.AudioContext | None = None,
 ) -> dict[str, Any]:
     """Return what `measure` finds in a process of its own; raise EdgeWhisperError if it fails."""
     command = [sys.executable, "-m", __name__, str(directory), *map(str, files)]
     command += ["--device", device, "--threads", str(threads), "--language", language]
+    command += ["--audio-context", audio_context] if audio_context else []
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return _parse(result, directory)
 
@@ -205,6 +223,9 @@ def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         else median(lambda run: run["peak_device_bytes"]),
         "audio_seconds": sum(runs[0]["audio_seconds"]),
         "repetitions": len(runs),
+        "audio_context": runs[0]["audio_context"],
+        "windows": runs[0]["windows"],
+        "windows_done_again": runs[0]["windows_done_again"],
     }
 
 
@@ -220,6 +241,9 @@ def to_markdown(report: dict[str, Any]) -> str:
     memory = f"{megabytes('peak_rss_load_bytes')}, {megabytes('peak_rss_bytes')}"
     measured = f"{len(report['files'])} files, {figures['audio_seconds']:.1f} s, "
     measured += f"{figures['repetitions']} fresh processes"
+    context = figures["audio_context"]
+    if context == "adaptive":
+        context += f", {figures['windows_done_again']} of {figures['windows']} windows done again"
     rows = [
         ("Real-time factor (all audio)", f"{figures['rtf']:.3f}"),
         ("RTF per file: median, p90", rtf),
@@ -229,6 +253,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         ("Share of time: encoder, decoder", shares),
         ("CPU seconds per audio second", f"{figures['cpu_seconds_per_audio_second']:.3f}"),
         ("Peak RSS: after load, in all", memory),
+        ("Audio context", context),
         ("Weights", megabytes("weight_bytes")),
         ("Whole bundle", megabytes("bundle_bytes")),
         ("Installed closure, without Python", megabytes("installed_bytes")),
@@ -259,10 +284,16 @@ def _main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--language", required=True)
+    parser.add_argument("--audio-context", choices=get_args(bundle.AudioContext))
     options = parser.parse_args()
     try:
         run = measure(
-            options.bundle, options.files, options.device, options.threads, options.language
+            options.bundle,
+            options.files,
+            options.device,
+            options.threads,
+            options.language,
+            options.audio_context,
         )
     except EdgeWhisperError as error:
         json.dump({"error": str(error)}, sys.stdout)

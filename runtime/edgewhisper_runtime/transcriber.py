@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,22 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.bundle import Settings
 
 
+_MARGIN_FRAMES = 2 * features.FRAMES_PER_SECOND
+
+
 @dataclass(frozen=True)
 class Segment:
-    """One decoded window: its place in the audio in seconds, its text and its token ids."""
+    """One decoded window: its place in the audio in seconds, its text and its token ids.
+
+    `fell_back`: it was encoded at its own length first, and once more in a full window.
+    """
 
     start: float
     end: float
     text: str
     tokens: list[int]
     looping: bool
+    fell_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,22 @@ class Transcript:
 
 
 class Transcriber:
-    """A backend with the tokenizer and settings of its model. Not safe for concurrent calls."""
+    """A backend with the tokenizer and settings of its model. Not safe for concurrent calls.
 
-    def __init__(self, backend: decoding.Backend, tokenizer: Tokenizer, settings: Settings) -> None:
+    With `adaptive` context a window is encoded at its own length and a margin, instead of the
+    30 s that Whisper was trained on: several times faster for short audio. Decoding may then run
+    on after the last word, repeating itself; such a window is done again in full.
+    """
+
+    def __init__(
+        self,
+        backend: decoding.Backend,
+        tokenizer: Tokenizer,
+        settings: Settings,
+        adaptive: bool = False,
+    ) -> None:
         self.backend = backend
+        self.adaptive = adaptive
         self.tokenizer = tokenizer
         self.settings = settings
         self.rules = decoding.TokenRules(
@@ -78,7 +97,8 @@ class Transcriber:
         segments: list[Segment] = []
         start = 0
         for window in longform.windows(_blocks(source)):
-            encoded = self._encode([window])
+            frames = self._frames(window)
+            encoded = self._encode([window], frames)
             if language is None:
                 language = decoding.detect_language(
                     self.backend,
@@ -86,8 +106,13 @@ class Transcriber:
                     self.tokenizer.start_of_transcript,
                     self.tokenizer.languages,
                 )
-            (tokens,) = self._decode(encoded, 1, language, task)
-            segments.append(self._segment(tokens, start, len(window)))
+            cut = frames < features.WINDOW_FRAMES
+            failed = decoding.is_suspect if cut else decoding.is_hopeless
+            (tokens,) = self._decode(encoded, 1, language, task, failed)
+            fell_back = cut and failed(tokens)
+            if fell_back:
+                (tokens,) = self._decode(self._encode([window]), 1, language, task)
+            segments.append(self._segment(tokens, start, len(window), fell_back))
             start += len(window)
         return _transcript(segments, language or "en")
 
@@ -100,8 +125,11 @@ class Transcriber:
         """Transcribe several recordings at once: all their windows are decoded as one batch.
 
         Takes the memory of that many windows. The texts are those of `transcribe`, but for
-        rounding, where the engine computes each row of a batch by itself.
+        rounding, where the engine computes each row of a batch by itself. With adaptive context
+        each window has a length of its own, so they are taken one by one.
         """
+        if self.adaptive:
+            return [self.transcribe(source, language, task) for source in sources]
         windows = [list(longform.windows(_blocks(source))) for source in sources]
         flat = [window for of_source in windows for window in of_source]
         decoded = iter(self._decode(self._encode(flat), len(flat), language, task))
@@ -115,15 +143,33 @@ class Transcriber:
             transcripts.append(_transcript(segments, language))
         return transcripts
 
-    def _encode(self, windows: list[NDArray[np.float32]]) -> Any:
-        mels = [features.log_mel(window, self.settings.mels) for window in windows]
+    def _frames(self, window: NDArray[np.float32]) -> int:
+        """Return how many frames a window is encoded in."""
+        if not self.adaptive:
+            return features.WINDOW_FRAMES
+        heard = -(-len(window) // features.HOP) + _MARGIN_FRAMES
+        return min(heard + heard % 2, features.WINDOW_FRAMES)
+
+    def _encode(
+        self, windows: list[NDArray[np.float32]], frames: int = features.WINDOW_FRAMES
+    ) -> Any:
+        mels = [features.log_mel(window, self.settings.mels, frames) for window in windows]
         return self.backend.encode(np.stack(mels))
 
-    def _decode(self, encoded: Any, rows: int, language: str, task: str) -> list[list[int]]:
+    def _decode(
+        self,
+        encoded: Any,
+        rows: int,
+        language: str,
+        task: str,
+        failed: Callable[[Sequence[int]], bool] = decoding.is_hopeless,
+    ) -> list[list[int]]:
         prompts = np.array([self.tokenizer.prompt(language, task)] * rows, dtype=np.int64)
-        return decoding.greedy(self.backend, encoded, prompts, self.rules)
+        return decoding.greedy(self.backend, encoded, prompts, self.rules, failed)
 
-    def _segment(self, tokens: list[int], start: int, samples: int) -> Segment:
+    def _segment(
+        self, tokens: list[int], start: int, samples: int, fell_back: bool = False
+    ) -> Segment:
         text = self.tokenizer.decode(tokens)
         return Segment(
             start=start / audio.SAMPLE_RATE,
@@ -131,6 +177,7 @@ class Transcriber:
             text=text,
             tokens=tokens,
             looping=decoding.is_looping(tokens, text),
+            fell_back=fell_back,
         )
 
 

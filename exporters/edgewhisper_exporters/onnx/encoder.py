@@ -81,8 +81,7 @@ def _convolve(
         found = graph.op(
             "Conv", values, kernel, shift, kernel_shape=[3], pads=[1, 1], strides=[stride]
         )
-        found = graph.op("Transpose", graph.op("Gelu", found), perm=[0, 2, 1])
-        return found
+        return graph.op("Transpose", graph.op("Gelu", found), perm=[0, 2, 1])
     if name == "conv1":
         values = graph.op("Transpose", values, perm=[0, 2, 1])
     pads = graph.constant("one_frame_each_end", np.array([0, 1, 0, 0, 1, 0]))
@@ -114,7 +113,9 @@ def _positions(graph: Graph, model: Model, hidden: str) -> str:
     """Return the position embeddings of as many frames as there are."""
     table = floats(model, f"{_ENCODER}.embed_positions")
     frames = graph.op("Shape", hidden, start=1, end=2)
-    zero, step = (graph.constant(f"slice_{p}_{v}", np.array([v])) for p, v in (("start", 0), ("step", 1)))
+    zero, step = (
+        graph.constant(f"slice_{p}_{v}", np.array([v])) for p, v in (("start", 0), ("step", 1))
+    )
     axis = graph.constant("first_axis", np.array([0]))
     return graph.op("Slice", graph.floats(f"{_ENCODER}.positions", table), zero, frames, axis, step)
 

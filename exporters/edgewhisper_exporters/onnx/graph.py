@@ -84,22 +84,21 @@ class Graph:
         """Append one of ONNX Runtime's own operators."""
         return self.op(kind, *inputs, domain=MICROSOFT, output=output, **attributes)
 
-    def model(self, metadata: dict[str, str]) -> ModelProto:
+    def model(self) -> ModelProto:
         """Return the finished model."""
         from onnx import helper, numpy_helper
 
-        initializers = [numpy_helper.from_array(np.asarray(a, order="C"), n)
-            for n, a in self._initializers.items()]
-        graph = helper.make_graph(
-            self._nodes, self.name, self._inputs, self._outputs, initializers
-        )
+        initializers = [
+            numpy_helper.from_array(np.asarray(a, order="C"), n)
+            for n, a in self._initializers.items()
+        ]
+        graph = helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, initializers)
         model: ModelProto = helper.make_model(
             graph,
             producer_name="edgewhisper",
             ir_version=_IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)],
         )
-        helper.set_model_props(model, metadata)
         return model
 
 

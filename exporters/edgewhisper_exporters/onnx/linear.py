@@ -72,14 +72,12 @@ class Encoder:
         if not isinstance(weight, Grid):
             product = graph.op("MatMul", rows.values, graph.floats(f"{name}.weight", weight.T))
         elif rows.codes and weight.bits == _BYTE and _is_symmetric_rows(weight):
+            signed = (weight.codes.astype(np.int16) - 128).astype(np.int8)
+            stored = graph.constant(f"{name}.weight", signed.T)
+            scale = graph.floats(f"{name}.scale", weight.scale[:, 0])
             product = graph.fused(
-                "MatMulIntegerToFloat",
-                rows.codes,
-                graph.constant(f"{name}.weight", (weight.codes.astype(np.int16) - 128).astype(np.int8).T),
-                "row_step",
-                graph.floats(f"{name}.scale", weight.scale[:, 0]),
-                "row_zero",
-            )  # fmt: skip
+                "MatMulIntegerToFloat", rows.codes, stored, "row_step", scale, "row_zero"
+            )
             product = graph.op("Mul", product, rows.scale)
         else:
             product = blocks(graph, rows.values, name, weight, self.arithmetic)
@@ -156,7 +154,10 @@ class Decoder:
                 zeros = graph.constant(f"{name}.zero", _packed_zeros(zero, weight.bits))
                 offset = graph.op("Gather", zeros, tokens)
                 if weight.bits == _NIBBLE:
-                    ends = [graph.constant(f"slice_{p}_{v}", np.array([v])) for p, v in (("start", 0), ("end", groups), ("axis", -1))]  # fmt: skip
+                    ends = [
+                        graph.constant(f"slice_{part}_{value}", np.array([value]))
+                        for part, value in (("start", 0), ("end", groups), ("axis", -1))
+                    ]
                     offset = graph.op("Slice", self._nibbles(offset), *ends)
                 offset = graph.op("Cast", offset, to=1)
             else:
@@ -182,9 +183,10 @@ class Decoder:
 def planes(weight: Grid) -> tuple[Grid, Grid]:
     """Split 8-bit codes into two grids of 4 bits whose values add up to the weight's."""
     scale = weight.scale.astype(np.float32)
-    high = Grid(weight.codes >> 4, scale * 16, np.full(scale.shape, 8.0, np.float32), _NIBBLE)
+    four, nibble = np.uint8(4), np.uint8(15)
+    high = Grid(weight.codes >> four, scale * 16, np.full(scale.shape, 8.0, np.float32), _NIBBLE)
     # 16 * (high - 8) + low - (zero - 128)
-    return high, Grid(weight.codes & 15, scale, weight.zero - 128, _NIBBLE)
+    return high, Grid(weight.codes & nibble, scale, weight.zero - 128, _NIBBLE)
 
 
 def blocks(graph: Graph, values: str, name: str, weight: Grid, arithmetic: Arithmetic) -> str:
@@ -198,11 +200,9 @@ def blocks(graph: Graph, values: str, name: str, weight: Grid, arithmetic: Arith
     groups = inputs // block
     scale, zero = _spread(weight.scale, groups), _spread(weight.zero, groups)
     middle, whole = _middle(weight), _is_whole(weight)
-    arguments = [
-        values,
-        _packed(graph, name, weight, block),
-        graph.op("Reshape", graph.floats(f"{name}.scale", scale), graph.constant("flatten", np.array([-1]))),
-    ]  # fmt: skip
+    flat = graph.constant("flatten", np.array([-1]))
+    steps = graph.op("Reshape", graph.floats(f"{name}.scale", scale), flat)
+    arguments = [values, _packed(graph, name, weight, block), steps]
     if whole and not (zero == middle).all():
         arguments.append(graph.constant(f"{name}.zero", _packed_zeros(zero, weight.bits)))
     product = graph.fused(
@@ -229,7 +229,7 @@ def _packed(graph: Graph, name: str, weight: Grid, block: int) -> str:
     """Store codes uint8 [outputs, blocks, bytes of a block], the first of two in the low bits."""
     codes = weight.codes.reshape(len(weight.codes), -1, block)
     if weight.bits == _NIBBLE:
-        codes = codes[:, :, 0::2] | (codes[:, :, 1::2] << 4)
+        codes = codes[:, :, 0::2] | (codes[:, :, 1::2] << np.uint8(4))
     return graph.constant(f"{name}.codes", codes)
 
 
@@ -265,4 +265,4 @@ def _spread(per_group: NDArray[np.floating], blocks_in_all: int) -> NDArray[np.f
 
 
 def _is_symmetric_rows(weight: Grid) -> bool:
-    return weight.scale.shape[1] == 1 and bool((weight.zero == 128).all())
+    return weight.scale.shape[1] == 1 and bool((weight.zero == _middle(weight)).all())

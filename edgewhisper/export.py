@@ -1,0 +1,96 @@
+"""A staged variant turned into what another engine runs, and ships without PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewhisper import quantizers
+from edgewhisper.backend import CONFIG, WEIGHTS, load_model
+from edgewhisper_exporters import onnx
+from edgewhisper_exporters.layers import Layer, Model
+from edgewhisper_runtime import atomic, bundle, machine
+from edgewhisper_runtime.errors import BundleError, RecipeError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import WhisperForConditionalGeneration
+
+
+def export(variant: Path, target: Path, audio_context: bundle.AudioContext) -> Path:
+    """Export a variant to ONNX into the directory `target`; reuse an export of the same files.
+
+    `audio_context` is what the export runs with unless told otherwise. Raises RecipeError where a
+    layer is quantized in a way that no graph can hold.
+    """
+    manifest = bundle.verify(variant)
+    made_of = {name: file.sha256 for name, file in manifest.files.items()}
+    libraries = manifest.libraries | machine.versions(onnx.DISTRIBUTIONS)
+    known = replace(manifest, backend="onnx", libraries=libraries, audio_context=audio_context)
+    if (found := _export_of(target, known, made_of)) is not None:
+        if found.audio_context != audio_context:
+            bundle.write_manifest(target, replace(found, audio_context=audio_context))
+        return target
+    adapter = quantizers.adapter(manifest.recipe["library"])
+    model = to_model(load_model(variant, manifest), adapter)
+    rounds = manifest.recipe["activations"]["dtype"] == "int8"
+    with atomic.new_directory(target) as staging:
+        checked = onnx.export(model, "int8" if rounds else "float32", staging)
+        for name in manifest.files:
+            if name not in {WEIGHTS, CONFIG}:
+                (staging / name).write_bytes((variant / name).read_bytes())
+        export_record = {"format": "onnx", "variant": made_of, "graphs": checked}
+        files = bundle.describe_files(staging)
+        bundle.write_manifest(staging, replace(known, files=files, export=export_record))
+        bundle.verify(staging)
+    return target
+
+
+def to_model(network: WhisperForConditionalGeneration, adapter: quantizers.Adapter) -> Model:
+    """Return a loaded variant's layers; integers where it is quantized.
+
+    Raises RecipeError where a layer is quantized in a way that has no grid of integers.
+    """
+    layers = {}
+    embedding = network.get_submodule("model.decoder.embed_tokens")
+    for name, module in network.named_modules():
+        quantized = adapter.describe(module)
+        grid = adapter.grid(module)
+        if quantized is not None and quantized.bytes == 0:  # shares another's tensor
+            continue
+        if quantized is not None and grid is None:
+            raise RecipeError(f"{name} is {quantized.dtype}, which no export carries over.")
+        weight = getattr(module, "weight", None)
+        if grid is None and weight is None:
+            continue
+        if grid is None and name == "proj_out" and weight is getattr(embedding, "weight", None):
+            continue
+        layers[name] = Layer(_floats(weight) if grid is None else grid, _bias(module))
+    config = network.config
+    return Model(layers, (config.encoder_attention_heads, config.decoder_attention_heads))
+
+
+def _bias(module: nn.Module) -> Any:
+    bias = getattr(module, "bias", None)
+    return None if bias is None else _floats(bias)
+
+
+def _floats(tensor: Any) -> Any:
+    return tensor.detach().float().numpy()
+
+
+def _export_of(
+    target: Path, known: bundle.Manifest, made_of: dict[str, str]
+) -> bundle.Manifest | None:
+    """Return the manifest of an intact export of the same files by the same libraries."""
+    try:
+        found = bundle.verify(target)
+    except BundleError:
+        return None
+    same = (
+        found.export is not None
+        and found.export["variant"] == made_of
+        and (found.libraries, found.recipe) == (known.libraries, known.recipe)
+    )
+    return found if same else None

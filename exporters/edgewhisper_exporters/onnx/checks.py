@@ -1,0 +1,97 @@
+"""What must hold of an exported graph: as a file, and as ONNX Runtime rewrites it on loading."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgewhisper_exporters.layers import Grid, Model
+from edgewhisper_exporters.onnx.linear import Arithmetic
+from edgewhisper_runtime import onnx_file
+from edgewhisper_runtime.errors import QuantizationError
+from edgewhisper_runtime.onnx import ENCODER, session_options
+
+_LARGEST = 2**31 - 1  # bytes of a protobuf message
+_QUANTIZED = ("MatMulIntegerToFloat", "MatMulNBits")
+_OVERHEAD = 0.02  # of a file: names and nodes
+_LEAST_OVERHEAD = 65536
+_INTEGERS = {"uint8", "int8"}
+
+
+def check(path: Path) -> dict[str, Any]:
+    """Check one file; return its bytes and its operators, as stored and as optimized on loading.
+
+    Raises BundleError for external data and foreign operators, QuantizationError for a file that
+    is larger than its tensors, or whose integers the engine would widen to floats on loading.
+    """
+    stored = onnx_file.read(path)
+    size, tensors = path.stat().st_size, sum(t.bytes for t in stored.tensors.values())
+    if size > _LARGEST or size > tensors * (1 + _OVERHEAD) + _LEAST_OVERHEAD:
+        raise QuantizationError(
+            f"{path} has {size} bytes for {tensors} bytes of tensors: a defect of the export."
+        )
+    loaded = _optimized(path)
+    for kind in _QUANTIZED:
+        if loaded.operators[kind] != stored.operators[kind]:
+            raise QuantizationError(
+                f"{path} has {stored.operators[kind]} {kind}, of which ONNX Runtime leaves "
+                f"{loaded.operators[kind]}. Its version is not one that this export was made for."
+            )
+    if _integer_bytes(loaded) < _integer_bytes(stored):
+        raise QuantizationError(
+            f"{path}: ONNX Runtime widens quantized weights to floats when it loads them. Its "
+            "version is not one that this export was made for."
+        )
+    return {
+        "bytes": size,
+        "operators": dict(stored.operators),
+        "operators_loaded": dict(loaded.operators),
+    }
+
+
+def check_quantized(found: Mapping[str, Any], arithmetic: Arithmetic | None) -> None:
+    """Raise QuantizationError unless integer operators are where the recipe has integers."""
+    counts = {
+        name: {kind: content["operators_loaded"].get(kind, 0) for kind in _QUANTIZED}
+        for name, content in found.items()
+    }
+    total = sum(sum(of_file.values()) for of_file in counts.values())
+    if (total > 0) != (arithmetic is not None):
+        raise QuantizationError(f"the exported graphs have {total} quantized operators: {counts}.")
+    if arithmetic == "float32" and counts[ENCODER]["MatMulIntegerToFloat"]:
+        raise QuantizationError("the recipe multiplies in float32, the exported encoder does not.")
+
+
+def check_tied(decoder: Path, model: Model) -> None:
+    """Raise QuantizationError if a shared token embedding is stored twice."""
+    weight = model.layers["model.decoder.embed_tokens"].weight
+    vocabulary = len(weight.codes if isinstance(weight, Grid) else weight)
+    width = (weight.codes if isinstance(weight, Grid) else weight).shape[1]
+    tables = 1 if "proj_out" not in model.layers else 2
+    bits = weight.bits if isinstance(weight, Grid) else 32
+    held = sum(
+        tensor.bytes
+        for tensor in onnx_file.read(decoder).tensors.values()
+        if tensor.shape[:1] == (vocabulary,)
+    )
+    # scales and zero points of the smallest groups are half the size of 4-bit codes
+    if tables == 1 and held > 1.5 * vocabulary * width * bits / 8:
+        raise QuantizationError(f"{decoder} holds the token embedding twice: {held} bytes.")
+
+
+def _integer_bytes(contents: onnx_file.Contents) -> int:
+    return sum(tensor.bytes for tensor in contents.tensors.values() if tensor.dtype in _INTEGERS)
+
+
+def _optimized(path: Path) -> onnx_file.Contents:
+    """Return what ONNX Runtime's optimizer makes of a file, with the runtime's own options."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as scratch:
+        rewritten = Path(scratch) / "optimized.onnx"
+        options = session_options(threads=1)
+        options.optimized_model_filepath = str(rewritten)
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnx_file.read(rewritten)
