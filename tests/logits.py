@@ -9,12 +9,18 @@ import numpy as np
 
 from edgewhisper.backend import TorchBackend
 from edgewhisper_runtime import audio, features
+from edgewhisper_runtime.decoding import Backend
 
 PROMPT, NEXT = [[50257, 50362]], [[843]]
 
 
 def first_logits(model: Any, path: Path) -> np.ndarray:
     """Return logits [2, vocabulary] after the prompt and after one token more."""
-    backend = TorchBackend(model)
+    return logits_of(TorchBackend(model), path)
+
+
+def logits_of(backend: Backend, path: Path) -> np.ndarray:
+    """Return the same of a backend."""
     cache = backend.start(backend.encode(features.log_mel(audio.load(path), 80)[None]))
-    return np.concatenate([backend.step(np.array(tokens), cache) for tokens in (PROMPT, NEXT)])
+    steps = [backend.step(np.array(tokens), cache).copy() for tokens in (PROMPT, NEXT)]
+    return np.concatenate(steps)

@@ -174,8 +174,10 @@ def grid(module: nn.Module) -> Grid | None:
         return Grid(codes, scale, np.full_like(scale, 128), 8)
     codes = weight._data.unpack().reshape(outputs, -1).numpy()  # noqa: SLF001 # see above
     shift = weight._shift.reshape(outputs, -1).numpy()  # noqa: SLF001 # see above
-    zero = shift / scale if weight._shift.is_floating_point() else shift  # noqa: SLF001 # see above
-    return Grid(codes, scale, zero, 4)
+    if weight._shift.is_floating_point():  # noqa: SLF001 # see above
+        # a group of zeros has neither scale nor shift
+        shift = np.divide(shift, scale, out=np.zeros_like(shift), where=scale != 0)
+    return Grid(codes, scale, shift, 4)
 
 
 def _quantizes_outputs(module: Any) -> bool:

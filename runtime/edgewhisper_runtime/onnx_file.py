@@ -64,12 +64,10 @@ def read(path: Path) -> Contents:
     """
     contents = Contents()
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            view = memoryview(data)
-            try:
-                _read_model(view, contents, path)
-            finally:
-                view.release()
+        with path.open("rb") as file:
+            # Not closed by hand: slices of it may live on in an error's traceback.
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        _read_model(memoryview(mapped), contents, path)
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} is not an ONNX file ({error}). Build again.") from error
     if not contents.operators:

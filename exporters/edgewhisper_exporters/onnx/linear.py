@@ -114,59 +114,61 @@ class Decoder:
         In float32 ONNX Runtime has a fast kernel for 4 bits only, so 8 bits are stored as two
         planes of 4: code = 16 * high + low.
         """
-        graph = self.graph
-        if self.arithmetic == "int8" or weight.bits == _NIBBLE:
-            return blocks(graph, values, name, weight, self.arithmetic)
+        if not self._in_planes(weight):
+            return blocks(self.graph, values, name, weight, self.arithmetic)
         high, low = planes(weight)
-        products = [
-            blocks(graph, values, f"{name}.{part}", plane, "float32")
-            for part, plane in (("high", high), ("low", low))
-        ]
-        return graph.op("Add", *products)
+        upper = blocks(self.graph, values, name, high, "float32", ".high")
+        upper = self.graph.op("Mul", upper, self.graph.constant("sixteen", np.float32(16)))
+        return self.graph.op("Add", upper, blocks(self.graph, values, name, low, "float32", ".low"))
 
     def lookup(self, tokens: str, name: str, weight: NDArray[np.floating] | Grid) -> str:
-        """Return the weight's rows of token ids, from the tensor that `product` multiplies by."""
+        """Return the weight's rows of token ids, from the tensors that `product` multiplies by."""
         graph = self.graph
         if not isinstance(weight, Grid):
             return graph.op("Gather", graph.floats(f"{name}.weight", weight), tokens)
-        if self.arithmetic == "int8" or weight.bits == _NIBBLE:
-            return self._unpacked(tokens, name, weight)
-        high, low = planes(weight)
-        parts = [
-            self._unpacked(tokens, f"{name}.{part}", plane)
-            for part, plane in (("high", high), ("low", low))
-        ]
-        return graph.op("Add", *parts)
+        if self._in_planes(weight):
+            high, low = (
+                self._codes(tokens, name, plane, part)
+                for plane, part in zip(planes(weight), (".high", ".low"), strict=True)
+            )
+            high = graph.op("Mul", high, graph.constant("sixteen", np.float32(16)))
+            codes = graph.op("Add", high, low)
+        else:
+            codes = self._codes(tokens, name, weight)
+        last = graph.constant("last_axis", np.array([-1]))
+        if (weight.zero == _middle(weight)).all():
+            zero = graph.constant(f"middle_{weight.bits}", np.float32(_middle(weight)))
+        else:
+            zero = graph.op("Gather", self._zeros(name, weight), tokens)
+            if weight.bits == _NIBBLE and _is_whole(weight):
+                groups = graph.constant("groups", np.array([weight.scale.shape[1]]))
+                first = graph.constant("first", np.array([0]))
+                zero = graph.op("Slice", self._nibbles(zero), first, groups, last)
+            zero = graph.op("Unsqueeze", graph.op("Cast", zero, to=1), last)
+        steps = graph.op("Gather", graph.floats(f"{name}.scale", weight.scale), tokens)
+        centered = graph.op("Sub", codes, zero)
+        values = graph.op("Mul", centered, graph.op("Unsqueeze", steps, last))
+        return graph.op("Reshape", values, graph.constant("flat", np.array([0, 0, -1])))
 
-    def _unpacked(self, tokens: str, name: str, weight: Grid) -> str:
+    def _in_planes(self, weight: Grid) -> bool:
+        return self.arithmetic == "float32" and weight.bits == _BYTE
+
+    def _zeros(self, name: str, weight: Grid) -> str:
+        """Return the zero points as they are stored for MatMulNBits, or as floats."""
+        if not _is_whole(weight) or self._in_planes(weight):
+            return self.graph.floats(f"{name}.zeros", weight.zero)
+        zero = _spread(weight, weight.zero, _block(weight, self.arithmetic))
+        return self.graph.constant(f"{name}.zero", _packed_zeros(zero, weight.bits))
+
+    def _codes(self, tokens: str, name: str, weight: Grid, part: str = "") -> str:
+        """Return the codes of tokens' rows as floats [batch, n, groups, values of a group]."""
         graph, block = self.graph, _block(weight, self.arithmetic)
-        groups = weight.codes.shape[1] // block
-        scale, zero = _spread(weight.scale, groups), _spread(weight.zero, groups)
-        codes = graph.op("Gather", _packed(graph, name, weight, block), tokens)
+        codes = graph.op("Gather", _packed(graph, name + part, weight, block), tokens)
         if weight.bits == _NIBBLE:
             codes = self._nibbles(codes)
-        shape = graph.constant(f"blocks_of_{block}", np.array([0, 0, groups, block]))
-        codes = graph.op("Cast", graph.op("Reshape", codes, shape), to=1)
-        if (zero == _middle(weight)).all():
-            offset = graph.constant(f"middle_{weight.bits}", np.float32(_middle(weight)))
-        else:
-            if _is_whole(weight):
-                zeros = graph.constant(f"{name}.zero", _packed_zeros(zero, weight.bits))
-                offset = graph.op("Gather", zeros, tokens)
-                if weight.bits == _NIBBLE:
-                    ends = [
-                        graph.constant(f"slice_{part}_{value}", np.array([value]))
-                        for part, value in (("start", 0), ("end", groups), ("axis", -1))
-                    ]
-                    offset = graph.op("Slice", self._nibbles(offset), *ends)
-                offset = graph.op("Cast", offset, to=1)
-            else:
-                offset = graph.op("Gather", graph.floats(f"{name}.zeros", zero), tokens)
-            offset = graph.op("Unsqueeze", offset, graph.constant("last_axis", np.array([-1])))
-        steps = graph.op("Gather", graph.floats(f"{name}.scale", scale), tokens)
-        steps = graph.op("Unsqueeze", steps, graph.constant("last_axis", np.array([-1])))
-        values = graph.op("Mul", graph.op("Sub", codes, offset), steps)
-        return graph.op("Reshape", values, graph.constant("flat", np.array([0, 0, -1])))
+        shape = np.array([0, 0, weight.scale.shape[1], weight.group])
+        codes = graph.op("Reshape", codes, graph.constant(f"groups_of_{weight.group}", shape))
+        return graph.op("Cast", codes, to=1)
 
     def _nibbles(self, packed: str) -> str:
         """Return bytes [batch, n, ...] as the two codes of each, [batch, n, codes]."""
@@ -181,30 +183,37 @@ class Decoder:
 
 
 def planes(weight: Grid) -> tuple[Grid, Grid]:
-    """Split 8-bit codes into two grids of 4 bits whose values add up to the weight's."""
-    scale = weight.scale.astype(np.float32)
+    """Split 8-bit codes into two grids of 4 bits: the weight is 16 times the first, and the second.
+
+    code - zero = 16 * (high - 8) + low - (zero - 128)
+    """
     four, nibble = np.uint8(4), np.uint8(15)
-    high = Grid(weight.codes >> four, scale * 16, np.full(scale.shape, 8.0, np.float32), _NIBBLE)
-    # 16 * (high - 8) + low - (zero - 128)
-    return high, Grid(weight.codes & nibble, scale, weight.zero - 128, _NIBBLE)
+    middle = np.full(weight.zero.shape, 8, np.float32)
+    high = Grid(weight.codes >> four, weight.scale, middle, _NIBBLE)
+    return high, Grid(weight.codes & nibble, weight.scale, weight.zero - 128, _NIBBLE)
 
 
-def blocks(graph: Graph, values: str, name: str, weight: Grid, arithmetic: Arithmetic) -> str:
+def blocks(
+    graph: Graph, values: str, name: str, weight: Grid, arithmetic: Arithmetic, part: str = ""
+) -> str:
     """Multiply by a grid as it is, with MatMulNBits; zero points that are not whole come apart.
 
     sum((code - zero) * scale * x) = sum((code - middle) * scale * x)
     + sum over groups of (middle - zero) * scale * (sum of x in the group)
+
+    `part` tells apart the codes of several grids of one scale.
     """
     block = _block(weight, arithmetic)
     outputs, inputs = weight.codes.shape
-    groups = inputs // block
-    scale, zero = _spread(weight.scale, groups), _spread(weight.zero, groups)
     middle, whole = _middle(weight), _is_whole(weight)
-    flat = graph.constant("flatten", np.array([-1]))
-    steps = graph.op("Reshape", graph.floats(f"{name}.scale", scale), flat)
-    arguments = [values, _packed(graph, name, weight, block), steps]
-    if whole and not (zero == middle).all():
-        arguments.append(graph.constant(f"{name}.zero", _packed_zeros(zero, weight.bits)))
+    arguments = [
+        values,
+        _packed(graph, name + part, weight, block),
+        _steps(graph, name, weight, block),
+    ]
+    if whole and not (weight.zero == middle).all():
+        zeros = _packed_zeros(_spread(weight, weight.zero, block), weight.bits)
+        arguments.append(graph.constant(f"{name}{part}.zero", zeros))
     product = graph.fused(
         "MatMulNBits",
         *arguments,
@@ -216,13 +225,25 @@ def blocks(graph: Graph, values: str, name: str, weight: Grid, arithmetic: Arith
     )
     if whole:
         return product
-    shape = graph.constant(f"groups_of_{weight.group}", np.array([0, 0, -1, weight.group]))
+    shape = graph.constant(f"sums_of_{weight.group}", np.array([0, 0, -1, weight.group]))
     last = graph.constant("last_axis", np.array([-1]))
     sums = graph.op("ReduceSum", graph.op("Reshape", values, shape), last, keepdims=0)
     offset = ((middle - weight.zero) * weight.scale).astype(np.float32)
     return graph.op(
-        "Add", product, graph.op("MatMul", sums, graph.floats(f"{name}.offset", offset.T))
+        "Add", product, graph.op("MatMul", sums, graph.floats(f"{name}{part}.offset", offset.T))
     )
+
+
+def _steps(graph: Graph, name: str, weight: Grid, block: int) -> str:
+    """Return the scale of every block, one after the other; of a group it is stored once."""
+    stored = graph.floats(f"{name}.scale", weight.scale)
+    flat = graph.constant("flatten", np.array([-1]))
+    repeats = weight.group // block
+    if repeats > 1:
+        last = graph.constant("last_axis", np.array([-1]))
+        shape = graph.constant(f"repeat_{repeats}", np.array([1, 1, repeats]))
+        stored = graph.op("Expand", graph.op("Unsqueeze", stored, last), shape)
+    return graph.op("Reshape", stored, flat)
 
 
 def _packed(graph: Graph, name: str, weight: Grid, block: int) -> str:
@@ -259,9 +280,9 @@ def _is_whole(weight: Grid) -> bool:
     return bool(((zero == np.round(zero)) & (zero >= 0) & (zero < 1 << weight.bits)).all())
 
 
-def _spread(per_group: NDArray[np.floating], blocks_in_all: int) -> NDArray[np.floating]:
+def _spread(weight: Grid, per_group: NDArray[np.floating], block: int) -> NDArray[np.floating]:
     """Repeat what holds for a group for each of its blocks."""
-    return np.repeat(per_group, blocks_in_all // per_group.shape[1], axis=1)
+    return np.repeat(per_group, weight.group // block, axis=1)
 
 
 def _is_symmetric_rows(weight: Grid) -> bool:

@@ -1,0 +1,127 @@
+"""The ONNX Runtime backend behind the loop's seam, on an exported whisper-tiny.en."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+
+from edgewhisper import pipeline
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.recipes import find_recipe
+from edgewhisper_runtime import audio, bundle, features, load, onnx
+from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
+from edgewhisper_runtime.onnx import OnnxBackend
+
+PROMPT = [50257, 50362]
+
+
+@pytest.fixture(scope="module")
+def directory(tiny_en: Checkpoint) -> Path:
+    return pipeline.stage_export(tiny_en, find_recipe("onnx-int8"))
+
+
+@pytest.fixture(scope="module")
+def backend(directory: Path) -> OnnxBackend:
+    return OnnxBackend(directory / onnx.ENCODER, directory / onnx.DECODER, threads=2)
+
+
+@pytest.fixture(scope="module")
+def exact(tiny_en: Checkpoint) -> OnnxBackend:
+    directory = pipeline.stage_export(tiny_en, find_recipe("fp32"))
+    return OnnxBackend(directory / onnx.ENCODER, directory / onnx.DECODER, threads=2)
+
+
+def mels(path: Path, frames: int = 1200) -> np.ndarray:
+    samples = audio.load(path)[: frames * features.HOP]
+    return features.log_mel(samples, 80, frames)
+
+
+def test_a_row_s_logits_do_not_depend_on_its_batch(
+    backend: OnnxBackend, speech: list[Path]
+) -> None:
+    """Rows are quantized one by one: what is loud beside a clip does not coarsen it."""
+    batch = np.stack([mels(path) for path in speech[:3]])
+    batch[1] *= 8
+    tokens = np.array([PROMPT] * 3)
+    together = backend.step(tokens, backend.start(backend.encode(batch)))
+    for row in range(3):
+        alone = backend.step(tokens[:1], backend.start(backend.encode(batch[row : row + 1])))
+        np.testing.assert_allclose(together[row], alone[0], atol=0.05)
+
+
+def test_tokens_one_by_one_are_tokens_at_once(exact: OnnxBackend, speech: list[Path]) -> None:
+    encoded = exact.encode(mels(speech[0])[None])
+    at_once = exact.step(np.array([[*PROMPT, 843, 257]]), exact.start(encoded)).copy()
+    cache = exact.start(encoded)
+    for token in (*PROMPT, 843, 257):
+        logits = exact.step(np.array([[token]]), cache)
+    np.testing.assert_allclose(logits, at_once, atol=1e-3)
+
+
+def test_reordering_repeats_and_drops_rows(exact: OnnxBackend, speech: list[Path]) -> None:
+    encoded = exact.encode(np.stack([mels(path) for path in speech[:2]]))
+    cache = exact.start(encoded)
+    first = exact.step(np.array([PROMPT, PROMPT]), cache)
+    following = first.argmax(-1)[:, None]
+    kept = exact.reorder(cache, np.array([1, 1, 0]))
+    logits = exact.step(following[[1, 1, 0]], kept).copy()
+    expected = exact.step(following, cache)
+    np.testing.assert_allclose(logits, expected[[1, 1, 0]], atol=1e-3)
+
+
+def test_another_device_is_refused(directory: Path) -> None:
+    with pytest.raises(EdgeWhisperError, match="does not run on 'cuda'"):
+        load(directory, device="cuda")
+
+
+def test_a_file_that_engines_refuse_is_a_bundle_error(directory: Path, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("NoSuchThing", ["x"], ["y"])], "g", [x], [])
+    save(helper.make_model(graph), tmp_path / "encoder.onnx")
+    with pytest.raises(BundleError, match="ONNX Runtime cannot open"):
+        OnnxBackend(tmp_path / "encoder.onnx", directory / onnx.DECODER)
+
+
+def test_a_bundle_without_its_graphs_is_refused(directory: Path, tmp_path: Path) -> None:
+    import shutil
+    from dataclasses import replace
+
+    copy = Path(shutil.copytree(directory, tmp_path / "b"))
+    (copy / onnx.DECODER).unlink()
+    manifest = bundle.read_manifest(copy)
+    bundle.write_manifest(copy, replace(manifest, files=bundle.describe_files(copy)))
+    with pytest.raises(BundleError, match=r"lacks decoder\.onnx"):
+        load(copy)
+
+
+def test_adaptive_context_hears_the_same_in_fewer_frames(
+    directory: Path, speech: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, adaptive = load(directory), load(directory, audio_context="adaptive")
+    encoded: list[int] = []
+    encode = OnnxBackend.encode
+
+    def counted(self: OnnxBackend, window: np.ndarray) -> dict[str, np.ndarray]:
+        encoded.append(window.shape[2])
+        return encode(self, window)
+
+    monkeypatch.setattr(OnnxBackend, "encode", counted)
+    texts: list[list[str]] = [[], []]
+    for path in speech[:3]:
+        clip = audio.load(path)
+        found, expected = adaptive.transcribe(clip), full.transcribe(clip)
+        texts[0].append(expected.text.lower())
+        texts[1].append(found.text.lower())
+        again, frames = found.segments[0].fell_back, len(clip) // features.HOP
+        assert encoded[0] <= frames + 3 * features.FRAMES_PER_SECOND
+        assert encoded[-1] == features.WINDOW_FRAMES
+        assert len(encoded) == 2 + again
+        encoded.clear()
+    assert jiwer.wer(*texts) < 0.25
+    silence = adaptive.transcribe(np.zeros(16000, np.float32))
+    assert not silence.segments[0].looping
