@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgewhisper.cli.table import aligned
+
+if TYPE_CHECKING:
+    from edgewhisper.recipes import Recipe
 
 
 @click.command("recipes")
@@ -17,17 +21,25 @@ def command(name: str | None, as_json: bool) -> None:
     """List the recipes, or show all of one: NAME, or the path of a TOML file."""
     from edgewhisper.quantizers import unavailable
     from edgewhisper.recipes import all_recipes, find_recipe
+    from edgewhisper_exporters.eligibility import why_not
+
+    def described(recipe: Recipe) -> dict[str, Any]:
+        content = asdict(recipe)
+        return content | {"no_onnx_because": why_not(content)}
 
     if name is not None:
-        click.echo(json.dumps(asdict(find_recipe(name)), indent=None if as_json else 2))
+        click.echo(json.dumps(described(find_recipe(name)), indent=None if as_json else 2))
         return
     recipes = all_recipes()
     if as_json:
-        click.echo(json.dumps([asdict(recipe) for recipe in recipes]))
+        click.echo(json.dumps([described(recipe) for recipe in recipes]))
         return
     rows = [
-        ("recipe", "library", "weights", "activations", "WER limit", "usable here", "what it does")
-    ]
+        (
+            "recipe", "library", "weights", "activations", "WER limit", "usable here",
+            "what it does", "ONNX export",
+        )
+    ]  # fmt: skip
     for recipe in recipes:
         formats = [recipe.weights, *(override.weights for override in recipe.overrides)]
         weights = " and ".join(f"{w.dtype} {w.grain}".removesuffix(" none") for w in formats)
@@ -40,6 +52,7 @@ def command(name: str | None, as_json: bool) -> None:
                 f"+{recipe.max_wer_increase:g}",
                 "yes" if (why := unavailable(recipe.library)) is None else f"no: {why}",
                 recipe.summary,
+                "yes" if (reason := why_not(asdict(recipe))) is None else f"no: {reason}",
             )
         )
     click.echo(aligned(rows))

@@ -10,6 +10,7 @@ from edgewhisper.quantizers.census import WeightFormat
 from edgewhisper.quantizers.files import Layer, bias_of, read_model, take, take_bias, write_model
 from edgewhisper.quantizers.scope import linear_modules, part_of, untie
 from edgewhisper.recipes.schema import Weights
+from edgewhisper_exporters.layers import Grid
 from edgewhisper_runtime.errors import QuantizationError, RecipeError
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     from edgewhisper.recipes import Recipe
-    from edgewhisper_exporters.layers import Grid
 
 DISTRIBUTIONS = ("bitsandbytes", "torch", "transformers")
 CPU_ONLY = "bitsandbytes' layers are rebuilt for the CPU, whose layout other devices do not read"
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at every product on a CPU
 
+_LARGEST_CODE = 127  # SCB is the magnitude that it stands for
 _INT8 = Weights("int8", "symmetric", "per-channel")
 _BLOCK = 64  # what bitsandbytes quantizes 4-bit weights in when nothing else is asked for
 _ROWS = 32  # its CPU kernel for 4 bits takes outputs in blocks of this many
@@ -115,9 +116,16 @@ def describe(module: nn.Module) -> WeightFormat | None:
     return WeightFormat(state.quant_type, grain, size)
 
 
-def grid(module: nn.Module) -> Grid | None:  # noqa: ARG001 # as every adapter has it
-    """Return nothing: 4-bit values lie on no line, and outliers of int8 are multiplied apart."""
-    return None
+def grid(module: nn.Module) -> Grid | None:
+    """Return the integers of an int8 layer; 4-bit values lie on no line."""
+    import numpy as np
+
+    if not _is_int8(module):
+        return None
+    weight: Any = module.weight
+    scale = weight.SCB.reshape(-1, 1).numpy() / _LARGEST_CODE
+    codes = (weight.CB.numpy().astype(np.int16) + 128).astype(np.uint8)
+    return Grid(codes, scale, np.full_like(scale, 128), 8)
 
 
 def _is_int8(module: nn.Module) -> bool:

@@ -8,8 +8,9 @@ from typing import Any, Literal
 Format = Literal["onnx"]
 
 _FLOATS = {"float32", "float16"}
-_GRIDS = {"edgewhisper", "quanto", "hqq"}
+_GRIDS = {"edgewhisper", "quanto", "hqq", "bitsandbytes"}
 _BITS = {"int8", "int4"}
+_ACTIVATIONS = {("float32", "none"), ("int8", "per-row")}
 
 
 def why_not(recipe: Mapping[str, Any]) -> str | None:
@@ -27,14 +28,12 @@ def _reasons(recipe: Mapping[str, Any]) -> Iterator[str]:
         return
     if recipe["scheme"] == "static":
         yield f"{library}'s calibrated activations are rounded between layers, which no kernel does"
-    if library == "bitsandbytes" and recipe["weights"]["dtype"] == "int8":
-        yield "bitsandbytes multiplies the rows and outliers of its int8 layers in its own way"
     for weights in formats:
         if weights["dtype"] not in _BITS:
             yield f"ONNX Runtime multiplies blocks of 8- or 4-bit integers, not {weights['dtype']}"
         if weights["axis"] != 1:
             yield "groups must run along a layer's inputs (axis 1)"
     if library not in _GRIDS:
-        yield f"{library} multiplies its int8 layers by kernels of its own"
-    if activations["dtype"] not in {"float32", "int8"}:
-        yield f"{activations['dtype']} activations are {library}'s own"
+        yield f"{library}'s int8 layers round their inputs in a way that no kernel does"
+    if (activations["dtype"], activations["granularity"]) not in _ACTIVATIONS:
+        yield f"no kernel takes activations as {activations['dtype']} {activations['granularity']}"

@@ -22,6 +22,9 @@ from edgewhisper_runtime.errors import (
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
+# NumPy's own threads, of no use to the small products here, would spin in the engine's way.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _BUNDLE = click.Path(path_type=Path)
 _AUDIO_CONTEXT = click.option(
     "--audio-context",

@@ -170,6 +170,10 @@ def session_options(threads: int | None) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     # Without VNNI, x86 adds products of 8 by 8 bits in 16 and saturates: exact instead of fast.
     options.add_session_config_entry("session.x64quantprecision", "1")
+    # Encoder and decoder have threads of their own: those of one must not spin in the other's way.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Every clip has another length, so plans of where tensors lie are never used again.
+    options.enable_mem_pattern = False
     return options
 
 

@@ -97,22 +97,8 @@ class Transcriber:
         segments: list[Segment] = []
         start = 0
         for window in longform.windows(_blocks(source)):
-            frames = self._frames(window)
-            encoded = self._encode([window], frames)
-            if language is None:
-                language = decoding.detect_language(
-                    self.backend,
-                    encoded,
-                    self.tokenizer.start_of_transcript,
-                    self.tokenizer.languages,
-                )
-            cut = frames < features.WINDOW_FRAMES
-            failed = decoding.is_suspect if cut else decoding.is_hopeless
-            (tokens,) = self._decode(encoded, 1, language, task, failed)
-            fell_back = cut and failed(tokens)
-            if fell_back:
-                (tokens,) = self._decode(self._encode([window]), 1, language, task)
-            segments.append(self._segment(tokens, start, len(window), fell_back))
+            segment, language = self._transcribe_window(window, start, language, task)
+            segments.append(segment)
             start += len(window)
         return _transcript(segments, language or "en")
 
@@ -142,6 +128,25 @@ class Transcriber:
             ]
             transcripts.append(_transcript(segments, language))
         return transcripts
+
+    def _transcribe_window(
+        self, window: NDArray[np.float32], start: int, language: str | None, task: str
+    ) -> tuple[Segment, str]:
+        """Return the segment of a window and its language, detected if there was none."""
+        frames = self._frames(window)
+        encoded = self._encode([window], frames)
+        if language is None:
+            language = decoding.detect_language(
+                self.backend, encoded, self.tokenizer.start_of_transcript, self.tokenizer.languages
+            )
+        cut = frames < features.WINDOW_FRAMES
+        failed = decoding.is_suspect if cut else decoding.is_hopeless
+        (tokens,) = self._decode(encoded, 1, language, task, failed)
+        fell_back = cut and failed(tokens)
+        if fell_back:
+            del encoded  # two at a time would take twice the memory
+            (tokens,) = self._decode(self._encode([window]), 1, language, task)
+        return self._segment(tokens, start, len(window), fell_back), language
 
     def _frames(self, window: NDArray[np.float32]) -> int:
         """Return how many frames a window is encoded in."""

@@ -34,7 +34,8 @@ SLOW = {"quanto", "hqq"}  # they unpack their weights at each token
 ELIGIBLE = {
     "fp32", "fp16", "quanto-int8", "quanto-int4", "edgewhisper-int8", "edgewhisper-int4",
     "edgewhisper-int4-all", "onnx-int8", "onnx-int8-weights", "onnx-int4", "hqq-int8-g64",
-    "hqq-mixed", "hqq-int4-g16", "hqq-int4-g32", "hqq-int4-g64", "hqq-int4-g128",
+    "bitsandbytes-int8", "hqq-mixed", "hqq-int4-g16", "hqq-int4-g32", "hqq-int4-g64",
+    "hqq-int4-g128",
 }  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def test_which_recipes_can_be_exported_and_why_not() -> None:
         "quanto-int8-static-int8": "calibrated activations",
         "hqq-int4-g64-axis0": "axis 1",
         "hqq-int3-g64": "int3",
-        "pytorch-int8": "kernels of its own",
+        "pytorch-int8": "round their inputs",
         "bf16": "bfloat16",
     }.items():
         assert words in str(reasons[name])

@@ -92,7 +92,7 @@ def test_a_good_recipe() -> None:
         ({"scheme": "none"}, "no other recipe has scheme 'none'"),
         ({"weights": {}}, r"key weights\.dtype is missing"),
         ({"scheme": "static"}, "calibration"),
-        ({"exports": ["onnx-int8"]}, "exports has .*'onnx-int8'.*; no export exists yet"),
+        ({"exports": ["tflite"]}, "exports is 'tflite'; use one of onnx"),
         ({"calibration": {"split": "test-clean"}}, r"calibration\.split is 'test-clean'"),
         ({"calibration": {"split": "dev-clean", "utterances": 8}}, r"calibration\.split and"),
         ({"scheme": "static", "calibration": {"split": "dev-clean"}}, r"calibration\.utterances"),
