@@ -41,7 +41,7 @@ class Tokenizer:
             and self.start_of_transcript < token < first_task
         }
         to_byte = _byte_decoder()
-        self._bytes = {
+        self.pieces = {
             token: bytes(to_byte[c] for c in piece)
             for piece, token in text.items()
             if token < self.end_of_text and all(c in to_byte for c in piece)
@@ -49,7 +49,7 @@ class Tokenizer:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of the ids, special tokens left out, broken UTF-8 replaced by U+FFFD."""
-        return b"".join(self._bytes.get(token, b"") for token in tokens).decode("utf-8", "replace")
+        return b"".join(self.pieces.get(token, b"") for token in tokens).decode("utf-8", "replace")
 
     def prompt(self, language: str, task: str = "transcribe") -> list[int]:
         """Return the tokens that every transcript is forced to begin with, timestamps off.

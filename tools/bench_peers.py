@@ -1,0 +1,244 @@
+"""Our bundles beside the engines a user would pick instead: same weights, machine, threads, audio.
+
+    python tools/bench_peers.py --librispeech DIR --work DIR [--model whisper-base] [--rounds 3]
+
+Each engine lives in a virtual environment of its own under --work, made here, and runs a model
+converted here from the same checkpoint. Every measurement is a fresh process; engines take turns,
+round after round. Raw results go to docs/results/peers/, the table to docs/results/peers.md.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgewhisper import checkpoints, pipeline
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.evaluation import librispeech, wer
+from edgewhisper.recipes import find_recipe
+from edgewhisper_runtime import machine
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results" / "peers"
+TABLE = ROOT / "docs" / "results" / "peers.md"
+WORKER = Path(__file__).parent / "peers" / "worker.py"
+SPLIT = "test-other"
+_COLUMNS = (
+    "engine", "WER %", "RTF", "of the fastest peer's", "CPU s per audio s",
+    "fresh process to text, s", "peak RSS, MB", "model, MB", "installed, MB",
+)  # fmt: skip
+_FIRST_CLIP = 5.0  # seconds, of the clip that a fresh process is timed on
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An engine with a model: what the worker runs, in which environment, on which files."""
+
+    name: str
+    engine: str
+    environment: str
+    model: Path
+
+    @property
+    def model_bytes(self) -> int:
+        """Size of all the model's files."""
+        files = self.model.rglob("*") if self.model.is_dir() else [self.model]
+        return sum(path.stat().st_size for path in files if path.is_file())
+
+
+# What each environment holds; "convert-openvino" is needed once, to make the model.
+REQUIREMENTS: dict[str, tuple[str, ...]] = {
+    "edgewhisper": (str(ROOT / "runtime"),),
+    "faster-whisper": ("faster-whisper==1.2.1", "soundfile"),
+    "openvino-genai": ("openvino-genai==2026.4.0", "soundfile", "numpy"),
+    "whisper.cpp": ("pywhispercpp==1.5.1", "soundfile"),
+    "convert-openvino": ("torch==2.13.0", "optimum-intel[openvino]", "openvino-tokenizers"),
+}
+
+
+def environment(work: Path, name: str) -> Path:
+    """Return the directory of an engine's virtual environment, made when it is not there."""
+    directory = work / "environments" / name
+    done = directory / "installed"
+    if not done.exists():
+        click.echo(f"installing {name}", err=True)
+        subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
+        pip = [str(directory / "bin" / "pip"), "install", "--quiet"]
+        for requirement in REQUIREMENTS[name]:  # torch comes first and alone: see the Makefile
+            subprocess.run([*pip, requirement], check=True)
+        done.touch()
+    return directory
+
+
+def installed_bytes(directory: Path) -> int:
+    """Return what an environment's packages weigh, pip and setuptools left out."""
+    (packages,) = directory.glob("lib/python*/site-packages")
+    return sum(
+        path.stat().st_size
+        for path in packages.rglob("*")
+        if path.is_file()
+        and path.relative_to(packages).parts[0].split("-")[0] not in {"pip", "setuptools"}
+        and "__pycache__" not in path.parts
+    )
+
+
+def contenders(checkpoint: Checkpoint, work: Path) -> list[Contender]:
+    """Convert the checkpoint for every engine; what is converted already is kept."""
+    models = work / "models" / checkpoint.name
+    models.mkdir(parents=True, exist_ok=True)
+    ours = []
+    for recipe in ("onnx-int8", "onnx-int4"):
+        directory = pipeline.stage_export(checkpoint, find_recipe(recipe))
+        for context in ("adaptive", "full"):
+            name = f"EdgeWhisper {recipe}, {context} context"
+            ours.append(Contender(name, f"edgewhisper-{context}", "edgewhisper", directory))
+    ctranslate2 = models / "ctranslate2"
+    if not ctranslate2.exists():
+        from ctranslate2.converters import TransformersConverter
+
+        converter = TransformersConverter(str(checkpoint.path), copy_files=["tokenizer.json"])
+        converter.convert(str(ctranslate2), quantization="int8")
+    openvino = models / "openvino"
+    if not openvino.exists():
+        command = [environment(work, "convert-openvino") / "bin" / "optimum-cli", "export"]
+        command += ["openvino", "--model", checkpoint.path, "--weight-format", "int8"]
+        command += ["--task", "automatic-speech-recognition-with-past", openvino]
+        subprocess.run([str(part) for part in command], check=True)
+    ggml = models / "ggml-q8_0.bin"
+    if not ggml.exists():
+        script = Path(__file__).parent / "peers" / "ggml.py"
+        subprocess.run([sys.executable, str(script), str(checkpoint.path), str(ggml)], check=True)
+    return [
+        *ours,
+        Contender("faster-whisper int8", "faster-whisper", "faster-whisper", ctranslate2),
+        Contender("OpenVINO GenAI int8", "openvino-genai", "openvino-genai", openvino),
+        Contender("whisper.cpp q8_0", "whisper.cpp", "whisper.cpp", ggml),
+    ]
+
+
+def measure(contender: Contender, work: Path, threads: int, files: Sequence[Path]) -> Any:
+    """Return what the worker finds in a fresh process, and when its first text was there."""
+    python = environment(work, contender.environment) / "bin" / "python"
+    command = [python, WORKER, contender.engine, contender.model, threads, *files]
+    start = time.time()
+    result = subprocess.run(
+        [str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True
+    )
+    found = json.loads(result.stdout.splitlines()[-1])
+    return found | {"first_text_seconds": found.pop("first_text_at") - start}
+
+
+def run(
+    checkpoint: Checkpoint, dataset: librispeech.Dataset, work: Path, rounds: int, threads: int
+) -> dict[str, Any]:
+    """Measure every contender once a round, in turns; write the raw results after each."""
+    heard = librispeech.utterances(dataset, SPLIT)
+    files = [utterance.path for utterance in heard]
+    short = min(heard, key=lambda u: abs(u.duration - _FIRST_CLIP)).path
+    entered = contenders(checkpoint, work)
+    sizes = {c.name: installed_bytes(environment(work, c.environment)) for c in entered}
+    result: dict[str, Any] = {
+        "model": checkpoint.name,
+        "machine": machine.describe(),
+        "threads": threads,
+        "utterances": [
+            {"id": u.id, "speaker": u.speaker, "reference": u.reference, "duration": u.duration}
+            for u in heard
+        ],
+        "contenders": {
+            c.name: {
+                **asdict(c) | {"model": c.model.name},
+                "model_bytes": c.model_bytes,
+                "installed_bytes": sizes[c.name],
+                "requirements": [r for r in REQUIREMENTS[c.environment] if "/" not in r],
+                "runs": [],
+                "first_text_seconds": [],
+            }
+            for c in entered
+        },
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for number in range(rounds):
+        for contender in entered:
+            click.echo(f"round {number + 1} of {rounds}: {contender.name}", err=True)
+            row = result["contenders"][contender.name]
+            row["runs"].append(measure(contender, work, threads, files))
+            fresh = measure(contender, work, threads, [short])
+            row["first_text_seconds"].append(fresh["first_text_seconds"])
+            path = RESULTS / f"{checkpoint.name}.json"
+            path.write_text(json.dumps(result, ensure_ascii=False) + "\n")
+    return result
+
+
+def to_table(result: dict[str, Any]) -> str:
+    """Return the comparison as Markdown: medians over the rounds, and ratios to the best peer."""
+    rows = {name: _figures(result, row) for name, row in result["contenders"].items()}
+    peers = [figures for name, figures in rows.items() if not name.startswith("EdgeWhisper")]
+    fastest = min(figures["rtf"] for figures in peers)
+    lines = [
+        f"| {' | '.join(_COLUMNS)} |",
+        "|---" * len(_COLUMNS) + "|",
+    ]
+    lines += [
+        f"| {name} | {f['wer']:.2f} | {f['rtf']:.3f} | {f['rtf'] / fastest:.2f} | {f['cpu']:.3f} "
+        f"| {f['first']:.2f} | {f['rss'] / 1e6:.0f} | {f['model'] / 1e6:.1f} "
+        f"| {f['installed'] / 1e6:.0f} |"
+        for name, f in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def _figures(result: dict[str, Any], row: dict[str, Any]) -> dict[str, float]:
+    runs = row["runs"]
+    audio = sum(runs[0]["audio_seconds"])
+    records = [
+        wer.Record(hypothesis=text, seconds=0.0, **utterance)
+        for utterance, text in zip(result["utterances"], runs[0]["texts"], strict=True)
+    ]
+    return {
+        "wer": wer.summarize(records)["wer"],
+        "rtf": statistics.median(sum(r["seconds"]) / audio for r in runs),
+        "cpu": statistics.median(r["cpu_seconds"] / audio for r in runs),
+        "first": statistics.median(row["first_text_seconds"]),
+        "rss": statistics.median(r["peak_rss_bytes"] for r in runs),
+        "model": row["model_bytes"],
+        "installed": row["installed_bytes"],
+    }
+
+
+@click.command()
+@click.option("--librispeech", "directory", type=click.Path(path_type=Path), required=True)
+@click.option("--work", type=click.Path(path_type=Path), required=True)
+@click.option("--model", default="whisper-base", show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+def main(directory: Path, work: Path, model: str, rounds: int, threads: int) -> None:
+    """Convert, measure in turns, and write the table."""
+    dataset = librispeech.find(directory, (SPLIT,))
+    result = run(checkpoints.resolve(model), dataset, work.resolve(), rounds, threads)
+    host, table = result["machine"], to_table(result)
+    seconds = sum(utterance["duration"] for utterance in result["utterances"])
+    TABLE.write_text(
+        "# Our bundles and the engines a user would pick instead\n\n"
+        f"{model}, the same weights for all, {len(result['utterances'])} utterances of {SPLIT} "
+        f"({seconds:.0f} s), one at a time, {threads} threads, {host['cpu']} "
+        f"({', '.join(host['isa'])}). Medians of {rounds} rounds, engines in turns, every "
+        "measurement a fresh process; greedy, English, no timestamps.\n\n"
+        f"{table}\n\n"
+        "Written by `python tools/bench_peers.py --librispeech DIR --work DIR"
+        f" --model {model} --rounds {rounds}` from `docs/results/peers/{model}.json`.\n"
+    )
+    click.echo(table)
+
+
+if __name__ == "__main__":
+    main()

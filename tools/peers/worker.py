@@ -1,0 +1,134 @@
+"""One engine in a process of its own: audio in, texts and what they cost out, as JSON.
+
+    python tools/peers/worker.py ENGINE MODEL THREADS FILE...
+
+Runs in the engine's own virtual environment, which has soundfile and the engine, nothing of
+EdgeWhisper unless that is the engine. Every engine decodes greedily, in English, without
+timestamps, prompts or second attempts at other temperatures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+Engine = Callable[[Any], str]
+
+
+def edgewhisper(model: str, threads: int, context: Literal["full", "adaptive"]) -> Engine:
+    """Our runtime, installed from its wheel."""
+    from edgewhisper_runtime import load
+
+    transcriber = load(model, threads=threads, audio_context=context)
+    return lambda samples: transcriber.transcribe(samples, language="en").text
+
+
+def faster_whisper(model: str, threads: int) -> Engine:
+    """CTranslate2, int8."""
+    from faster_whisper import WhisperModel
+
+    loaded = WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads)
+
+    def transcribe(samples: Any) -> str:
+        segments, _ = loaded.transcribe(
+            samples,
+            language="en",
+            beam_size=1,
+            temperature=0.0,
+            without_timestamps=True,
+            condition_on_previous_text=False,
+            no_speech_threshold=None,
+            log_prob_threshold=None,
+            compression_ratio_threshold=None,
+        )
+        return "".join(segment.text for segment in segments)
+
+    return transcribe
+
+
+def openvino_genai(model: str, threads: int) -> Engine:
+    """OpenVINO GenAI, int8 weights."""
+    import openvino_genai
+
+    pipeline = openvino_genai.WhisperPipeline(model, "CPU", INFERENCE_NUM_THREADS=threads)
+
+    def transcribe(samples: Any) -> str:
+        found = pipeline.generate(
+            samples.tolist(), language="<|en|>", task="transcribe", max_new_tokens=440
+        )
+        return str(found.texts[0])
+
+    return transcribe
+
+
+def whisper_cpp(model: str, threads: int) -> Engine:
+    """Whisper.cpp through pywhispercpp."""
+    from pywhispercpp.model import Model
+
+    loaded = Model(
+        model,
+        n_threads=threads,
+        language="en",
+        no_timestamps=True,
+        temperature_inc=0.0,
+        greedy={"best_of": 1},
+        print_progress=False,
+        print_realtime=False,
+        redirect_whispercpp_logs_to=None,
+    )
+    return lambda samples: " ".join(segment.text for segment in loaded.transcribe(samples))
+
+
+ENGINES: dict[str, Callable[[str, int], Engine]] = {
+    "edgewhisper-full": lambda model, threads: edgewhisper(model, threads, "full"),
+    "edgewhisper-adaptive": lambda model, threads: edgewhisper(model, threads, "adaptive"),
+    "faster-whisper": faster_whisper,
+    "openvino-genai": openvino_genai,
+    "whisper.cpp": whisper_cpp,
+}
+
+
+def peak_rss() -> int:
+    """Return the largest resident set so far, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmHWM in /proc/self/status")
+
+
+def main() -> None:
+    """Transcribe every file once, the first one twice: that time is a warm-up."""
+    import soundfile
+
+    engine, model, threads, *files = sys.argv[1:]
+    transcribe = ENGINES[engine](model, int(threads))
+    clips = [soundfile.read(file, dtype="float32")[0] for file in files]
+    transcribe(clips[0])
+    first_text_at = time.time()
+    texts, seconds = [], []
+    cpu = time.process_time()
+    for clip in clips:
+        start = time.perf_counter()
+        texts.append(transcribe(clip).strip())
+        seconds.append(time.perf_counter() - start)
+    cpu = time.process_time() - cpu
+    print(
+        json.dumps(
+            {
+                "texts": texts,
+                "seconds": seconds,
+                "cpu_seconds": cpu,
+                "audio_seconds": [len(clip) / 16000 for clip in clips],
+                "peak_rss_bytes": peak_rss(),
+                "first_text_at": first_text_at,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
