@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS, load_model
+from edgewhisper.quantizers import census
+from edgewhisper.recipes import Recipe
 from edgewhisper_exporters import onnx
 from edgewhisper_exporters.layers import Layer, Model
 from edgewhisper_runtime import atomic, bundle, machine
@@ -40,9 +42,17 @@ def export(variant: Path, target: Path, audio_context: bundle.AudioContext) -> P
         for name in manifest.files:
             if name not in {WEIGHTS, CONFIG}:
                 (staging / name).write_bytes((variant / name).read_bytes())
-        export_record = {"format": "onnx", "variant": made_of, "graphs": checked}
-        files = bundle.describe_files(staging)
-        bundle.write_manifest(staging, replace(known, files=files, export=export_record))
+        rows = census.take_onnx_census([staging / onnx.ENCODER, staging / onnx.DECODER])
+        recipe = Recipe.from_dict(manifest.recipe, manifest.name)
+        if recipe.quantizes:
+            census.check_scope(rows, recipe)
+        finished = replace(
+            known,
+            census=census.to_dicts(rows),
+            files=bundle.describe_files(staging),
+            export={"format": "onnx", "variant": made_of, "graphs": checked},
+        )
+        bundle.write_manifest(staging, finished)
         bundle.verify(staging)
     return target
 

@@ -59,7 +59,7 @@ class Contender:
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "edgewhisper": (str(ROOT / "runtime"),),
     "faster-whisper": ("faster-whisper==1.2.1", "soundfile"),
-    "openvino-genai": ("openvino-genai==2026.4.0", "soundfile", "numpy"),
+    "openvino-genai": ("openvino==2026.4.0", "openvino-genai==2026.4.0", "soundfile", "numpy"),
     "whisper.cpp": ("pywhispercpp==1.5.1", "soundfile"),
     "convert-openvino": ("torch==2.13.0", "optimum-intel[openvino]", "openvino-tokenizers"),
 }
@@ -219,12 +219,15 @@ def _figures(result: dict[str, Any], row: dict[str, Any]) -> dict[str, float]:
 @click.option("--librispeech", "directory", type=click.Path(path_type=Path), required=True)
 @click.option("--work", type=click.Path(path_type=Path), required=True)
 @click.option("--model", default="whisper-base", show_default=True)
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="0: write the table again.")
 @click.option("--threads", default=2, show_default=True)
 def main(directory: Path, work: Path, model: str, rounds: int, threads: int) -> None:
     """Convert, measure in turns, and write the table."""
-    dataset = librispeech.find(directory, (SPLIT,))
-    result = run(checkpoints.resolve(model), dataset, work.resolve(), rounds, threads)
+    if rounds:
+        dataset = librispeech.find(directory, (SPLIT,))
+        run(checkpoints.resolve(model), dataset, work.resolve(), rounds, threads)
+    result = json.loads((RESULTS / f"{model}.json").read_text())
+    rounds = min(len(row["runs"]) for row in result["contenders"].values())
     host, table = result["machine"], to_table(result)
     seconds = sum(utterance["duration"] for utterance in result["utterances"])
     TABLE.write_text(

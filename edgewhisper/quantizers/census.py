@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers.scope import part_of
+from edgewhisper_runtime import onnx_file
 from edgewhisper_runtime.errors import QuantizationError
+from edgewhisper_runtime.onnx_file import Tensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,6 +19,10 @@ if TYPE_CHECKING:
 
     from edgewhisper.recipes import Recipe
 
+_EMBEDDING, _OUTPUT = "model.decoder.embed_tokens", "proj_out"
+_ONNX_NAME = re.compile(
+    r"(?P<layer>.+?)\.(?P<kind>int8|int4|weight|scale|zeros?|offset|bias|positions)(\..*)?"
+)
 # What a part is made of, for those that are not Linear layers. A library's own class would not say.
 _CLASSES = {"embedding": "Embedding", "convolution": "Conv1d"}
 
@@ -66,6 +74,53 @@ def take_census(
         count, size = rows.get(key, (0, 0))
         rows[key] = (count + 1, size + stored.bytes)
     return [CensusRow(*key, count=count, bytes=size) for key, (count, size) in sorted(rows.items())]
+
+
+def take_onnx_census(files: Iterable[Path]) -> list[CensusRow]:
+    """Count every layer of exported graphs by their tensors, which are named after the layers.
+
+    Queries, keys and values of the decoder are one tensor. The output layer has none where it is
+    the token embedding.
+    """
+    layers: dict[str, dict[str, list[Tensor]]] = {}
+    for path in files:
+        for name, tensor in onnx_file.read(path).tensors.items():
+            if found := _ONNX_NAME.fullmatch(name):
+                kinds = layers.setdefault(found["layer"], {})
+                kinds.setdefault(found["kind"], []).append(tensor)
+    if _OUTPUT not in layers and _EMBEDDING in layers:
+        layers[_OUTPUT] = layers[_EMBEDDING]
+    shared = layers.get(_OUTPUT) is layers.get(_EMBEDDING)
+    rows: dict[tuple[str, str, str, str, bool], tuple[int, int]] = {}
+    for name, kinds in layers.items():
+        part = part_of(name.replace(".qkv", ".q_proj"))
+        integers = next((kind for kind in ("int8", "int4") if kind in kinds), None)
+        if part is None and "weight" not in kinds:
+            continue
+        dtype, grain = (
+            (integers, _onnx_grain(kinds, integers))
+            if integers
+            else (kinds["weight"][0].dtype, "none")
+        )
+        key = (
+            part or "other",
+            _CLASSES.get(part, "Linear") if part else "LayerNorm",
+            dtype,
+            grain,
+            bool(integers),
+        )
+        bytes_of = sum(t.bytes for kind, ts in kinds.items() if kind != "bias" for t in ts)
+        count, size = rows.get(key, (0, 0))
+        more = 0 if shared and name == _OUTPUT else bytes_of
+        rows[key] = (count + (3 if name.endswith(".qkv") else 1), size + more)
+    return [CensusRow(*key, count=count, bytes=size) for key, (count, size) in sorted(rows.items())]
+
+
+def _onnx_grain(kinds: dict[str, list[Tensor]], integers: str) -> str:
+    outputs, *groups = kinds["scale"][0].shape
+    inputs = 8 * sum(tensor.bytes for tensor in kinds[integers]) // int(integers[3:]) // outputs
+    count = groups[0] if groups else 1
+    return "per-channel" if count == 1 else f"per-group {inputs // count}"
 
 
 def check_scope(rows: list[CensusRow], recipe: Recipe) -> None:

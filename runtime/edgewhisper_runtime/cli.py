@@ -22,9 +22,6 @@ from edgewhisper_runtime.errors import (
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
-# NumPy's own threads, of no use to the small products here, would spin in the engine's way.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 _BUNDLE = click.Path(path_type=Path)
 _AUDIO_CONTEXT = click.option(
     "--audio-context",
@@ -106,6 +103,38 @@ def verify(bundle: Path, as_json: bool) -> None:
     verdict = manifest.evaluation["verdict"] if manifest.evaluation else "did not run"
     click.echo(f"{manifest.name}: {len(manifest.files)} files intact, {total / 1e6:.1f} MB")
     click.echo(f"gate: {verdict}")
+
+
+@group.command()
+@click.argument("bundle", type=_BUNDLE)
+@click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
+def info(bundle: Path, as_json: bool) -> None:
+    """Say what BUNDLE is and what it was measured to do, without reading its weights."""
+    from edgewhisper_runtime.bundle import read_manifest
+
+    manifest = read_manifest(bundle)
+    if as_json:
+        click.echo(json.dumps(asdict(manifest)))
+        return
+    recipe, evaluation = manifest.recipe, manifest.evaluation
+    rows = [
+        ("model", str(manifest.model["name"])),
+        ("recipe", f"{recipe['name']}: {recipe.get('summary', '')}"),
+        ("engine", manifest.backend),
+        ("audio context", manifest.audio_context),
+        ("weights", f"{manifest.weight_bytes / 1e6:.1f} MB"),
+        ("made", f"{manifest.created}, {_libraries(manifest.libraries)}"),
+        ("gate", evaluation["verdict"] if evaluation else "did not run"),
+    ]
+    for split, found in evaluation["comparison"].items() if evaluation else ():
+        wer = evaluation["variant"][split]["wer"] if evaluation else 0.0
+        rows.append((f"WER {split}", f"{wer:.2f} % ({found['d']:+.2f} against fp32)"))
+    width = max(len(name) for name, _ in rows)
+    click.echo("\n".join([manifest.name, *(f"  {n:<{width}}  {v}" for n, v in rows)]))
+
+
+def _libraries(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 @group.command()

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from edgewhisper_runtime.audio import SAMPLE_RATE
 
@@ -39,7 +40,10 @@ def log_mel(samples: NDArray[np.float32], mels: int, frames: int = WINDOW_FRAMES
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP][:sounding]
     power = np.abs(np.fft.rfft(windows * _hann(), axis=1)).astype(np.float32) ** 2
     log_power = np.full((mels, frames), _SILENCE, dtype=np.float32)
-    log_power[:, :sounding] = np.log10(np.maximum(mel_filters(mels) @ power.T, 1e-10))
+    # NumPy's threads are of no use to so small a product, and would spin on in the engine's way.
+    with _threads().limit(limits=1, user_api="blas"):
+        mel_power = mel_filters(mels) @ power.T
+    log_power[:, :sounding] = np.log10(np.maximum(mel_power, 1e-10))
     return np.asarray((np.maximum(log_power, log_power.max() - 8.0) + 4.0) / 4.0, dtype=np.float32)
 
 
@@ -72,6 +76,11 @@ def _hz_to_mel(hz: float) -> float:
 def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     log_part = _LOG_START_HZ * np.exp(_LOG_STEP * (mel - _LOG_START_MEL))
     return np.where(mel < _LOG_START_MEL, mel * _LINEAR_HZ_PER_MEL, log_part)
+
+
+@lru_cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 @lru_cache

@@ -38,9 +38,11 @@ def load(
             "Install the host toolkit (pip install edgewhisper), or use a bundle for this runtime."
         )
     open_backend = cast("BackendLoader", next(iter(found)).load())
+    # First, so that the engine's weights take up the memory that reading the vocabulary leaves.
+    tokenizer = Tokenizer(directory / bundle.TOKENIZER)
     return Transcriber(
         backend=open_backend(directory, manifest, device, threads),
-        tokenizer=Tokenizer(directory / bundle.TOKENIZER),
+        tokenizer=tokenizer,
         settings=manifest.settings,
         adaptive=(audio_context or manifest.audio_context) == "adaptive",
     )

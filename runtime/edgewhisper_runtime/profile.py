@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -175,10 +174,7 @@ def measure_afresh(
     command = [sys.executable, "-m", __name__, str(directory), *map(str, files)]
     command += ["--device", device, "--threads", str(threads), "--language", language]
     command += ["--audio-context", audio_context] if audio_context else []
-    environment = {"OPENBLAS_NUM_THREADS": "1"} | os.environ  # see cli.py
-    result = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=False, env=environment
-    )
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return _parse(result, directory)
 
 

@@ -111,6 +111,19 @@ def test_the_manifest_says_what_was_exported_and_runs(tiny_en: Checkpoint) -> No
     assert (directory / ENCODER).stat().st_mtime_ns == written, "made alike, so kept"
 
 
+@pytest.mark.parametrize("name", ["onnx-int4", "onnx-int8-weights", "quanto-int4", "hqq-int8-g64"])
+def test_the_census_of_the_graphs_is_that_of_the_variant(tiny_en: Checkpoint, name: str) -> None:
+    recipe = find_recipe(name)
+    variant = bundle.read_manifest(pipeline.stage(tiny_en, recipe)).census
+    export = bundle.read_manifest(pipeline.stage_export(tiny_en, recipe)).census
+    keys = ("part", "module", "dtype", "granularity", "count")
+    for expected, found in zip(
+        *([r for r in rows if r["quantized"]] for rows in (variant, export)), strict=True
+    ):
+        assert [expected[key] for key in keys] == [found[key] for key in keys]
+        assert found["bytes"] == pytest.approx(expected["bytes"], rel=0.05)
+
+
 def test_which_recipes_can_be_exported_and_why_not() -> None:
     reasons = {recipe.name: eligibility.why_not(asdict(recipe)) for recipe in all_recipes()}
     assert {name for name, reason in reasons.items() if reason is None} == ELIGIBLE

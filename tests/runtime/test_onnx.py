@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jiwer
 import numpy as np
@@ -14,6 +16,9 @@ from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, bundle, features, load, onnx
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
 from edgewhisper_runtime.onnx import OnnxBackend
+
+if TYPE_CHECKING:
+    from conftest import Run
 
 PROMPT = [50257, 50362]
 
@@ -125,3 +130,31 @@ def test_adaptive_context_hears_the_same_in_fewer_frames(
     assert jiwer.wer(*texts) < 0.25
     silence = adaptive.transcribe(np.zeros(16000, np.float32))
     assert not silence.segments[0].looping
+
+
+def test_the_device_s_commands_on_an_exported_bundle(
+    directory: Path, speech: list[Path], run: Run
+) -> None:
+    script = "edgewhisper-runtime"
+    said = run("info", directory, script=script)
+    assert said.returncode == 0
+    assert "onnx-int8: int8 weights" in said.stdout
+    assert "did not run" in said.stdout
+    found = run("transcribe", speech[1], "--bundle", directory, "--json", script=script)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["text"]
+    arguments = ("--audio", speech[1], "--repeat", 1, "--audio-context", "adaptive", "--json")
+    profiled = run("profile", directory, *arguments, script=script)
+    assert profiled.returncode == 0, profiled.stderr
+    report = json.loads(profiled.stdout)
+    assert report["summary"]["audio_context"] == "adaptive"
+    assert report["summary"]["windows"] == 1
+    assert report["summary"]["weight_bytes"] < 42e6
+    assert "torch" not in report["installed"]
+    assert report["installed"]["onnxruntime"] > 1e6
+
+
+def test_info_without_a_bundle(run: Run, tmp_path: Path) -> None:
+    said = run("info", tmp_path, script="edgewhisper-runtime")
+    assert said.returncode == BundleError.exit_code
+    assert "is not a bundle" in said.stderr

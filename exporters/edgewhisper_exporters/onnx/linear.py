@@ -73,7 +73,7 @@ class Encoder:
             product = graph.op("MatMul", rows.values, graph.floats(f"{name}.weight", weight.T))
         elif rows.codes and weight.bits == _BYTE and _is_symmetric_rows(weight):
             signed = (weight.codes.astype(np.int16) - 128).astype(np.int8)
-            stored = graph.constant(f"{name}.weight", signed.T)
+            stored = graph.constant(f"{name}.int8", signed.T)
             scale = graph.floats(f"{name}.scale", weight.scale[:, 0])
             product = graph.fused(
                 "MatMulIntegerToFloat", rows.codes, stored, "row_step", scale, "row_zero"
@@ -117,9 +117,11 @@ class Decoder:
         if not self._in_planes(weight):
             return blocks(self.graph, values, name, weight, self.arithmetic)
         high, low = planes(weight)
-        upper = blocks(self.graph, values, name, high, "float32", ".high")
+        upper = blocks(self.graph, values, name, high, "float32", ".int8.high")
         upper = self.graph.op("Mul", upper, self.graph.constant("sixteen", np.float32(16)))
-        return self.graph.op("Add", upper, blocks(self.graph, values, name, low, "float32", ".low"))
+        return self.graph.op(
+            "Add", upper, blocks(self.graph, values, name, low, "float32", ".int8.low")
+        )
 
     def lookup(self, tokens: str, name: str, weight: NDArray[np.floating] | Grid) -> str:
         """Return the weight's rows of token ids, from the tensors that `product` multiplies by."""
@@ -129,7 +131,7 @@ class Decoder:
         if self._in_planes(weight):
             high, low = (
                 self._codes(tokens, name, plane, part)
-                for plane, part in zip(planes(weight), (".high", ".low"), strict=True)
+                for plane, part in zip(planes(weight), (".int8.high", ".int8.low"), strict=True)
             )
             high = graph.op("Mul", high, graph.constant("sixteen", np.float32(16)))
             codes = graph.op("Add", high, low)
@@ -248,10 +250,11 @@ def _steps(graph: Graph, name: str, weight: Grid, block: int) -> str:
 
 def _packed(graph: Graph, name: str, weight: Grid, block: int) -> str:
     """Store codes uint8 [outputs, blocks, bytes of a block], the first of two in the low bits."""
+    kind = f"int{weight.bits}"
     codes = weight.codes.reshape(len(weight.codes), -1, block)
     if weight.bits == _NIBBLE:
         codes = codes[:, :, 0::2] | (codes[:, :, 1::2] << np.uint8(4))
-    return graph.constant(f"{name}.codes", codes)
+    return graph.constant(f"{name}.{kind}", codes)
 
 
 def _packed_zeros(zero: NDArray[np.floating], bits: int) -> NDArray[np.uint8]:
