@@ -162,7 +162,7 @@ def _logits(linear: Decoder, model: Model, normed: str) -> None:
     vocabulary = _outputs(model.layers[name])
     drop = graph.constant("middle_axis", np.array([1]))
     if isinstance(weight, Grid):
-        logits = graph.op("Squeeze", linear.product(last, name, weight), drop)
+        logits = graph.op("Squeeze", linear.product(linear.rows(last), name, weight), drop)
     else:
         # Gemm takes the table as the lookup does; transposed it would be stored twice
         flat = graph.op("Squeeze", last, drop)

@@ -6,6 +6,7 @@ the rows there are to multiply: many in the encoder, a few in the decoder.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -38,12 +39,35 @@ class Rows:
     scale: str = ""  # float32 [..., 1]: the largest magnitude of a row
 
 
-class Encoder:
-    """Multiplies many rows: whole windows of audio."""
+class Linear(ABC):
+    """Writes linear layers into a graph."""
 
     def __init__(self, graph: Graph, arithmetic: Arithmetic) -> None:
         self.graph = graph
         self.arithmetic = arithmetic
+
+    @abstractmethod
+    def rows(self, values: str) -> Rows:
+        """Prepare inputs for all layers that take them."""
+
+    @abstractmethod
+    def product(self, rows: Rows, name: str, weight: Grid) -> str:
+        """Return rows times a quantized weight."""
+
+    def linear(self, rows: Rows, name: str, layer: Layer, bias: bool = True) -> str:
+        """Return rows times a layer's weight, with its bias if it has one and it is asked for."""
+        graph, weight = self.graph, layer.weight
+        if isinstance(weight, Grid):
+            product = self.product(rows, name, weight)
+        else:
+            product = graph.op("MatMul", rows.values, graph.floats(f"{name}.weight", weight.T))
+        if bias and layer.bias is not None:
+            product = graph.op("Add", product, graph.floats(f"{name}.bias", layer.bias))
+        return product
+
+
+class Encoder(Linear):
+    """Multiplies many rows: whole windows of audio."""
 
     def rows(self, values: str) -> Rows:
         """Quantize rows where layers multiply integers: each by its own largest magnitude.
@@ -66,62 +90,40 @@ class Encoder:
         )
         return Rows(values, codes, scale)
 
-    def linear(self, rows: Rows, name: str, layer: Layer, bias: bool = True) -> str:
-        """Return rows times the layer's weight, with its bias if it has one and it is asked for."""
-        graph, weight = self.graph, layer.weight
-        if not isinstance(weight, Grid):
-            product = graph.op("MatMul", rows.values, graph.floats(f"{name}.weight", weight.T))
-        elif rows.codes and weight.bits == _BYTE and _is_symmetric_rows(weight):
-            signed = (weight.codes.astype(np.int16) - 128).astype(np.int8)
-            stored = graph.constant(f"{name}.int8", signed.T)
-            scale = graph.floats(f"{name}.scale", weight.scale[:, 0])
-            product = graph.fused(
-                "MatMulIntegerToFloat", rows.codes, stored, "row_step", scale, "row_zero"
-            )
-            product = graph.op("Mul", product, rows.scale)
-        else:
-            product = blocks(graph, rows.values, name, weight, self.arithmetic)
-        if bias and layer.bias is not None:
-            product = graph.op("Add", product, graph.floats(f"{name}.bias", layer.bias))
-        return product
+    def product(self, rows: Rows, name: str, weight: Grid) -> str:
+        """Multiply integers where rows and weight are scaled row by row, blocks of them if not."""
+        graph = self.graph
+        if not (rows.codes and weight.bits == _BYTE and _is_symmetric_rows(weight)):
+            return blocks(graph, rows.values, name, weight, self.arithmetic)
+        signed = (weight.codes.astype(np.int16) - 128).astype(np.int8)
+        stored = graph.constant(f"{name}.int8", signed.T)
+        scale = graph.floats(f"{name}.scale", weight.scale[:, 0])
+        product = graph.fused(
+            "MatMulIntegerToFloat", rows.codes, stored, "row_step", scale, "row_zero"
+        )
+        return graph.op("Mul", product, rows.scale)
 
 
-class Decoder:
+class Decoder(Linear):
     """Multiplies a few rows: a token of each utterance."""
 
-    def __init__(self, graph: Graph, arithmetic: Arithmetic) -> None:
-        self.graph = graph
-        self.arithmetic = arithmetic
-
     def rows(self, values: str) -> Rows:
-        """MatMulNBits quantizes rows itself, block by block."""
+        """Leave them as they are: MatMulNBits quantizes its inputs itself, block by block."""
         return Rows(values)
 
-    def linear(self, rows: Rows, name: str, layer: Layer, bias: bool = True) -> str:
-        """Return rows times the layer's weight, with its bias if it has one and it is asked for."""
-        graph, weight = self.graph, layer.weight
-        if not isinstance(weight, Grid):
-            product = graph.op("MatMul", rows.values, graph.floats(f"{name}.weight", weight.T))
-        else:
-            product = self.product(rows.values, name, weight)
-        if bias and layer.bias is not None:
-            product = graph.op("Add", product, graph.floats(f"{name}.bias", layer.bias))
-        return product
-
-    def product(self, values: str, name: str, weight: Grid) -> str:
-        """Multiply by a quantized weight.
+    def product(self, rows: Rows, name: str, weight: Grid) -> str:
+        """Multiply blocks.
 
         In float32 ONNX Runtime has a fast kernel for 4 bits only, so 8 bits are stored as two
         planes of 4: code = 16 * high + low.
         """
         if not self._in_planes(weight):
-            return blocks(self.graph, values, name, weight, self.arithmetic)
+            return blocks(self.graph, rows.values, name, weight, self.arithmetic)
         high, low = planes(weight)
-        upper = blocks(self.graph, values, name, high, "float32", ".int8.high")
+        upper = blocks(self.graph, rows.values, name, high, "float32", ".int8.high")
         upper = self.graph.op("Mul", upper, self.graph.constant("sixteen", np.float32(16)))
-        return self.graph.op(
-            "Add", upper, blocks(self.graph, values, name, low, "float32", ".int8.low")
-        )
+        lower = blocks(self.graph, rows.values, name, low, "float32", ".int8.low")
+        return self.graph.op("Add", upper, lower)
 
     def lookup(self, tokens: str, name: str, weight: NDArray[np.floating] | Grid) -> str:
         """Return the weight's rows of token ids, from the tensors that `product` multiplies by."""
