@@ -10,7 +10,8 @@ from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS, load_model
 from edgewhisper.quantizers import census
 from edgewhisper.recipes import Recipe
-from edgewhisper_exporters import onnx
+from edgewhisper_exporters import onnx, torchscript
+from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.layers import Layer, Model
 from edgewhisper_runtime import atomic, bundle, machine
 from edgewhisper_runtime.errors import BundleError, RecipeError
@@ -20,29 +21,49 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 
-def export(variant: Path, target: Path, audio_context: bundle.AudioContext) -> Path:
-    """Export a variant to ONNX into the directory `target`; reuse an export of the same files.
+# What of a variant no export keeps: the exported file has it.
+_REPLACED = {WEIGHTS, CONFIG}
+_DISTRIBUTIONS: dict[Format, tuple[str, ...]] = {
+    "onnx": onnx.DISTRIBUTIONS,
+    "torchscript": torchscript.DISTRIBUTIONS,
+}
+
+
+def export(
+    variant: Path, target: Path, to_format: Format, audio_context: bundle.AudioContext
+) -> Path:
+    """Export a variant into the directory `target`; reuse an export of the same files.
 
     `audio_context` is what the export runs with unless told otherwise. Raises RecipeError where a
-    layer is quantized in a way that no graph can hold.
+    layer is quantized in a way that the format cannot hold, QuantizationError where the export
+    does not hold what the recipe says.
     """
     manifest = bundle.verify(variant)
     made_of = {name: file.sha256 for name, file in manifest.files.items()}
-    libraries = manifest.libraries | machine.versions(onnx.DISTRIBUTIONS)
-    known = replace(manifest, backend="onnx", libraries=libraries, audio_context=audio_context)
-    if (found := _export_of(target, known, made_of)) is not None:
+    libraries = manifest.libraries | machine.versions(_DISTRIBUTIONS[to_format])
+    known = replace(
+        manifest,
+        backend=to_format,
+        libraries=libraries,
+        audio_context=audio_context,
+        export={"format": to_format, "variant": made_of},
+    )
+    if (found := _export_of(target, known)) is not None:
         if found.audio_context != audio_context:
             bundle.write_manifest(target, replace(found, audio_context=audio_context))
         return target
-    adapter = quantizers.adapter(manifest.recipe["library"])
-    model = to_model(load_model(variant, manifest), adapter)
-    rounds = manifest.recipe["activations"]["dtype"] == "int8"
+    network = load_model(variant, manifest)
     with atomic.new_directory(target) as staging:
-        checked = onnx.export(model, "int8" if rounds else "float32", staging)
-        for name in manifest.files:
-            if name not in {WEIGHTS, CONFIG}:
-                (staging / name).write_bytes((variant / name).read_bytes())
-        rows = census.take_onnx_census([staging / onnx.ENCODER, staging / onnx.DECODER])
+        graphs = {}
+        if to_format == "torchscript":
+            torchscript.export(network, staging)
+        else:
+            rounds = manifest.recipe["activations"]["dtype"] == "int8"
+            model = to_model(network, quantizers.adapter(manifest.recipe["library"]))
+            graphs = onnx.export(model, "int8" if rounds else "float32", staging)
+        for name in manifest.files.keys() - _REPLACED:
+            (staging / name).write_bytes((variant / name).read_bytes())
+        rows = take_census(staging, known)
         recipe = Recipe.from_dict(manifest.recipe, manifest.name)
         if recipe.quantizes:
             census.check_scope(rows, recipe)
@@ -50,11 +71,21 @@ def export(variant: Path, target: Path, audio_context: bundle.AudioContext) -> P
             known,
             census=census.to_dicts(rows),
             files=bundle.describe_files(staging),
-            export={"format": "onnx", "variant": made_of, "graphs": checked},
+            export={"format": to_format, "variant": made_of, "graphs": graphs},
         )
         bundle.write_manifest(staging, finished)
         bundle.verify(staging)
     return target
+
+
+def take_census(directory: Path, manifest: bundle.Manifest) -> list[census.CensusRow]:
+    """Count every layer of a variant's or an export's files, loaded as its backend loads them."""
+    if manifest.backend == "onnx":
+        return census.take_onnx_census([directory / onnx.ENCODER, directory / onnx.DECODER])
+    adapter = quantizers.adapter(manifest.recipe["library"])
+    if manifest.backend == "torchscript":
+        return census.take_census(torchscript.load(directory), adapter.describe)
+    return census.take_census(load_model(directory, manifest), adapter.describe)
 
 
 def to_model(network: WhisperForConditionalGeneration, adapter: quantizers.Adapter) -> Model:
@@ -90,9 +121,7 @@ def _floats(tensor: Any) -> Any:
     return tensor.detach().float().numpy()
 
 
-def _export_of(
-    target: Path, known: bundle.Manifest, made_of: dict[str, str]
-) -> bundle.Manifest | None:
+def _export_of(target: Path, known: bundle.Manifest) -> bundle.Manifest | None:
     """Return the manifest of an intact export of the same files by the same libraries."""
     try:
         found = bundle.verify(target)
@@ -100,7 +129,9 @@ def _export_of(
         return None
     same = (
         found.export is not None
-        and found.export["variant"] == made_of
-        and (found.libraries, found.recipe) == (known.libraries, known.recipe)
+        and known.export is not None
+        and found.export["variant"] == known.export["variant"]
+        and (found.backend, found.libraries, found.recipe)
+        == (known.backend, known.libraries, known.recipe)
     )
     return found if same else None

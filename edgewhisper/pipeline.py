@@ -26,6 +26,7 @@ from edgewhisper.home import home, remember_bundle
 from edgewhisper.quantizers.census import check_scope, take_census, to_dicts
 from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper_exporters import eligibility
+from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.onnx import DISTRIBUTIONS as EXPORT_LIBRARIES
 from edgewhisper_runtime import atomic, bundle, machine
 from edgewhisper_runtime.errors import (
@@ -108,7 +109,7 @@ def plan(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> bundle.
     """Return all of a variant's manifest that is known before the work is done."""
     adapter = quantizers.adapter(recipe.library)
     libraries = ["edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS]
-    if recipe.exports:
+    if "onnx" in recipe.exports:
         libraries += EXPORT_LIBRARIES
     return bundle.Manifest(
         name=f"{checkpoint.name}-{recipe.name}",
@@ -141,23 +142,28 @@ def stage_export(
     checkpoint: Checkpoint,
     recipe: Recipe,
     speech: Path | None = None,
+    to_format: Format = "onnx",
     audio_context: bundle.AudioContext = "full",
 ) -> Path:
-    """Stage a variant and export it to ONNX; raise RecipeError if the recipe has no export."""
+    """Stage a variant and export it; raise RecipeError if the recipe has no such export."""
     from edgewhisper import export
 
-    if reason := eligibility.why_not(asdict(recipe)):
+    if reason := eligibility.why_not(asdict(recipe), to_format):
         raise RecipeError(
-            f"{recipe.name} cannot be exported to ONNX: {reason}. `edgewhisper recipes` shows "
-            "what can; --export none ships the variant itself, for PyTorch."
+            f"{recipe.name} cannot be exported to {to_format}: {reason}. `edgewhisper recipes` "
+            "shows what can; --export none ships the variant itself, for the host toolkit."
         )
     variant = stage(checkpoint, recipe, speech)
-    return export.export(variant, home() / "exports" / variant.name, audio_context)
+    return export.export(
+        variant, home() / "exports" / to_format / variant.name, to_format, audio_context
+    )
 
 
 def artefact(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -> Path:
     """Return what a recipe is made for: its export if it names one, the variant if not."""
-    return (stage_export if recipe.exports else stage)(checkpoint, recipe, speech)
+    if not recipe.exports:
+        return stage(checkpoint, recipe, speech)
+    return stage_export(checkpoint, recipe, speech, recipe.exports[0])
 
 
 def measure(
@@ -165,7 +171,7 @@ def measure(
     recipe: Recipe,
     options: run.Options,
     command: str = "",
-    exported: bool = False,
+    to_format: Format | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Stage a variant or its export, judge it against the baseline, write the report; return both.
 
@@ -174,12 +180,12 @@ def measure(
     """
     baseline = stage(checkpoint, find_recipe("fp32"))
     limit = recipe.max_wer_increase
-    if not exported:
+    if to_format is None:
         variant = stage(checkpoint, recipe, options.dataset.root)
         report = compare(baseline, variant, limit, options, stop_when_failed=True)
     else:
         for context in _CONTEXTS:
-            variant = stage_export(checkpoint, recipe, options.dataset.root, context)
+            variant = stage_export(checkpoint, recipe, options.dataset.root, to_format, context)
             report = compare(baseline, variant, limit, options, stop_when_failed=True)
             verdict = report["gate"]["verdict"]
             say(f"gate with {context} audio context: {verdict}")

@@ -7,11 +7,12 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import click
 
 from edgewhisper.cli import options
+from edgewhisper_exporters.eligibility import Format
 
 
 @click.command("build")
@@ -20,12 +21,12 @@ from edgewhisper.cli import options
 @options.evaluation
 @click.option(
     "--export",
-    "export_format",
-    type=click.Choice(["auto", "onnx", "none"]),
+    "wanted",
+    type=click.Choice(["auto", *get_args(Format), "none"]),
     default="auto",
     show_default=True,
-    help="What ships: ONNX, which runs without PyTorch; none, the PyTorch variant; auto, ONNX if "
-    "the recipe can be exported.",
+    help="What ships: onnx, which runs without PyTorch; torchscript, which runs on PyTorch alone; "
+    "none, the variant itself, for the host toolkit; auto, the first of these that the recipe has.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Where to install the bundle.")
 @click.option("--strict", is_flag=True, help="Fail when the data is too little to prove the gate.")
@@ -33,7 +34,7 @@ from edgewhisper.cli import options
 def command(
     model: str,
     recipe_name: str,
-    export_format: str,
+    wanted: Literal["auto", "onnx", "torchscript", "none"],
     output: Path | None,
     strict: bool,
     as_json: bool,
@@ -45,15 +46,16 @@ def command(
     from edgewhisper_exporters import eligibility
 
     recipe = find_recipe(recipe_name)
-    reason = eligibility.why_not(asdict(recipe))
-    if export_format == "auto" and reason:
-        click.echo(f"no ONNX export: {reason}; the bundle will need PyTorch", err=True)
-    exported = export_format == "onnx" or (export_format == "auto" and not reason)
+    if wanted == "auto":
+        to_format = eligibility.leanest(asdict(recipe))
+        click.echo(f"export: {to_format or 'none, the bundle is for the host toolkit'}", err=True)
+    else:
+        to_format = None if wanted == "none" else wanted
     quantizers.adapter(recipe.library)  # a missing library must not show after a long download
     chosen = options.evaluation_options(**evaluation)
     checkpoint = checkpoints.resolve(model)
     command_line = shlex.join(["edgewhisper", *sys.argv[1:]])
-    variant, report = pipeline.measure(checkpoint, recipe, chosen, command_line, exported)
+    variant, report = pipeline.measure(checkpoint, recipe, chosen, command_line, to_format)
     click.echo(json.dumps(report) if as_json else reports.to_text(report))
     bundle = pipeline.install(variant, report, output, strict)
     click.echo(f"bundle: {bundle}", err=as_json)

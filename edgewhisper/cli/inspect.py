@@ -18,19 +18,14 @@ def command(bundle: Path, as_json: bool) -> None:
 
     Ends with an error when that is not what its recipe says.
     """
-    from edgewhisper import backend, quantizers
+    from edgewhisper import export
     from edgewhisper.quantizers import census
     from edgewhisper.recipes import Recipe
     from edgewhisper_runtime.bundle import verify
-    from edgewhisper_runtime.onnx import DECODER, ENCODER
 
     manifest = verify(bundle)
     recipe = Recipe.from_dict(manifest.recipe, str(bundle))
-    if manifest.export is not None:
-        rows = census.take_onnx_census(bundle / name for name in (ENCODER, DECODER))
-    else:
-        adapter = quantizers.adapter(recipe.library)
-        rows = census.take_census(backend.load_model(bundle, manifest), adapter.describe)
+    rows = export.take_census(bundle, manifest)
     listed = census.to_dicts(rows)
     if as_json:
         click.echo(json.dumps(listed))
@@ -50,5 +45,5 @@ def command(bundle: Path, as_json: bool) -> None:
         ]
         click.echo(aligned([heads, *lines]))
         click.echo(f"{manifest.name}: {census.summarize(listed)}")
-    if manifest.export is None or recipe.quantizes:  # an export stores float32 as float16 if it can
+    if manifest.backend != "onnx" or recipe.quantizes:  # ONNX has float32 as float16 if it can
         census.check_scope(rows, recipe)

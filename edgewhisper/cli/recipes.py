@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -21,11 +21,11 @@ def command(name: str | None, as_json: bool) -> None:
     """List the recipes, or show all of one: NAME, or the path of a TOML file."""
     from edgewhisper.quantizers import unavailable
     from edgewhisper.recipes import all_recipes, find_recipe
-    from edgewhisper_exporters.eligibility import why_not
+    from edgewhisper_exporters.eligibility import Format, why_not
 
     def described(recipe: Recipe) -> dict[str, Any]:
         content = asdict(recipe)
-        return content | {"no_onnx_because": why_not(content)}
+        return content | {f"no_{one}_because": why_not(content, one) for one in get_args(Format)}
 
     if name is not None:
         click.echo(json.dumps(described(find_recipe(name)), indent=None if as_json else 2))
@@ -37,7 +37,7 @@ def command(name: str | None, as_json: bool) -> None:
     rows = [
         (
             "recipe", "library", "weights", "activations", "WER limit", "usable here",
-            "what it does", "ONNX export",
+            "what it does", *(f"{one} export" for one in get_args(Format)),
         )
     ]  # fmt: skip
     for recipe in recipes:
@@ -52,7 +52,10 @@ def command(name: str | None, as_json: bool) -> None:
                 f"+{recipe.max_wer_increase:g}",
                 "yes" if (why := unavailable(recipe.library)) is None else f"no: {why}",
                 recipe.summary,
-                "yes" if (reason := why_not(asdict(recipe))) is None else f"no: {reason}",
+                *(
+                    "yes" if (reason := why_not(asdict(recipe), one)) is None else f"no: {reason}"
+                    for one in get_args(Format)
+                ),
             )
         )
     click.echo(aligned(rows))

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 _EMBEDDING, _OUTPUT = "model.decoder.embed_tokens", "proj_out"
+# "fc1.int4", "fc1.scale"; of 8 bits in two planes "fc1.int8.high.int4", "fc1.int8.low.offset"
 _ONNX_NAME = re.compile(
-    r"(?P<layer>.+?)\.(?P<kind>int8|int4|weight|scale|zeros?|offset|bias|positions)(\..*)?"
+    r"(?P<layer>.+?)\.(int8\.(high|low)\.(?!int4))?"
+    r"(?P<kind>int8|int4|weight|scale|zeros?|offset|bias|positions)(\..*)?"
 )
 # What a part is made of, for those that are not Linear layers. A library's own class would not say.
 _CLASSES = {"embedding": "Embedding", "convolution": "Conv1d"}
@@ -66,7 +68,7 @@ def take_census(
         part = part_of(name)
         key = (
             part or "other",
-            _CLASSES.get(part, "Linear") if part else type(module).__name__,
+            _CLASSES.get(part, "Linear") if part else _class_name(module),
             stored.dtype,
             stored.granularity,
             bool(found),
@@ -167,11 +169,16 @@ def to_dicts(rows: list[CensusRow]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
+def _class_name(module: nn.Module) -> str:
+    """Return the name of a module's class, for one read from TorchScript that of its original."""
+    return str(getattr(module, "original_name", type(module).__name__))
+
+
 def _float_format(module: nn.Module, seen: set[int]) -> WeightFormat | None:
     """Return the format of a module's own float weight, if it has one; no bytes if in `seen`."""
     weight = dict(module.named_parameters(recurse=False)).get("weight")
     if weight is None:
         return None
-    size = 0 if id(weight) in seen else weight.numel() * weight.element_size()
-    seen.add(id(weight))
+    size = 0 if weight.data_ptr() in seen else weight.numel() * weight.element_size()
+    seen.add(weight.data_ptr())
     return WeightFormat(str(weight.dtype).removeprefix("torch."), "none", size)

@@ -118,10 +118,10 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
 
 
 def describe(module: nn.Module) -> WeightFormat | None:
-    """Read the scheme off torch's own quantized tensor."""
-    if not _kind(module):
+    """Read the scheme off torch's own quantized tensor; the layer may be one of TorchScript."""
+    weight = _weight(module) if _kind(module) else _traced_weight(module)
+    if weight is None:
         return None
-    weight = _weight(module)
     scales = _scales(weight)
     size = weight.numel() + sum(t.numel() * t.element_size() for t in scales.values())
     stored = _PER_CHANNEL if scales["scale"].ndim else _PER_TENSOR
@@ -199,6 +199,23 @@ def _kind(module: Any) -> str:
 def _weight(module: Any) -> Any:
     """Return the quantized tensor [outputs, inputs] of a quantized layer."""
     return module.weight()  # a method of torch's quantized layers
+
+
+def _traced_weight(module: Any) -> Any:
+    """Return the quantized weight of a layer read from TorchScript; None where it has none.
+
+    TorchScript keeps a layer's attributes under the names that they had, underscores and all.
+    """
+    import torch
+
+    inner = getattr(module, "_packed_params", None)
+    if not isinstance(inner, torch.nn.Module):  # static, or what is inside of another
+        inner = None
+    embedding = getattr(inner, "_packed_weight", None)
+    linear = getattr(inner, "_packed_params", getattr(module, "_packed", None))
+    if embedding is not None:
+        return torch.ops.quantized.embedding_bag_unpack(embedding)
+    return None if linear is None else torch.ops.quantized.linear_unpack(linear)[0]
 
 
 def _set_bits(module: Any, activations: str) -> None:

@@ -193,8 +193,9 @@ def _parts(scope: tuple[Part, ...]) -> tuple[Part, ...]:
 def _faults(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     """Yield what would make a recipe contradict itself, and whether it does."""
     yield not _NAME.fullmatch(recipe.name), _name_fault(recipe.name)
-    reason = eligibility.why_not(asdict(recipe)) if recipe.exports else None
-    yield reason is not None, f"exports has {', '.join(recipe.exports)}, but {reason}."
+    for one in recipe.exports:
+        reason = eligibility.why_not(asdict(recipe), one)
+        yield reason is not None, f"exports has {one}, but {reason}."
     yield recipe.max_wer_increase < 0, "max_wer_increase must not be negative."
     for weights in (recipe.weights, *(override.weights for override in recipe.overrides)):
         yield (weights.granularity == "per-group") != (weights.group_size > 0), _GROUP_FAULT

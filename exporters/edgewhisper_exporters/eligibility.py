@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Format = Literal["onnx"]
+Format = Literal["onnx", "torchscript"]  # the leaner first
 
 _FLOATS = {"float32", "float16"}
 _GRIDS = {"edgewhisper", "quanto", "hqq", "bitsandbytes"}
@@ -13,12 +13,23 @@ _BITS = {"int8", "int4"}
 _ACTIVATIONS = {("float32", "none"), ("int8", "per-row")}
 
 
-def why_not(recipe: Mapping[str, Any]) -> str | None:
-    """Return why a recipe, as a mapping of its keys, has no ONNX export; None where it has one."""
-    return next(_reasons(recipe), None)
+def why_not(recipe: Mapping[str, Any], to_format: Format) -> str | None:
+    """Return why a recipe, as a mapping of its keys, has no such export; None where it has one."""
+    reasons = _torchscript_reasons if to_format == "torchscript" else _onnx_reasons
+    return next(reasons(recipe), None)
 
 
-def _reasons(recipe: Mapping[str, Any]) -> Iterator[str]:
+def leanest(recipe: Mapping[str, Any]) -> Format | None:
+    """Return the export that needs least on the device; None where a recipe has none."""
+    return next((one for one in get_args(Format) if why_not(recipe, one) is None), None)
+
+
+def _torchscript_reasons(recipe: Mapping[str, Any]) -> Iterator[str]:
+    if recipe["library"] != "pytorch":
+        yield f"{recipe['library']}'s layers are not PyTorch's own"
+
+
+def _onnx_reasons(recipe: Mapping[str, Any]) -> Iterator[str]:
     library, activations = recipe["library"], recipe["activations"]
     formats = [recipe["weights"], *(override["weights"] for override in recipe["overrides"])]
     if not recipe["scope"]:

@@ -1,7 +1,7 @@
 """The bundle: a directory that ships, every file of it listed and verified before it is opened.
 
 manifest.json       what is here, where it comes from and what it was measured to be
-encoder.onnx, decoder.onnx (or weights.safetensors) and whatever else the backend reads
+encoder.onnx, decoder.onnx (or model.pt, or weights.safetensors) and what else the backend reads
 tokenizer.json      the model's vocabulary
 LICENSE             the terms of the weights
 """
@@ -25,6 +25,7 @@ SCHEMA = "1.0"  # a reader refuses another major version
 # "full": the 30 s that Whisper was trained on; "adaptive": as much as there is, and a margin
 AudioContext = Literal["full", "adaptive"]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_WEIGHTS = (".safetensors", ".onnx", ".pt")
 _LARGEST_MANIFEST = 16 * 2**20
 
 
@@ -74,7 +75,7 @@ class Manifest:
     @property
     def weight_bytes(self) -> int:
         """Size of all weight files."""
-        return sum(f.bytes for n, f in self.files.items() if n.endswith((".safetensors", ".onnx")))
+        return sum(f.bytes for name, f in self.files.items() if name.endswith(_WEIGHTS))
 
 
 def describe_files(directory: Path) -> dict[str, File]:

@@ -1,0 +1,180 @@
+"""Whisper as one TorchScript file, which PyTorch alone runs: int8 of PyTorch's own kernels.
+
+The variant's layers are traced through a wrapper without anything of transformers, in three
+functions: `encode`, `prompt` for the first tokens and `step` for each one after.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from edgewhisper_runtime import atomic
+from edgewhisper_runtime.errors import QuantizationError
+from edgewhisper_runtime.torchscript import FILE
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+DISTRIBUTIONS = ("torch",)
+# The archive's record of where each operator was traced: paths of the machine that exported it.
+_TRACES = ".debug_pkl"
+_EXAMPLE_FRAMES, _EXAMPLE_TOKENS = 200, 4
+
+
+def export(network: WhisperForConditionalGeneration, directory: Path) -> None:
+    """Write a loaded variant as model.pt, and check that it computes the same bits.
+
+    Raises QuantizationError where it does not.
+    """
+    # Float products differ in their last bits with where a weight lies in memory.
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()
+    model = _Whisper(network.eval().requires_grad_(requires_grad=False))
+    mels = network.config.num_mel_bins
+    features = torch.linspace(-1, 1, mels * _EXAMPLE_FRAMES).sin().view(1, mels, -1)
+    tokens = torch.arange(_EXAMPLE_TOKENS).view(1, -1)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated; nothing else holds int8 layers
+        cross = model.encode(features)
+        _, past = model.prompt(tokens, cross)
+        examples = {
+            "encode": (features,),
+            "prompt": (tokens, cross),
+            "step": (tokens[:, :1], cross, past),
+        }
+        traced = torch.jit.trace_module(model, examples, check_trace=False)
+        path = directory / FILE
+        traced.save(path)
+        _strip(path)
+        _check(model, load(directory), features[:, :, : _EXAMPLE_FRAMES // 2])
+
+
+def load(directory: Path) -> Any:
+    """Return what `export` wrote, as PyTorch loads it."""
+    return torch.jit.load(directory / FILE)
+
+
+class _Whisper(nn.Module):
+    """The arithmetic of transformers' Whisper in its order, over the same layers."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.model = network.model  # under the names that the census knows
+        self.proj_out = network.proj_out
+        self._heads = network.config.decoder_attention_heads
+        self._encoder_heads = network.config.encoder_attention_heads
+
+    def encode(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Map log-mel features [batch, mels, frames] to keys and values of every decoder layer."""
+        encoder = self.model.encoder
+        hidden = gelu(encoder.conv1(features.to(encoder.conv1.weight.dtype)))
+        hidden = gelu(encoder.conv2(hidden)).permute(0, 2, 1)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        for layer in encoder.layers:
+            normed = layer.self_attn_layer_norm(hidden)
+            own = self._keys_and_values(layer.self_attn, normed, self._encoder_heads)
+            hidden = hidden + self._attend(layer.self_attn, normed, own, self._encoder_heads)
+            hidden = self._feed_forward(layer, hidden)
+        hidden = encoder.layer_norm(hidden)
+        cross: list[Tensor] = []
+        for layer in self.model.decoder.layers:
+            cross += self._keys_and_values(layer.encoder_attn, hidden, self._heads)
+        return tuple(cross)
+
+    def prompt(
+        self, tokens: Tensor, cross: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Map the first tokens [batch, n] to logits [batch, vocabulary] and their cache."""
+        return self._decode(tokens, cross, None)
+
+    def step(
+        self, tokens: Tensor, cross: tuple[Tensor, ...], past: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Map one more token [batch, 1] to logits [batch, vocabulary] and the longer cache."""
+        return self._decode(tokens, cross, past)
+
+    def _decode(
+        self, tokens: Tensor, cross: tuple[Tensor, ...], past: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        decoder = self.model.decoder
+        cache: list[Tensor] = []
+        start = 0 if past is None else past[0].shape[2]
+        positions = decoder.embed_positions.weight[start : start + tokens.shape[1]]
+        hidden = decoder.embed_tokens(tokens) + positions
+        for number, layer in enumerate(decoder.layers):
+            pair = slice(2 * number, 2 * number + 2)
+            normed = layer.self_attn_layer_norm(hidden)
+            own = self._keys_and_values(layer.self_attn, normed, self._heads)
+            if past is not None:
+                own = tuple(torch.cat(both, dim=-2) for both in zip(past[pair], own, strict=True))
+            cache += own
+            hidden = hidden + self._attend(
+                layer.self_attn, normed, own, self._heads, causal=past is None
+            )
+            normed = layer.encoder_attn_layer_norm(hidden)
+            hidden = hidden + self._attend(layer.encoder_attn, normed, cross[pair], self._heads)
+            hidden = self._feed_forward(layer, hidden)
+        last = decoder.layer_norm(hidden)[:, -1]
+        return self.proj_out(last).float(), tuple(cache)
+
+    @staticmethod
+    def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
+        return hidden + layer.fc2(gelu(layer.fc1(layer.final_layer_norm(hidden))))
+
+    @staticmethod
+    def _keys_and_values(attention: Any, hidden: Tensor, heads: int) -> tuple[Tensor, ...]:
+        return tuple(
+            _by_heads(project(hidden), heads).contiguous()
+            for project in (attention.k_proj, attention.v_proj)
+        )
+
+    @staticmethod
+    def _attend(
+        attention: Any,
+        hidden: Tensor,
+        of: tuple[Tensor, ...],
+        heads: int,
+        causal: bool = False,
+    ) -> Tensor:
+        queries = _by_heads(attention.q_proj(hidden) * attention.scaling, heads)
+        keys, values = of
+        mixed = scaled_dot_product_attention(
+            queries.contiguous(), keys, values, is_causal=causal, scale=1.0
+        )
+        return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+def _by_heads(hidden: Tensor, heads: int) -> Tensor:
+    """Split [batch, n, width] into [batch, heads, n, width of a head]."""
+    return hidden.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _strip(path: Path) -> None:
+    """Write the archive again without its records of the exporting machine, and without dates."""
+    with zipfile.ZipFile(path) as archive:
+        records = [
+            (info.filename, archive.read(info))
+            for info in archive.infolist()
+            if not info.filename.endswith(_TRACES)
+        ]
+    with atomic.storage_errors(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in records:
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _check(model: _Whisper, loaded: Any, features: Tensor) -> None:
+    tokens = torch.arange(_EXAMPLE_TOKENS + 1).view(1, -1)
+    cross = loaded.encode(features)
+    found, past = loaded.prompt(tokens, cross)
+    more, _ = loaded.step(tokens[:, :1], cross, past)
+    wanted, expected = model.prompt(tokens, model.encode(features))
+    last, _ = model.step(tokens[:, :1], model.encode(features), expected)
+    if not (torch.equal(found, wanted) and torch.equal(more, last)):
+        raise QuantizationError("the TorchScript file does not compute what the variant does.")
