@@ -65,7 +65,7 @@ def test_four_bits_are_closer_than_plain_rounding_to_the_full_range(tiny_en: Che
     [
         (replace(INT8, scope=("embedding",)), "Put both in scope"),
         (replace(INT8, scope=("output", "encoder.fc1")), "Put both in scope"),
-        (replace(INT8, activations=Activations("uint8", "per-tensor")), "weights only"),
+        (replace(INT8, activations=Activations("uint8", "per-tensor")), "or makes them"),
         (replace(INT8, weights=Weights("int8", "symmetric", "per-tensor")), "'per-channel'"),
         (replace(INT4, weights=Weights("int4", "asymmetric", "per-group", 48)), "groups of 48"),
     ],
