@@ -25,6 +25,7 @@ from edgewhisper.evaluation.librispeech import SMOKE
 from edgewhisper.home import home, remember_bundle
 from edgewhisper.quantizers.census import check_scope, take_census, to_dicts
 from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper_exporters import eligibility
 from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.onnx import DISTRIBUTIONS as EXPORT_LIBRARIES
@@ -202,8 +203,9 @@ def install(
 ) -> Path:
     """Install a measured variant as a bundle if the gate allows it; return the bundle.
 
-    Raises GateFailedError when the gate failed, and with `strict` GateNotProvenError when the
-    data cannot tell; the report is kept, and nothing is installed.
+    The bundle of an export brings the runtime's wheel. Raises GateFailedError when the gate
+    failed, and with `strict` GateNotProvenError when the data cannot tell; the report is kept,
+    and nothing is installed.
     """
     where = _report_of(variant)
     _enforce(report["gate"], where, strict)
@@ -221,7 +223,11 @@ def install(
         manifest = bundle.read_manifest(variant)
         for file in manifest.files:
             shutil.copyfile(variant / file, staging / file)
-        bundle.write_manifest(staging, replace(manifest, evaluation=summary))
+        files = manifest.files
+        if manifest.export is not None:
+            write_runtime_wheel(staging)
+            files = bundle.describe_files(staging)
+        bundle.write_manifest(staging, replace(manifest, evaluation=summary, files=files))
         bundle.verify(staging)
     remember_bundle(target)
     return target

@@ -59,3 +59,5 @@ def command(
     click.echo(json.dumps(report) if as_json else reports.to_text(report))
     bundle = pipeline.install(variant, report, output, strict)
     click.echo(f"bundle: {bundle}", err=as_json)
+    for wheel in bundle.glob("*.whl"):
+        click.echo(f"to run it elsewhere: pip install {wheel}", err=True)

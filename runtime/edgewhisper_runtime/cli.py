@@ -151,6 +151,11 @@ def _libraries(versions: dict[str, str]) -> str:
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), help="Threads; all usable cores by default.")
 @_AUDIO_CONTEXT
+@click.option(
+    "--roofline",
+    is_flag=True,
+    help="Also: how close an ONNX bundle comes to this machine's peaks.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The whole report, all repetitions.")
 def profile(
     bundle: Path,
@@ -160,6 +165,7 @@ def profile(
     device: str,
     threads: int | None,
     audio_context: AudioContext | None,
+    roofline: bool,
     as_json: bool,
 ) -> None:
     """Measure real-time factor, memory and size of BUNDLE here, in fresh processes."""
@@ -176,6 +182,7 @@ def profile(
         threads=threads,
         language=language,
         audio_context=audio_context,
+        with_roofline=roofline,
         on_progress=lambda done: click.echo(f"profile: {done} of {repeat} processes", err=True),
     )
     click.echo(json.dumps(report) if as_json else profiling.to_markdown(report))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from edgewhisper_runtime import audio, bundle, loading, machine
+from edgewhisper_runtime import audio, bundle, loading, machine, roofline
 from edgewhisper_runtime.decoding import Backend
 from edgewhisper_runtime.errors import EdgeWhisperError
 
@@ -124,16 +124,20 @@ def profile(
     threads: int | None = None,
     language: str = "en",
     audio_context: bundle.AudioContext | None = None,
+    with_roofline: bool = False,
     on_progress: Callable[[int], None] = lambda _done: None,
 ) -> dict[str, Any]:
     """Measure a bundle `repetitions` times, each in a process of its own; return the report.
 
+    `with_roofline` measures, in this process, how close it comes to the machine's limits.
     The summary holds medians over the repetitions. Raises BundleError for a bundle that is not
     intact, EdgeWhisperError when a measuring process fails.
     """
     manifest = bundle.verify(directory)
     described = machine.describe()
     threads = threads or described["usable_cores"]
+    # first: a bundle that has none must fail before the work
+    limits = roofline.measure(directory, threads) if with_roofline else None
     runs = []
     for done in range(repetitions):
         on_progress(done)
@@ -157,6 +161,7 @@ def profile(
         "machine": described,
         "libraries": machine.versions(closure),
         "installed": closure,
+        "roofline": limits,
         "files": [path.name for path in files],
         "runs": runs,
     }
@@ -260,6 +265,8 @@ def to_markdown(report: dict[str, Any]) -> str:
     ]
     if figures["peak_device_bytes"] is not None:
         rows.append(("Peak memory on the device", megabytes("peak_device_bytes")))
+    if report["roofline"] is not None:
+        rows += roofline.to_rows(report["roofline"])
     rows += [
         ("Device, threads", f"{report['device']}, {report['threads']}"),
         ("CPU", f"{host['cpu']} ({', '.join(host['isa'])})"),

@@ -1,0 +1,50 @@
+"""The roofline: what is counted of an architecture, and what is measured with the engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edgewhisper import pipeline
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.recipes import find_recipe
+from edgewhisper_runtime import roofline
+from edgewhisper_runtime.errors import EdgeWhisperError
+
+if TYPE_CHECKING:
+    from conftest import Run
+
+# whisper-tiny.en: 4 layers of width 384 in each half, 1500 positions, 80 mel bands
+WIDTH, LAYERS, POSITIONS = 384, 4, 1500
+ENCODER_WEIGHTS = LAYERS * (4 + 8) * WIDTH**2 * POSITIONS + LAYERS * 2 * WIDTH**2 * POSITIONS
+CONVOLUTIONS = 3 * 80 * WIDTH * 2 * POSITIONS + 3 * WIDTH**2 * POSITIONS
+
+
+@pytest.mark.parametrize("name", ["onnx-int8", "onnx-int4", "fp32"])
+def test_the_operations_are_those_of_the_architecture(tiny_en: Checkpoint, name: str) -> None:
+    found = roofline.measure(pipeline.stage_export(tiny_en, find_recipe(name)), threads=2)
+    expected = 2 * (ENCODER_WEIGHTS + CONVOLUTIONS)
+    assert found["encoder_weight_operations"] == pytest.approx(expected, rel=0.01)
+    assert found["encoder_attention_operations"] == 2 * 2 * LAYERS * POSITIONS**2 * WIDTH
+    cross = LAYERS * 2 * POSITIONS * WIDTH * 4
+    assert found["step_bytes"] > cross
+    for measured in ("int8_operations_per_second", "read_bytes_per_second", "step_seconds"):
+        assert found[measured] > 0
+
+
+def test_profile_shows_it(tiny_en: Checkpoint, run: Run, smoke_clip: Path) -> None:
+    directory = pipeline.stage_export(tiny_en, find_recipe("onnx-int8"))
+    arguments = ("profile", directory, "--audio", smoke_clip, "--repeat", "1", "--roofline")
+    said = run(*arguments, script="edgewhisper-runtime").stdout
+    assert "Gop/s int8" in said
+    assert "to read its" in said
+    report = json.loads(run(*arguments, "--json", script="edgewhisper-runtime").stdout)
+    assert report["roofline"]["encoder_weights_in"] == "int8"
+
+
+def test_only_what_the_engine_runs_has_one(tiny_en: Checkpoint) -> None:
+    with pytest.raises(EdgeWhisperError, match="runs on torch; the roofline"):
+        roofline.measure(pipeline.stage(tiny_en, find_recipe("fp32")), threads=2)
