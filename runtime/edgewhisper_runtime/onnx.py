@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgewhisper_runtime.bundle import Manifest
+    from edgewhisper_runtime.onnx_file import Tensor
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
+ROWS = "rows."  # before the name of a tensor in the decoder's file: an input that takes rows of it
 
 
 @dataclass
@@ -34,20 +38,48 @@ class _Cache:
     bound: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
+class _Table:
+    """Bytes [rows, ...] in a file, read row by row: mapped, they would count as memory in use."""
+
+    def __init__(self, path: Path, tensor: Tensor) -> None:
+        if tensor.dtype != "uint8" or tensor.offset + tensor.bytes > path.stat().st_size:
+            raise ValueError("the token embedding's codes are not where they should be")
+        self.shape = tensor.shape[1:]
+        self._count, self._offset = tensor.shape[0], tensor.offset
+        self._file = path.open("rb", buffering=0)
+
+    def read(self, rows: NDArray[np.int64], into: NDArray[np.uint8]) -> None:
+        """Read rows [...] into uint8 [..., ...]; raise ValueError for one that is not there."""
+        if rows.min() < 0 or rows.max() >= self._count:
+            raise ValueError(f"tokens {rows.tolist()} of a vocabulary of {self._count}")
+        flat = into.reshape(rows.size, -1)
+        for row, found in zip(rows.flat, flat, strict=True):
+            self._file.seek(self._offset + int(row) * flat.shape[1])
+            self._file.readinto(found.data)
+
+
 class OnnxBackend:
     """Runs an encoder and a decoder exported by EdgeWhisper, on the CPU."""
 
     def __init__(self, encoder: Path, decoder: Path, threads: int | None = None) -> None:
         """Open the graphs; raise BundleError when they are not what EdgeWhisper exports."""
-        for path in (encoder, decoder):
-            onnx_file.read(path)
-        self._encoder, self._decoder = (_session(path, threads) for path in (encoder, decoder))
+        onnx_file.read(encoder)
+        tensors = onnx_file.read(decoder).tensors
+        # The larger first: reading a file takes twice its size for a moment.
+        self._decoder, self._encoder = (_session(path, threads) for path in (decoder, encoder))
+        self._encoder_run = _shrinking_run()
+        _return_free_memory()
         try:
             self._cross = {
                 output.name: (output.shape[1], output.shape[3])
                 for output in self._encoder.get_outputs()
             }
             inputs = {i.name: i for i in self._decoder.get_inputs()}
+            self._tables = {
+                name: _Table(decoder, tensors[name.removeprefix(ROWS)])
+                for name in inputs
+                if name.startswith(ROWS)
+            }
             self._room = int(inputs["past_key_0"].shape[2])
             self._past = {
                 name: (i.shape[1], i.shape[3])
@@ -77,7 +109,7 @@ class OnnxBackend:
         for name, (heads, width) in self._cross.items():
             cross[name] = np.empty((rows, heads, positions, width), dtype=np.float32)
             _bind(binding.bind_output, name, cross[name])
-        self._encoder.run_with_iobinding(binding)
+        self._encoder.run_with_iobinding(binding, self._encoder_run)
         return cross
 
     def start(self, encoded: dict[str, NDArray[np.float32]]) -> _Cache:
@@ -97,6 +129,8 @@ class OnnxBackend:
             self._bind_step(cache, tokens.shape)
         bound = cache.bound
         bound["tokens"][:] = tokens
+        for name, table in self._tables.items():
+            table.read(tokens, bound[name])
         bound["positions"][:] = np.arange(cache.length, cache.length + count)
         cache.length += count
         bound["last_position"][:] = cache.length - 1
@@ -123,6 +157,8 @@ class OnnxBackend:
             "length": np.zeros((), dtype=np.int32),
             "logits": np.zeros((rows, self._vocabulary), dtype=np.float32),
         }
+        for name, table in self._tables.items():
+            cache.bound[name] = np.zeros((*shape, *table.shape), dtype=np.uint8)
         cache.binding = self._decoder.io_binding()
         for name, array in (cache.bound | cache.past | cache.cross).items():
             if name != "logits":
@@ -175,6 +211,21 @@ def session_options(threads: int | None) -> Any:
     # Every clip has another length, so plans of where tensors lie are never used again.
     options.enable_mem_pattern = False
     return options
+
+
+def _shrinking_run() -> Any:
+    """Return options for a run that gives its memory back: decoding does not need it."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+def _return_free_memory() -> None:
+    """Have the C library return what reading the files took to the system, where it can."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:

@@ -20,7 +20,7 @@ _GRAPH, _METADATA, _FUNCTION = 7, 14, 25  # of a model
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15  # of a graph
 _OP_TYPE, _ATTRIBUTE, _DOMAIN = 4, 5, 7  # of a node
 _ATTRIBUTE_TENSOR, _SUBGRAPHS = 5, {6, 11}  # of an attribute
-_DIMS, _DATA_TYPE, _NAME, _EXTERNAL_DATA, _LOCATION = 1, 2, 8, 13, 14  # of a tensor
+_DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _EXTERNAL_DATA, _LOCATION = 1, 2, 8, 9, 13, 14  # of a tensor
 _KEY, _VALUE = 1, 2  # of a string pair
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MORE = 0x80
@@ -35,11 +35,12 @@ OPERATORS = ("", "ai.onnx", "com.microsoft")  # the domains that ONNX Runtime it
 
 @dataclass(frozen=True)
 class Tensor:
-    """A stored tensor: its type's name and its shape."""
+    """A stored tensor: its type's name, its shape, and where in the file its values begin."""
 
     dtype: str
     shape: tuple[int, ...]
     bits: int
+    offset: int = 0
 
     @property
     def bytes(self) -> int:
@@ -67,7 +68,7 @@ def read(path: Path) -> Contents:
         with path.open("rb") as file:
             # Not closed by hand: slices of it may live on in an error's traceback.
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        _read_model(memoryview(mapped), contents, path)
+        _Reader(memoryview(mapped), path).read_model(contents)
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} is not an ONNX file ({error}). Build again.") from error
     if not contents.operators:
@@ -75,104 +76,111 @@ def read(path: Path) -> Contents:
     return contents
 
 
-def _read_model(view: memoryview, contents: Contents, path: Path) -> None:
-    for number, value in _fields(view):
-        if number == _FUNCTION:
-            raise BundleError(f"{path} defines operators of its own. Refused.")
-        if number == _METADATA:
-            pair = {key: _text(text) for key, text in _fields(_message(value))}
-            contents.metadata[pair.get(_KEY, "")] = pair.get(_VALUE, "")
-        if number == _GRAPH:
-            for part, content in _fields(_message(value)):
-                if part == _NODE:
-                    _read_node(_message(content), contents, path)
-                elif part == _INITIALIZER:
-                    name, tensor = _read_tensor(_message(content), path)
-                    contents.tensors[name] = tensor
-                elif part == _SPARSE:
-                    raise BundleError(f"{path} has sparse tensors. Refused.")
+class _Reader:
+    """Walks a mapped file; a message is the range of its bytes."""
+
+    def __init__(self, data: memoryview, path: Path) -> None:
+        self._data = data
+        self._path = path
+
+    def read_model(self, contents: Contents) -> None:
+        for number, value in self._fields(range(len(self._data))):
+            if number == _FUNCTION:
+                raise BundleError(f"{self._path} defines operators of its own. Refused.")
+            if number == _METADATA:
+                pair = {key: self._text(text) for key, text in self._fields(_message(value))}
+                contents.metadata[pair.get(_KEY, "")] = pair.get(_VALUE, "")
+            if number == _GRAPH:
+                self._read_graph(_message(value), contents)
+
+    def _read_graph(self, graph: range, contents: Contents) -> None:
+        for number, value in self._fields(graph):
+            if number == _NODE:
+                self._read_node(_message(value), contents)
+            elif number == _INITIALIZER:
+                name, tensor = self._read_tensor(_message(value))
+                contents.tensors[name] = tensor
+            elif number == _SPARSE:
+                raise BundleError(f"{self._path} has sparse tensors. Refused.")
+
+    def _read_node(self, node: range, contents: Contents) -> None:
+        operator, domain = "", ""
+        for number, value in self._fields(node):
+            if number == _OP_TYPE:
+                operator = self._text(value)
+            elif number == _DOMAIN:
+                domain = self._text(value)
+            elif number == _ATTRIBUTE:
+                for part, content in self._fields(_message(value)):
+                    if part in _SUBGRAPHS:
+                        raise BundleError(f"{self._path} has a subgraph in {operator}. Refused.")
+                    if part == _ATTRIBUTE_TENSOR:
+                        self._read_tensor(_message(content))
+        if domain not in OPERATORS:
+            raise BundleError(f"{self._path} needs the operator {operator} of {domain!r}. Refused.")
+        contents.operators[operator] += 1
+
+    def _read_tensor(self, tensor: range) -> tuple[str, Tensor]:
+        name, kind, shape, offset = "", 0, [], 0
+        for number, value in self._fields(tensor):
+            if number == _EXTERNAL_DATA or (number == _LOCATION and value):
+                raise BundleError(f"{self._path} keeps weights in another file. Refused.")
+            if number == _DIMS:
+                shape += [value] if isinstance(value, int) else list(self._varints(value))
+            elif number == _DATA_TYPE:
+                kind = int(value) if isinstance(value, int) else 0
+            elif number == _NAME:
+                name = self._text(value)
+            elif number == _RAW_DATA:
+                offset = _message(value).start
+        dtype, bits = _TYPES.get(kind, (f"type {kind}", 8))
+        return name, Tensor(dtype, tuple(shape), bits, offset)
+
+    def _fields(self, message: range) -> Iterator[tuple[int, int | range]]:
+        """Yield each field's number and its value: an integer, or the range of its bytes."""
+        at = message.start
+        while at < message.stop:
+            key, at = self._varint(at)
+            wire = key & 7
+            if wire == _VARINT:
+                value, at = self._varint(at)
+                yield key >> 3, value
+                continue
+            if wire == _BYTES:
+                size, at = self._varint(at)
+            elif wire in {_FIXED64, _FIXED32}:
+                size = 8 if wire == _FIXED64 else 4
+            else:
+                raise ValueError(f"wire type {wire}")
+            if at + size > message.stop:
+                raise ValueError("it is cut short")
+            yield key >> 3, range(at, at + size)
+            at += size
+
+    def _varints(self, packed: range) -> Iterator[int]:
+        at = packed.start
+        while at < packed.stop:
+            value, at = self._varint(at)
+            yield value
+
+    def _varint(self, at: int) -> tuple[int, int]:
+        value = shift = 0
+        while True:
+            byte = self._data[at]
+            at += 1
+            value |= (byte & (_MORE - 1)) << shift
+            if not byte & _MORE:
+                return value, at
+            shift += 7
+            if shift > 63:  # noqa: PLR2004 # a varint has 64 bits at most
+                raise ValueError("an endless number")
+
+    def _text(self, value: int | range) -> str:
+        message = _message(value)
+        return str(self._data[message.start : message.stop], "utf-8")
 
 
-def _read_node(node: memoryview, contents: Contents, path: Path) -> None:
-    operator, domain = "", ""
-    for number, value in _fields(node):
-        if number == _OP_TYPE:
-            operator = _text(value)
-        elif number == _DOMAIN:
-            domain = _text(value)
-        elif number == _ATTRIBUTE:
-            for part, content in _fields(_message(value)):
-                if part in _SUBGRAPHS:
-                    raise BundleError(f"{path} has a subgraph in {operator}. Refused.")
-                if part == _ATTRIBUTE_TENSOR:
-                    _read_tensor(_message(content), path)
-    if domain not in OPERATORS:
-        raise BundleError(f"{path} needs the operator {operator} of {domain!r}. Refused.")
-    contents.operators[operator] += 1
-
-
-def _read_tensor(tensor: memoryview, path: Path) -> tuple[str, Tensor]:
-    name, kind, shape = "", 0, []
-    for number, value in _fields(tensor):
-        if number == _EXTERNAL_DATA or (number == _LOCATION and value):
-            raise BundleError(f"{path} keeps weights in another file. Refused.")
-        if number == _DIMS:
-            shape += [value] if isinstance(value, int) else list(_varints(value))
-        elif number == _DATA_TYPE:
-            kind = int(value) if isinstance(value, int) else 0
-        elif number == _NAME:
-            name = _text(value)
-    dtype, bits = _TYPES.get(kind, (f"type {kind}", 8))
-    return name, Tensor(dtype, tuple(shape), bits)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield each field's number and its value: a varint's integer, or the bytes."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        wire = key & 7
-        if wire == _VARINT:
-            value, at = _varint(message, at)
-            yield key >> 3, value
-            continue
-        if wire == _BYTES:
-            size, at = _varint(message, at)
-        elif wire in {_FIXED64, _FIXED32}:
-            size = 8 if wire == _FIXED64 else 4
-        else:
-            raise ValueError(f"wire type {wire}")
-        if at + size > len(message):
-            raise ValueError("it is cut short")
-        yield key >> 3, message[at : at + size]
-        at += size
-
-
-def _varints(packed: memoryview) -> Iterator[int]:
-    at = 0
-    while at < len(packed):
-        value, at = _varint(packed, at)
-        yield value
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & (_MORE - 1)) << shift
-        if not byte & _MORE:
-            return value, at
-        shift += 7
-        if shift > 63:  # noqa: PLR2004 # a varint has 64 bits at most
-            raise ValueError("an endless number")
-
-
-def _message(value: int | memoryview) -> memoryview:
+def _message(value: int | range) -> range:
     if isinstance(value, int):
         raise ValueError("a number where a message should be")  # noqa: TRY004 # the file is wrong, not the caller
     return value
-
-
-def _text(value: int | memoryview) -> str:
-    return str(_message(value), "utf-8")

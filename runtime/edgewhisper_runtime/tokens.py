@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
 
 _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
@@ -41,15 +43,23 @@ class Tokenizer:
             and self.start_of_transcript < token < first_task
         }
         to_byte = _byte_decoder()
-        self.pieces = {
-            token: bytes(to_byte[c] for c in piece)
-            for piece, token in text.items()
-            if token < self.end_of_text and all(c in to_byte for c in piece)
-        }
+        pieces = [b""] * self.end_of_text
+        for piece, token in text.items():
+            if token < self.end_of_text and all(c in to_byte for c in piece):
+                pieces[token] = bytes(to_byte[c] for c in piece)
+        # One string instead of 50,000: a tenth of the memory.
+        self._text = b"".join(pieces)
+        self._bounds = np.cumsum([0, *map(len, pieces)], dtype=np.uint32)
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes that an id stands for; none for a special token."""
+        if token >= self.end_of_text:
+            return b""
+        return self._text[self._bounds[token] : self._bounds[token + 1]]
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Return the text of the ids, special tokens left out, broken UTF-8 replaced by U+FFFD."""
-        return b"".join(self.pieces.get(token, b"") for token in tokens).decode("utf-8", "replace")
+        return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
 
     def prompt(self, language: str, task: str = "transcribe") -> list[int]:
         """Return the tokens that every transcript is forced to begin with, timestamps off.

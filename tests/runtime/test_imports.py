@@ -36,7 +36,8 @@ def test_every_module_of_the_runtime_imports_without_torch() -> None:
 
 
 def test_the_runtime_names_no_heavy_library_in_its_source() -> None:
-    for path in PACKAGE.glob("*.py"):
+    """But for the backend of the bundles that are for PyTorch, which imports it to open one."""
+    for path in set(PACKAGE.glob("*.py")) - {PACKAGE / "torchscript.py"}:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:

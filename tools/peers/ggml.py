@@ -51,7 +51,7 @@ def write(checkpoint: Path, target: Path) -> None:
     """Convert a checkpoint directory into one file."""
     config = json.loads((checkpoint / "config.json").read_text())
     tokenizer = Tokenizer(checkpoint / "tokenizer.json")
-    words = [tokenizer.pieces[token] for token in range(tokenizer.end_of_text)]
+    words = [tokenizer.piece(token) for token in range(tokenizer.end_of_text)]
     filters = mel_filters(config["num_mel_bins"])
     with target.open("wb") as file:
         header = (

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgewhisper_runtime.onnx import ROWS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto, ValueInfoProto
@@ -45,6 +47,15 @@ class Graph:
         if known is not array and not np.array_equal(known, array):
             raise ValueError(f"two constants are called {name}")
         return name
+
+    def rows(self, name: str) -> str:
+        """Return an input [batch, n, ...] that takes the rows of a constant that tokens name.
+
+        The runtime reads them from the file. If a graph looked them up itself, the engine would
+        keep the constant twice: as it is, and as a product packs it.
+        """
+        array = self._initializers[name]
+        return self.input(f"{ROWS}{name}", array.dtype, ["batch", "n", *array.shape[1:]])
 
     def floats(self, name: str, array: NDArray[np.floating]) -> str:
         """Store floats, in half the size where that loses nothing; return them as float32.

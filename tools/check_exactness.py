@@ -1,0 +1,178 @@
+"""Whether exports give their variants' tokens: both transcribe all the speech there is.
+
+    python tools/check_exactness.py --speech DIR [--model whisper-base] [--recipe NAME ...]
+
+Raw results go to docs/results/exactness/, one file for each model and recipe, the table of all of
+them to docs/results/exactness.md. What is there is not done again. Without --speech only the
+table is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgewhisper import backend, checkpoints, pipeline, quantizers
+from edgewhisper.recipes import all_recipes, find_recipe
+from edgewhisper_exporters import eligibility
+from edgewhisper_runtime import bundle, loading, machine
+from edgewhisper_runtime.decoding import Backend
+from edgewhisper_runtime.tokens import Tokenizer
+from edgewhisper_runtime.transcriber import Transcriber
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results" / "exactness"
+TABLE = ROOT / "docs" / "results" / "exactness.md"
+AUDIO = (".flac", ".wav", ".mp3", ".opus")
+SLOW = {"quanto", "hqq"}  # they unpack their weights at each token
+BATCH = 8
+INTRODUCTION = """# Exports against their variants
+
+Every recipe whose weights alone are quantized, exported to ONNX with the library's own integers,
+scales and zero points, and the variant itself through PyTorch: the same loop, the same speech,
+full windows, greedy. A window agrees when all its tokens are the same. Both multiply in float32,
+in another order; where two tokens are as good as equally likely, that may decide, and the rest of
+the window follows from there.
+
+"""
+
+
+def unpack_once(network: Any, adapter: quantizers.Adapter) -> None:
+    """Replace quantized Linear layers by what they multiply with: their map of the unit matrix."""
+    import torch
+
+    for name, module in list(network.named_modules()):
+        if adapter.describe(module) is None:
+            continue
+        layer: Any = module
+        bias, layer.bias = layer.bias, None
+        linear = torch.nn.Linear(layer.in_features, layer.out_features, bias is not None)
+        linear.weight = torch.nn.Parameter(layer(torch.eye(layer.in_features)).T.contiguous())
+        linear.bias = bias
+        network.set_submodule(name, linear)
+
+
+def variant_backend(variant: Path) -> Backend:
+    """Return the variant on PyTorch."""
+    import torch
+
+    manifest = bundle.verify(variant)
+    network = backend.load_model(variant, manifest)
+    if manifest.recipe["library"] in SLOW:
+        with torch.no_grad():
+            unpack_once(network, quantizers.adapter(manifest.recipe["library"]))
+    return backend.TorchBackend(network)
+
+
+def tokens(
+    transcriber: Transcriber, files: list[Path], languages: list[str]
+) -> list[list[list[int]]]:
+    """Return the tokens of every window of every file."""
+    from tqdm import tqdm
+
+    found: list[list[list[int]]] = []
+    progress = tqdm(total=len(files), unit="file", mininterval=2.0)
+    for language, group in _groups(files, languages):
+        transcripts = transcriber.transcribe_batch(group, language)
+        found += [[segment.tokens for segment in spoken.segments] for spoken in transcripts]
+        progress.update(len(group))
+    progress.close()
+    return found
+
+
+def _groups(files: list[Path], languages: list[str]) -> Iterator[tuple[str, list[Path]]]:
+    """Yield files of one language that follow each other, at most a batch."""
+    group: list[Path] = []
+    for number, (file, language) in enumerate(zip(files, languages, strict=True)):
+        group.append(file)
+        following = languages[number + 1] if number + 1 < len(languages) else ""
+        if len(group) == BATCH or following != language:
+            yield language, group
+            group = []
+
+
+def compare(model: str, name: str, speech: Path) -> dict[str, Any]:
+    """Return how many windows of all speech agree, and those that do not."""
+    checkpoint, recipe = checkpoints.resolve(model), find_recipe(name)
+    variant = pipeline.stage(checkpoint, recipe)
+    export = pipeline.stage_export(checkpoint, recipe)
+    manifest = bundle.read_manifest(export)
+    tokenizer = Tokenizer(export / bundle.TOKENIZER)
+    files = sorted(path for path in speech.rglob("*") if path.suffix in AUDIO)
+    languages = [_language(path, tokenizer) for path in files]
+    theirs = tokens(
+        Transcriber(variant_backend(variant), tokenizer, manifest.settings), files, languages
+    )
+    ours = tokens(loading.load(export, audio_context="full"), files, languages)
+    differing = [
+        {"file": file.name, "window": number, "variant": expected, "export": found}
+        for file, *windows in zip(files, theirs, ours, strict=True)
+        for number, (expected, found) in enumerate(zip(*windows, strict=True))
+        if expected != found
+    ]
+    return {
+        "model": model,
+        "recipe": asdict(recipe),
+        "machine": machine.describe(),
+        "libraries": manifest.libraries,
+        "files": [str(file.relative_to(speech)) for file in files],
+        "windows": sum(map(len, theirs)),
+        "tokens": sum(len(window) for windows in theirs for window in windows),
+        "differing": differing,
+    }
+
+
+def _language(path: Path, tokenizer: Tokenizer) -> str:
+    """Return the language that a directory is named after; English elsewhere."""
+    known = set(tokenizer.languages) if tokenizer.multilingual else set()
+    return next((part for part in reversed(path.parts) if part in known), "en")
+
+
+def to_table(results: list[dict[str, Any]]) -> str:
+    """Return the results as Markdown."""
+    lines = [
+        "| model | recipe | recordings | windows | tokens | windows with the same tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for found in results:
+        agreeing = found["windows"] - len(found["differing"])
+        lines.append(
+            f"| {found['model']} | {found['recipe']['name']} | {len(found['files'])} | "
+            f"{found['windows']} | {found['tokens']} | {agreeing} |"
+        )
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--speech", type=click.Path(path_type=Path), help="A directory of recordings.")
+@click.option("--model", default="whisper-base", show_default=True)
+@click.option("--recipe", "names", multiple=True, help="All that qualify, by default.")
+def main(speech: Path | None, model: str, names: tuple[str, ...]) -> None:
+    """Compare what is not compared yet, and write the table."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    exact = [
+        recipe.name
+        for recipe in all_recipes()
+        if eligibility.why_not(asdict(recipe), "onnx") is None
+        and recipe.activations.dtype == "float32"
+    ]
+    for name in (names or exact) if speech else ():
+        path = RESULTS / f"{model}-{name}.json"
+        if not path.exists():
+            found = compare(model, name, Path(str(speech)).resolve())
+            path.write_text(json.dumps(found, ensure_ascii=False) + "\n")
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    TABLE.write_text(
+        f"{INTRODUCTION}{to_table(results)}\n\nWritten by `python tools/check_exactness.py` from "
+        "`docs/results/exactness/`.\n"
+    )
+    click.echo(to_table(results))
+
+
+if __name__ == "__main__":
+    main()
