@@ -55,12 +55,14 @@ class Contender:
         return sum(path.stat().st_size for path in files if path.is_file())
 
 
-# What each environment holds; "convert-openvino" is needed once, to make the model.
+# What each environment holds; those that convert are needed once, to make a model.
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "edgewhisper": (str(ROOT / "runtime"),),
     "faster-whisper": ("faster-whisper==1.2.1", "soundfile"),
     "openvino-genai": ("openvino==2026.4.0", "openvino-genai==2026.4.0", "soundfile", "numpy"),
     "whisper.cpp": ("pywhispercpp==1.5.1", "soundfile"),
+    "onnx-asr": ("onnx-asr==0.12.0", "onnxruntime==1.32.0", "soundfile"),
+    "convert-onnx": ("torch==2.13.0", "optimum-onnx==0.1.0", "onnx", "onnxruntime"),
     "convert-openvino": ("torch==2.13.0", "optimum-intel[openvino]", "openvino-tokenizers"),
 }
 
@@ -109,10 +111,14 @@ def contenders(checkpoint: Checkpoint, work: Path) -> list[Contender]:
         converter.convert(str(ctranslate2), quantization="int8")
     openvino = models / "openvino"
     if not openvino.exists():
-        command = [environment(work, "convert-openvino") / "bin" / "optimum-cli", "export"]
-        command += ["openvino", "--model", checkpoint.path, "--weight-format", "int8"]
-        command += ["--task", "automatic-speech-recognition-with-past", openvino]
-        subprocess.run([str(part) for part in command], check=True)
+        _optimum(work, "openvino", checkpoint, openvino, "--weight-format", "int8")
+    onnx_asr = models / "onnx-asr"
+    if not onnx_asr.exists():
+        exported = models / "onnx-float32"
+        _optimum(work, "onnx", checkpoint, exported)
+        python = environment(work, "convert-onnx") / "bin" / "python"
+        script = Path(__file__).parent / "peers" / "onnx_int8.py"
+        subprocess.run([python, script, exported, onnx_asr], check=True)
     ggml = models / "ggml-q8_0.bin"
     if not ggml.exists():
         script = Path(__file__).parent / "peers" / "ggml.py"
@@ -121,8 +127,26 @@ def contenders(checkpoint: Checkpoint, work: Path) -> list[Contender]:
         *ours,
         Contender("faster-whisper int8", "faster-whisper", "faster-whisper", ctranslate2),
         Contender("OpenVINO GenAI int8", "openvino-genai", "openvino-genai", openvino),
+        Contender("onnx-asr int8", "onnx-asr", "onnx-asr", onnx_asr),
         Contender("whisper.cpp q8_0", "whisper.cpp", "whisper.cpp", ggml),
     ]
+
+
+def _optimum(work: Path, kind: str, checkpoint: Checkpoint, target: Path, *options: str) -> None:
+    """Export a checkpoint with optimum, in the environment of that kind of export."""
+    program = environment(work, f"convert-{kind}") / "bin" / "optimum-cli"
+    task = ("--task", "automatic-speech-recognition-with-past")
+    command: list[str | Path] = [
+        program,
+        "export",
+        kind,
+        "--model",
+        checkpoint.path,
+        *task,
+        *options,
+        target,
+    ]
+    subprocess.run(command, check=True)
 
 
 def measure(contender: Contender, work: Path, threads: int, files: Sequence[Path]) -> Any:

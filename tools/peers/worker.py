@@ -65,6 +65,17 @@ def openvino_genai(model: str, threads: int) -> Engine:
     return transcribe
 
 
+def onnx_asr(model: str, threads: int) -> Engine:
+    """onnx-asr on ONNX Runtime, dynamic int8."""
+    import onnx_asr as library
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    loaded = library.load_model("whisper", model, quantization="int8", sess_options=options)
+    return lambda samples: str(loaded.recognize(samples, language="en"))
+
+
 def whisper_cpp(model: str, threads: int) -> Engine:
     """Whisper.cpp through pywhispercpp."""
     from pywhispercpp.model import Model
@@ -88,6 +99,7 @@ ENGINES: dict[str, Callable[[str, int], Engine]] = {
     "edgewhisper-adaptive": lambda model, threads: edgewhisper(model, threads, "adaptive"),
     "faster-whisper": faster_whisper,
     "openvino-genai": openvino_genai,
+    "onnx-asr": onnx_asr,
     "whisper.cpp": whisper_cpp,
 }
 
