@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jiwer
 import numpy as np
 import pytest
+import soundfile
 
 from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
@@ -21,6 +24,15 @@ if TYPE_CHECKING:
     from conftest import Run
 
 PROMPT = [50257, 50362]
+
+
+LONG = """
+import sys
+from edgewhisper_runtime import load, machine
+transcriber = load(sys.argv[1], audio_context="full")
+assert transcriber.transcribe(sys.argv[2]).text
+print(machine.peak_rss())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +170,19 @@ def test_info_without_a_bundle(run: Run, tmp_path: Path) -> None:
     said = run("info", tmp_path, script="edgewhisper-runtime")
     assert said.returncode == BundleError.exit_code
     assert "is not a bundle" in said.stderr
+
+
+def test_a_long_file_takes_the_memory_of_a_short_one(
+    directory: Path, data: Path, tmp_path: Path
+) -> None:
+    recording = data / "longform" / "librispeech_1089-134686_concat.flac"
+    samples, rate = soundfile.read(recording, dtype="int16")
+    peaks = []
+    for minutes in (1, 8):
+        path = tmp_path / f"{minutes}.wav"
+        soundfile.write(path, np.resize(samples, minutes * 60 * rate), rate)
+        command = [sys.executable, "-c", LONG, str(directory), str(path)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        peaks.append(int(said))
+    all_of_it = 7 * 60 * audio.SAMPLE_RATE * 4
+    assert peaks[1] - peaks[0] < all_of_it / 2

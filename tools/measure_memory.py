@@ -1,0 +1,106 @@
+"""Memory against length: the peak of a process that transcribes a file of so many minutes.
+
+    python tools/measure_memory.py BUNDLE RECORDING --work DIR
+
+The files are RECORDING over and over, written below --work. Raw results go to
+docs/results/memory.json, the table to docs/results/memory.md.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgewhisper_runtime import bundle as bundles
+from edgewhisper_runtime import machine
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+MINUTES = (1, 10, 60)
+CONTEXTS = ("adaptive", "full")
+PROCESS = """
+import json, sys
+from edgewhisper_runtime import load, machine
+transcriber = load(sys.argv[1], audio_context=sys.argv[2])
+loaded = machine.peak_rss()
+found = transcriber.transcribe(sys.argv[3], language="en")
+words = len(found.text.split())
+print(json.dumps({"loaded": loaded, "peak": machine.peak_rss(), "words": words}))
+"""
+
+
+def repeated(recording: Path, minutes: int, work: Path) -> Path:
+    """Return a file of so many minutes, written once."""
+    import soundfile
+
+    path = work / f"{recording.stem}-{minutes}.wav"
+    if not path.exists():
+        samples, rate = soundfile.read(recording, dtype="int16")
+        left = minutes * 60 * rate
+        with soundfile.SoundFile(path, "w", rate, 1) as file:
+            while left > 0:
+                file.write(samples[:left])
+                left -= len(samples)
+    return path
+
+
+def measure(bundle: Path, context: str, path: Path) -> dict[str, Any]:
+    """Return the peak resident set of a fresh process, in bytes, after loading and in all."""
+    command = [sys.executable, "-c", PROCESS, str(bundle), context, str(path)]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def to_markdown(result: dict[str, Any]) -> str:
+    """Return the page."""
+    lines = [
+        "# Memory against length",
+        "",
+        f"The peak resident set of a process that transcribes with {result['bundle']}, in MB.",
+        "Audio is read window by window: an hour takes what a minute takes.",
+        "",
+        "| minutes | audio context | words | after loading | in all |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['minutes']} | {row['audio_context']} | {row['words']} | "
+        f"{row['loaded'] / 1e6:.0f} | {row['peak'] / 1e6:.0f} |"
+        for row in result["rows"]
+    ]
+    command = "python tools/measure_memory.py BUNDLE RECORDING --work DIR"
+    lines += ["", f"Written by `{command}` from `docs/results/memory.json`.", ""]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("recording", type=click.Path(path_type=Path))
+@click.option("--work", type=click.Path(path_type=Path), required=True)
+def main(bundle: Path, recording: Path, work: Path) -> None:
+    """Measure every length in every context and write the page."""
+    work.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for context in CONTEXTS:
+        for minutes in MINUTES:
+            click.echo(f"{minutes} minutes, {context} context", err=True)
+            found = measure(bundle, context, repeated(recording, minutes, work))
+            rows.append({"minutes": minutes, "audio_context": context, **found})
+    result = {
+        "bundle": bundles.verify(bundle).name,
+        "machine": machine.describe(),
+        "recording": recording.name,
+        "rows": rows,
+    }
+    (RESULTS / "memory.json").write_text(json.dumps(result) + "\n")
+    (RESULTS / "memory.md").write_text(to_markdown(result))
+    click.echo(to_markdown(result))
+
+
+if __name__ == "__main__":
+    main()
