@@ -1,4 +1,4 @@
-"""A staged variant turned into what another engine runs, and ships without PyTorch."""
+"""A staged variant turned into what another engine runs: ONNX Runtime, or PyTorch alone."""
 
 from __future__ import annotations
 
