@@ -35,7 +35,6 @@ from edgewhisper_runtime.errors import (
     DataError,
     GateFailedError,
     GateNotProvenError,
-    RecipeError,
 )
 
 # In the order of their speed.
@@ -149,11 +148,7 @@ def stage_export(
     """Stage a variant and export it; raise RecipeError if the recipe has no such export."""
     from edgewhisper import export
 
-    if reason := eligibility.why_not(asdict(recipe), to_format):
-        raise RecipeError(
-            f"{recipe.name} cannot be exported to {to_format}: {reason}. `edgewhisper recipes` "
-            "shows what can; --export none ships the variant itself, for the host toolkit."
-        )
+    eligibility.check(asdict(recipe), to_format)
     variant = stage(checkpoint, recipe, speech)
     return export.export(
         variant, home() / "exports" / to_format / variant.name, to_format, audio_context

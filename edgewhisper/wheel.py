@@ -19,9 +19,9 @@ _EDITABLE = "Requires-Dist: editables"
 
 
 def write_runtime_wheel(directory: Path) -> Path:
-    """Write the wheel of the runtime that is running; the same bytes whenever and wherever.
+    """Write the wheel of the runtime that is running; the same bytes each time.
 
-    The format is that of PEP 427.
+    The format is that of PEP 427; what it requires is what the installation says.
     """
     installed = metadata.distribution(_DISTRIBUTION)
     package = Path(edgewhisper_runtime.__file__).parent

@@ -38,7 +38,7 @@ _COLUMNS = (
     "engine", "WER %", "RTF", "of the fastest peer's", "CPU s per audio s",
     "fresh process to text, s", "peak RSS, MB", "model, MB", "installed, MB",
 )  # fmt: skip
-REMARKS = ""
+REMARKS = RESULTS / "remarks.md"  # what is to be said of the figures
 _FIRST_CLIP = 5.0  # seconds, of the clip that a fresh process is timed on
 
 
@@ -294,12 +294,12 @@ def main(directory: Path, work: Path, model: str, rounds: int, threads: int) -> 
     TABLE.write_text(
         "# Our bundles and the engines a user would pick instead\n\n"
         f"{model}, the same weights for all, {len(result['utterances'])} utterances of {SPLIT} "
-        f"({seconds:.0f} s), one at a time, {threads} threads, {host['cpu']} "
+        f"({seconds:.0f} s), one at a time, {result['threads']} threads, {host['cpu']} "
         f"({', '.join(host['isa'])}). Medians of {rounds} rounds, engines in turns, every "
         "measurement a fresh process; greedy, English, no timestamps.\n\n"
         f"{table}\n\n"
         f"What was aimed at, for {INT8.removeprefix('EdgeWhisper ')} with adaptive context where "
-        f"nothing else is said:\n\n{targets}\n\n{REMARKS}\n"
+        f"nothing else is said:\n\n{targets}\n\n{REMARKS.read_text()}\n"
         "Written by `python tools/bench_peers.py --librispeech DIR --work DIR"
         f" --model {model} --rounds {rounds}` from `docs/results/peers/{model}.json`.\n"
     )

@@ -104,7 +104,7 @@ def compare(model: str, name: str, speech: Path) -> dict[str, Any]:
     manifest = bundle.read_manifest(export)
     tokenizer = Tokenizer(export / bundle.TOKENIZER)
     files = sorted(path for path in speech.rglob("*") if path.suffix in AUDIO)
-    languages = [_language(path, tokenizer) for path in files]
+    languages = [_language(path.relative_to(speech), tokenizer) for path in files]
     theirs = tokens(
         Transcriber(variant_backend(variant), tokenizer, manifest.settings), files, languages
     )

@@ -35,17 +35,16 @@ print(json.dumps({"loaded": loaded, "peak": machine.peak_rss(), "words": words})
 
 
 def repeated(recording: Path, minutes: int, work: Path) -> Path:
-    """Return a file of so many minutes, written once."""
+    """Write a file of so many minutes and return it."""
     import soundfile
 
     path = work / f"{recording.stem}-{minutes}.wav"
-    if not path.exists():
-        samples, rate = soundfile.read(recording, dtype="int16")
-        left = minutes * 60 * rate
-        with soundfile.SoundFile(path, "w", rate, 1) as file:
-            while left > 0:
-                file.write(samples[:left])
-                left -= len(samples)
+    samples, rate = soundfile.read(recording, dtype="int16")
+    left = minutes * 60 * rate
+    with soundfile.SoundFile(path, "w", rate, 1) as file:
+        while left > 0:
+            file.write(samples[:left])
+            left -= len(samples)
     return path
 
 

@@ -7,12 +7,16 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from edgewhisper.cli import options
 from edgewhisper_exporters.eligibility import Format
+from edgewhisper_runtime.errors import RecipeError
+
+if TYPE_CHECKING:
+    from edgewhisper.recipes import Recipe
 
 
 @click.command("build")
@@ -34,7 +38,7 @@ from edgewhisper_exporters.eligibility import Format
 def command(
     model: str,
     recipe_name: str,
-    wanted: Literal["auto", "onnx", "torchscript", "none"],
+    wanted: str,
     output: Path | None,
     strict: bool,
     as_json: bool,
@@ -43,15 +47,11 @@ def command(
     """Quantize a model, compare its WER with fp32, and install a bundle if the gate allows it."""
     from edgewhisper import checkpoints, pipeline, quantizers, reports
     from edgewhisper.recipes import find_recipe
-    from edgewhisper_exporters import eligibility
 
     recipe = find_recipe(recipe_name)
-    if wanted == "auto":
-        to_format = eligibility.leanest(asdict(recipe))
-        click.echo(f"export: {to_format or 'none, the bundle is for the host toolkit'}", err=True)
-    else:
-        to_format = None if wanted == "none" else wanted
-    quantizers.adapter(recipe.library)  # a missing library must not show after a long download
+    # What cannot be done must not show after a long download.
+    to_format = _format(recipe, wanted, evaluation["device"])
+    quantizers.adapter(recipe.library)
     chosen = options.evaluation_options(**evaluation)
     checkpoint = checkpoints.resolve(model)
     command_line = shlex.join(["edgewhisper", *sys.argv[1:]])
@@ -61,3 +61,24 @@ def command(
     click.echo(f"bundle: {bundle}", err=as_json)
     for wheel in bundle.glob("*.whl"):
         click.echo(f"to run it elsewhere: pip install {wheel}", err=True)
+
+
+def _format(recipe: Recipe, wanted: str, device: str) -> Format | None:
+    """Return what ships; raise RecipeError for what the recipe or the device does not allow."""
+    from edgewhisper_exporters import eligibility
+
+    formats = get_args(Format)
+    if wanted == "auto":
+        found = eligibility.leanest(asdict(recipe)) if device == "cpu" else None
+        click.echo(f"export: {found or 'none, the bundle is for the host toolkit'}", err=True)
+        return found
+    if wanted in formats and device != "cpu":
+        raise RecipeError(
+            f"exports run on the CPU, and are evaluated as they run; --device {device} was asked "
+            "for. Use --export none there."
+        )
+    for one in formats:
+        if one == wanted:
+            eligibility.check(asdict(recipe), one)
+            return one
+    return None

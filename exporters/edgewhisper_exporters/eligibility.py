@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
+from edgewhisper_runtime.errors import RecipeError
+
 Format = Literal["onnx", "torchscript"]  # the leaner first
 
 _FLOATS = {"float32", "float16"}
 _GRIDS = {"edgewhisper", "quanto", "hqq", "bitsandbytes"}
 _BITS = {"int8", "int4"}
+_SMALLEST_BLOCK = 16
 _ACTIVATIONS = {("float32", "none"), ("int8", "per-row")}
 
 
@@ -17,6 +20,15 @@ def why_not(recipe: Mapping[str, Any], to_format: Format) -> str | None:
     """Return why a recipe, as a mapping of its keys, has no such export; None where it has one."""
     reasons = _torchscript_reasons if to_format == "torchscript" else _onnx_reasons
     return next(reasons(recipe), None)
+
+
+def check(recipe: Mapping[str, Any], to_format: Format) -> None:
+    """Raise RecipeError where a recipe has no such export."""
+    if reason := why_not(recipe, to_format):
+        raise RecipeError(
+            f"{recipe['name']} cannot be exported to {to_format}: {reason}. `edgewhisper recipes` "
+            "shows what can; --export none ships the variant itself, for the host toolkit."
+        )
 
 
 def leanest(recipe: Mapping[str, Any]) -> Format | None:
@@ -42,6 +54,9 @@ def _onnx_reasons(recipe: Mapping[str, Any]) -> Iterator[str]:
     for weights in formats:
         if weights["dtype"] not in _BITS:
             yield f"ONNX Runtime multiplies blocks of 8- or 4-bit integers, not {weights['dtype']}"
+        group = weights["group_size"]
+        if group and group & -group < _SMALLEST_BLOCK:
+            yield f"ONNX Runtime's blocks are powers of two from {_SMALLEST_BLOCK} on, not {group}"
         if weights["axis"] != 1:
             yield "groups must run along a layer's inputs (axis 1)"
     if library not in _GRIDS:

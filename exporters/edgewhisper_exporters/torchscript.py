@@ -6,6 +6,8 @@ functions: `encode`, `prompt` for the first tokens and `step` for each one after
 
 from __future__ import annotations
 
+import io
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -17,14 +19,15 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from edgewhisper_runtime import atomic
 from edgewhisper_runtime.errors import QuantizationError
-from edgewhisper_runtime.torchscript import FILE
+from edgewhisper_runtime.torchscript import FILE, check
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 DISTRIBUTIONS = ("torch",)
-# The archive's record of where each operator was traced: paths of the machine that exported it.
-_TRACES = ".debug_pkl"
+# The archive's records of where each operator was traced, paths of the machine that exported it,
+# and of what it was traced with.
+_SURPLUS = re.compile(r".*\.debug_pkl|[^/]+/traced_inputs.*")
 _EXAMPLE_FRAMES, _EXAMPLE_TOKENS = 200, 4
 
 
@@ -50,14 +53,13 @@ def export(network: WhisperForConditionalGeneration, directory: Path) -> None:
             "step": (tokens[:, :1], cross, past),
         }
         traced = torch.jit.trace_module(model, examples, check_trace=False)
-        path = directory / FILE
-        traced.save(path)
-        _strip(path)
-        _check(model, load(directory), features[:, :, : _EXAMPLE_FRAMES // 2])
+        _write(traced, directory / FILE)
+        _compare(model, load(directory), features[:, :, : _EXAMPLE_FRAMES // 2])
 
 
 def load(directory: Path) -> Any:
-    """Return what `export` wrote, as PyTorch loads it."""
+    """Return what `export` wrote, as PyTorch loads it; raise BundleError if it is not that."""
+    check(directory / FILE)
     return torch.jit.load(directory / FILE)
 
 
@@ -156,20 +158,18 @@ def _by_heads(hidden: Tensor, heads: int) -> Tensor:
     return hidden.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _strip(path: Path) -> None:
-    """Write the archive again without its records of the exporting machine, and without dates."""
-    with zipfile.ZipFile(path) as archive:
-        records = [
-            (info.filename, archive.read(info))
-            for info in archive.infolist()
-            if not info.filename.endswith(_TRACES)
-        ]
+def _write(traced: Any, path: Path) -> None:
+    """Write a traced module without what running it does not need, and without dates."""
+    with zipfile.ZipFile(io.BytesIO(traced.save_to_buffer())) as archive:
+        records = {
+            name: archive.read(name) for name in archive.namelist() if not _SURPLUS.fullmatch(name)
+        }
     with atomic.storage_errors(path), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in records:
+        for name, content in records.items():
             archive.writestr(zipfile.ZipInfo(name), content)
 
 
-def _check(model: _Whisper, loaded: Any, features: Tensor) -> None:
+def _compare(model: _Whisper, loaded: Any, features: Tensor) -> None:
     tokens = torch.arange(_EXAMPLE_TOKENS + 1).view(1, -1)
     cross = loaded.encode(features)
     found, past = loaded.prompt(tokens, cross)

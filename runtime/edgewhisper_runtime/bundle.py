@@ -107,7 +107,10 @@ def read_manifest(directory: Path) -> Manifest:
                 "Use a matching edgewhisper-runtime, or build the bundle again."
             )
         settings = content.pop("settings")
-        files = {name: File(**entry) for name, entry in content.pop("files").items()}
+        files = {
+            name: File(int(entry["bytes"]), str(entry["sha256"]))
+            for name, entry in content.pop("files").items()
+        }
         manifest = Manifest(
             settings=Settings(
                 mels=int(settings["mels"]),
@@ -121,6 +124,10 @@ def read_manifest(directory: Path) -> Manifest:
         )
         _ = str(manifest.name), manifest.model["name"], manifest.model["weights"]
         _ = manifest.recipe["name"], manifest.recipe["library"]
+        _ = [str(version) for version in manifest.libraries.values()]
+        if (found := manifest.evaluation) is not None:
+            _ = str(found["verdict"])
+            _ = [float(c["d"]) + found["variant"][s]["wer"] for s, c in found["comparison"].items()]
         if manifest.audio_context not in get_args(AudioContext):
             raise ValueError(f"audio_context {manifest.audio_context!r}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -42,16 +42,20 @@ class _Table:
     """Bytes [rows, ...] in a file, read row by row: mapped, they would count as memory in use."""
 
     def __init__(self, path: Path, tensor: Tensor) -> None:
-        if tensor.dtype != "uint8" or tensor.offset + tensor.bytes > path.stat().st_size:
+        if tensor.dtype != "uint8" or not 0 < tensor.offset <= path.stat().st_size - tensor.bytes:
             raise ValueError("the token embedding's codes are not where they should be")
         self.shape = tensor.shape[1:]
+        self._path = path
         self._count, self._offset = tensor.shape[0], tensor.offset
         self._file = path.open("rb", buffering=0)
 
     def read(self, rows: NDArray[np.int64], into: NDArray[np.uint8]) -> None:
-        """Read rows [...] into uint8 [..., ...]; raise ValueError for one that is not there."""
+        """Read rows [...] into uint8 [..., ...]; raise BundleError for one that is not there."""
         if rows.min() < 0 or rows.max() >= self._count:
-            raise ValueError(f"tokens {rows.tolist()} of a vocabulary of {self._count}")
+            raise BundleError(
+                f"{self._path} has {self._count} tokens, not {rows.tolist()}: it does not fit the "
+                "tokenizer. Build again."
+            )
         flat = into.reshape(rows.size, -1)
         for row, found in zip(rows.flat, flat, strict=True):
             self._file.seek(self._offset + int(row) * flat.shape[1])
@@ -80,7 +84,7 @@ class OnnxBackend:
                 for name in inputs
                 if name.startswith(ROWS)
             }
-            self._room = int(inputs["past_key_0"].shape[2])
+            self.room = int(inputs["past_key_0"].shape[2])
             self._past = {
                 name: (i.shape[1], i.shape[3])
                 for name, i in inputs.items()
@@ -88,7 +92,7 @@ class OnnxBackend:
             }
             if not self._cross.keys() <= inputs.keys():
                 raise ValueError("the decoder does not take what the encoder gives")
-            (self._vocabulary,) = (
+            (self.vocabulary,) = (
                 o.shape[1] for o in self._decoder.get_outputs() if o.name == "logits"
             )
         except (LookupError, TypeError, ValueError) as error:
@@ -103,13 +107,14 @@ class OnnxBackend:
         Returns each decoder layer's keys and values of the audio.
         """
         rows, positions = features.shape[0], features.shape[2] // 2
+        features = np.ascontiguousarray(features)  # bound by its address, so it must live on
         binding = self._encoder.io_binding()
-        _bind(binding.bind_input, "features", np.ascontiguousarray(features))
+        _bind(binding.bind_input, "features", features)
         cross = {}
         for name, (heads, width) in self._cross.items():
             cross[name] = np.empty((rows, heads, positions, width), dtype=np.float32)
             _bind(binding.bind_output, name, cross[name])
-        self._encoder.run_with_iobinding(binding, self._encoder_run)
+        _run(self._encoder, binding, self._encoder_run)
         return cross
 
     def start(self, encoded: dict[str, NDArray[np.float32]]) -> _Cache:
@@ -117,7 +122,7 @@ class OnnxBackend:
         rows = len(next(iter(encoded.values())))
         # zeros take no memory until they are written to
         past = {
-            name: np.zeros((rows, heads, self._room, width), dtype=np.float32)
+            name: np.zeros((rows, heads, self.room, width), dtype=np.float32)
             for name, (heads, width) in self._past.items()
         }
         return _Cache(encoded, past)
@@ -135,7 +140,7 @@ class OnnxBackend:
         cache.length += count
         bound["last_position"][:] = cache.length - 1
         bound["length"][...] = cache.length
-        self._decoder.run_with_iobinding(cache.binding)
+        _run(self._decoder, cache.binding)
         logits: NDArray[np.float32] = bound["logits"]
         return logits
 
@@ -155,7 +160,7 @@ class OnnxBackend:
             "positions": np.zeros(count, dtype=np.int64),
             "last_position": np.zeros(rows, dtype=np.int32),
             "length": np.zeros((), dtype=np.int32),
-            "logits": np.zeros((rows, self._vocabulary), dtype=np.float32),
+            "logits": np.zeros((rows, self.vocabulary), dtype=np.float32),
         }
         for name, table in self._tables.items():
             cache.bound[name] = np.zeros((*shape, *table.shape), dtype=np.uint8)
@@ -177,7 +182,14 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
         )
     if missing := {ENCODER, DECODER} - manifest.files.keys():
         raise BundleError(f"{directory} lacks {', '.join(sorted(missing))}. Build again.")
-    return OnnxBackend(directory / ENCODER, directory / DECODER, threads)
+    backend = OnnxBackend(directory / ENCODER, directory / DECODER, threads)
+    settings = manifest.settings
+    ids = (*settings.suppress, *settings.suppress_first)
+    if settings.max_tokens > backend.room or not all(0 <= i < backend.vocabulary for i in ids):
+        raise BundleError(
+            f"{directory}: the manifest's settings do not fit its graphs. Build again."
+        )
+    return backend
 
 
 def _session(path: Path, threads: int | None) -> Any:
@@ -226,6 +238,14 @@ def _return_free_memory() -> None:
     """Have the C library return what reading the files took to the system, where it can."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
+
+
+def _run(session: Any, *arguments: Any) -> None:
+    """Run a session; raise BundleError for a graph that does not do what its inputs promise."""
+    try:
+        session.run_with_iobinding(*arguments)
+    except Exception as error:  # as above
+        raise BundleError(f"ONNX Runtime cannot run the bundle ({error}). Build again.") from error
 
 
 def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:

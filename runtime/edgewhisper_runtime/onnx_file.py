@@ -16,14 +16,13 @@ from pathlib import Path
 from edgewhisper_runtime.errors import BundleError
 
 # onnx.proto's numbers of the fields that are followed
-_GRAPH, _METADATA, _FUNCTION = 7, 14, 25  # of a model
+_GRAPH, _FUNCTION = 7, 25  # of a model
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15  # of a graph
 _OP_TYPE, _ATTRIBUTE, _DOMAIN = 4, 5, 7  # of a node
-_ATTRIBUTE_TENSOR, _SUBGRAPHS = 5, {6, 11}  # of an attribute
+_TENSORS, _SUBGRAPHS, _SPARSE_TENSORS = {5, 10}, {6, 11}, {22, 23}  # of an attribute
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _EXTERNAL_DATA, _LOCATION = 1, 2, 8, 9, 13, 14  # of a tensor
-_KEY, _VALUE = 1, 2  # of a string pair
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_MORE = 0x80
+_MORE, _LARGEST_KEY = 0x80, 2**32 - 1
 # bits of an element, by TensorProto.DataType
 _TYPES = {
     1: ("float32", 32), 2: ("uint8", 8), 3: ("int8", 8), 6: ("int32", 32), 7: ("int64", 64),
@@ -54,7 +53,6 @@ class Contents:
 
     operators: Counter[str] = field(default_factory=Counter)
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def read(path: Path) -> Contents:
@@ -87,9 +85,6 @@ class _Reader:
         for number, value in self._fields(range(len(self._data))):
             if number == _FUNCTION:
                 raise BundleError(f"{self._path} defines operators of its own. Refused.")
-            if number == _METADATA:
-                pair = {key: self._text(text) for key, text in self._fields(_message(value))}
-                contents.metadata[pair.get(_KEY, "")] = pair.get(_VALUE, "")
             if number == _GRAPH:
                 self._read_graph(_message(value), contents)
 
@@ -114,7 +109,11 @@ class _Reader:
                 for part, content in self._fields(_message(value)):
                     if part in _SUBGRAPHS:
                         raise BundleError(f"{self._path} has a subgraph in {operator}. Refused.")
-                    if part == _ATTRIBUTE_TENSOR:
+                    if part in _SPARSE_TENSORS:
+                        raise BundleError(
+                            f"{self._path} has a sparse tensor in {operator}. Refused."
+                        )
+                    if part in _TENSORS:
                         self._read_tensor(_message(content))
         if domain not in OPERATORS:
             raise BundleError(f"{self._path} needs the operator {operator} of {domain!r}. Refused.")
@@ -141,6 +140,8 @@ class _Reader:
         at = message.start
         while at < message.stop:
             key, at = self._varint(at)
+            if key > _LARGEST_KEY:  # other readers drop the high bits, and find another field
+                raise ValueError("an impossible field number")
             wire = key & 7
             if wire == _VARINT:
                 value, at = self._varint(at)

@@ -145,7 +145,9 @@ def profile(
     on_progress(repetitions)
     (backend,) = entry_points(group=loading.BACKENDS, name=manifest.backend)
     closure = (
-        machine.closure(backend.dist.name, [manifest.recipe["library"]]) if backend.dist else {}
+        machine.closure(backend.dist.name, [manifest.backend, manifest.recipe["library"]])
+        if backend.dist
+        else {}
     )
     return {
         "bundle": manifest.name,

@@ -29,6 +29,7 @@ _REPEATS = 7
 _STEPS = 24
 _FLOAT32, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # TensorProto.DataType
 _MATRIX = re.compile(r"model\.encoder\.(?P<layer>.+)\.(int8|int4|weight)")
+_LOOKED_UP = ".positions"  # of a table, of which a step reads one row
 _CROSS = re.compile(r"model\.decoder\..+encoder_attn\.[kv]_proj\.(int8|int4|weight)")
 
 
@@ -52,8 +53,7 @@ def measure(directory: Path, threads: int) -> dict[str, Any]:
     of_weights, of_attention = _encoder_operations(
         onnx_file.read(directory / onnx.ENCODER).tensors, features.WINDOW_FRAMES // 2
     )
-    stored = onnx_file.read(directory / onnx.DECODER).tensors.values()
-    read = of_caches + sum(tensor.bytes for tensor in stored)
+    read = of_caches + _read_bytes(onnx_file.read(directory / onnx.DECODER).tensors)
     int8_peak = _product_rate(threads, int8=True)
     float_peak = _product_rate(threads, int8=False)
     bandwidth = _read_rate(threads)
@@ -129,6 +129,15 @@ def _encoder_operations(tensors: dict[str, Tensor], positions: int) -> tuple[int
             layers.add(matrix["layer"])
             width = round(size**0.5)
     return 2 * macs, 2 * len(layers) * 2 * positions**2 * width
+
+
+def _read_bytes(tensors: dict[str, Tensor]) -> int:
+    """Return the bytes of weights that a decoder step reads."""
+    return sum(
+        tensor.bytes * (2 if tensor.dtype == "float16" else 1)  # float32 once it is loaded
+        for name, tensor in tensors.items()
+        if not name.endswith(_LOOKED_UP)
+    )
 
 
 def _product_rate(threads: int, *, int8: bool) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,23 @@ if TYPE_CHECKING:
 
 FILE = "model.pt"
 _FUNCTIONS = ("encode", "prompt", "step")
+# All that an exported file calls. TorchScript is a language, with operators that write files.
+_OPERATORS = {
+    "torch.__contains__", "torch._convolution", "torch.add", "torch.cat", "torch.contiguous",
+    "torch.embedding", "torch.eq", "torch.flatten", "torch.gelu", "torch.layer_norm",
+    "torch.linear", "torch.mul", "torch.permute", "torch.scaled_dot_product_attention",
+    "torch.select", "torch.size", "torch.slice", "torch.to", "torch.transpose",
+    "torch.unflatten", "ops.prim.NumToTensor", "ops.prim.RaiseException",
+    "ops.quantized.embedding_bag_prepack", "ops.quantized.embedding_bag_unpack",
+    "ops.quantized.embedding_byte", "ops.quantized.linear_dynamic",
+    "ops.quantized.linear_prepack", "ops.quantized.linear_prepack_fp16",
+    "ops.quantized.linear_unpack", "ops.quantized.linear_unpack_fp16",
+    "ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
+    "getattr", "int", "uninitialized",
+}  # fmt: skip
+_FORWARD = re.compile(r"forward\d*")
+_ZIP = b"PK\x03\x04"
+_LARGEST_PROGRAM = 8 * 2**20
 
 
 @dataclass
@@ -36,20 +56,22 @@ class TorchScriptBackend:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         """Open the file; nothing in it is unpickled by Python.
 
-        Raises BundleError where it is unfit, MissingLibraryError where PyTorch is absent.
+        Raises BundleError where it is unfit or calls what no export calls, MissingLibraryError
+        where PyTorch is absent.
         """
+        check(path)
         try:
             import torch
         except ImportError as error:
             raise MissingLibraryError(f"{path} needs PyTorch: pip install torch.") from error
         if threads is not None:
             torch.set_num_threads(threads)
+        self._path = path
         self._torch: Any = torch
         try:
             self._model = self._torch.jit.load(path, map_location="cpu")
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise BundleError(f"PyTorch cannot open {path} ({reason}). Build again.") from error
+            raise _unfit(path, error) from error
         if missing := [name for name in _FUNCTIONS if not hasattr(self._model, name)]:
             raise BundleError(f"{path} is not Whisper as EdgeWhisper exports it: no {missing[0]}.")
 
@@ -58,9 +80,7 @@ class TorchScriptBackend:
 
         Returns each decoder layer's keys and values of the audio.
         """
-        torch = self._torch
-        with torch.inference_mode():
-            encoded: Tensors = self._model.encode(torch.from_numpy(features))
+        encoded: Tensors = self._run("encode", self._torch.from_numpy(features))
         return encoded
 
     def start(self, encoded: Tensors) -> _Cache:
@@ -69,17 +89,21 @@ class TorchScriptBackend:
 
     def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch, vocabulary] after the last."""
-        torch = self._torch
-        with torch.inference_mode():
-            if cache.past is None:
-                given = torch.from_numpy(tokens)
-                logits, cache.past = self._model.prompt(given, cache.cross)
-            else:
-                for column in tokens.T:
-                    given = torch.from_numpy(column[:, None])
-                    logits, cache.past = self._model.step(given, cache.cross, cache.past)
+        given = self._torch.from_numpy(tokens)
+        if cache.past is None:
+            logits, cache.past = self._run("prompt", given, cache.cross)
+        else:
+            for token in given.split(1, dim=1):
+                logits, cache.past = self._run("step", token, cache.cross, cache.past)
         found: NDArray[np.float32] = logits.numpy()
         return found
+
+    def _run(self, function: str, *given: Any) -> Any:
+        with self._torch.inference_mode():
+            try:
+                return getattr(self._model, function)(*given)
+            except RuntimeError as error:
+                raise _unfit(self._path, error) from error
 
     def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
         """Select batch rows of the encoder's output and of the cache."""
@@ -89,6 +113,42 @@ class TorchScriptBackend:
             return tuple(tensor.index_select(0, index) for tensor in tensors)
 
         return _Cache(selected(cache.cross), cache.past and selected(cache.past))
+
+
+def _unfit(path: Path, error: RuntimeError) -> BundleError:
+    reason = str(error).strip().splitlines()[-1]
+    return BundleError(f"PyTorch cannot run {path} ({reason}). Build again.")
+
+
+def check(path: Path) -> None:
+    """Read the program in a TorchScript file; raise BundleError if it calls an operator too many.
+
+    Loading runs parts of a program, so this comes first.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_ZIP)) != _ZIP:  # PyTorch knows another format, which is not read here
+                raise ValueError("no archive")
+        with zipfile.ZipFile(path) as archive:
+            sources = [entry for entry in archive.infolist() if entry.filename.endswith(".py")]
+            if sum(entry.file_size for entry in sources) > _LARGEST_PROGRAM:
+                raise ValueError("too long a program")
+            for entry in sources:
+                for node in ast.walk(ast.parse(archive.read(entry))):
+                    if isinstance(node, ast.Call) and not _is_known(node.func):
+                        raise BundleError(
+                            f"{path} calls {ast.unparse(node.func)[:80]}, which no export does. "
+                            "Refused."
+                        )
+    except (OSError, ValueError, SyntaxError, RecursionError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path} is not a TorchScript file ({error}). Build again.") from error
+
+
+def _is_known(called: ast.expr) -> bool:
+    name = ast.unparse(called)
+    if isinstance(called, ast.Attribute) and not name.startswith(("torch.", "ops.")):
+        return bool(_FORWARD.fullmatch(called.attr))  # of another module of the model
+    return name in _OPERATORS
 
 
 def load(

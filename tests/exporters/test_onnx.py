@@ -6,7 +6,7 @@ import json
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from edgewhisper.export import to_model
 from edgewhisper.recipes import Recipe, Weights, all_recipes, find_recipe
 from edgewhisper_exporters import eligibility, onnx
 from edgewhisper_exporters.layers import Grid, Layer
-from edgewhisper_exporters.onnx import checks
+from edgewhisper_exporters.onnx import checks, graph
 from edgewhisper_runtime import bundle, onnx_file
 from edgewhisper_runtime.errors import BundleError, QuantizationError, RecipeError
 from edgewhisper_runtime.onnx import DECODER, ENCODER, OnnxBackend
@@ -26,6 +26,9 @@ from edgewhisper_runtime.transcriber import Transcriber
 from logits import logits_of
 from sizes import exported_bytes
 from variants import LITTLE, SMALL, quantize, random_model
+
+if TYPE_CHECKING:
+    from conftest import Run
 
 # Each way to store weights: whole channels, groups with whole zero points, with fractions, mixed.
 EXACT = ("fp32", "onnx-int8-weights", "edgewhisper-int4", "quanto-int8", "quanto-int4",
@@ -136,9 +139,19 @@ def test_which_recipes_can_be_exported_and_why_not() -> None:
         "bf16": "bfloat16",
     }.items():
         assert words in str(reasons[name])
+    small = replace(find_recipe("hqq-int4-g16").weights, group_size=24)
+    odd = replace(find_recipe("hqq-int4-g16"), weights=small)
+    assert "powers of two from 16" in str(eligibility.why_not(asdict(odd), "onnx"))
 
 
-def test_a_recipe_without_an_export_is_refused_before_the_work(tiny_en: Checkpoint) -> None:
+def test_a_recipe_without_an_export_is_refused_before_the_work(
+    tiny_en: Checkpoint, run: Run
+) -> None:
+    nf4 = ("build", "--model", "nowhere", "--recipe", "bitsandbytes-nf4", "--export", "onnx")
+    assert "cannot be exported to onnx" in run(*nf4).stderr
+    cuda = ("build", "--model", "nowhere", "--recipe", "onnx-int8", "--device", "cuda")
+    assert "Use --export none there" in run(*cuda, "--export", "onnx").stderr
+    assert "export: none" in run(*cuda).stderr
     with pytest.raises(RecipeError, match=r"cannot be exported to onnx: .*nf4.*--export none"):
         pipeline.stage_export(tiny_en, find_recipe("bitsandbytes-nf4"))
     with pytest.raises(RecipeError, match=r"exports has onnx, but .*nf4"):
@@ -166,12 +179,13 @@ def test_sizes_are_those_of_the_architecture(
         assert size_on_disk < largest.get(name, 1e9)
 
 
-def test_groups_that_are_no_power_of_two(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["quanto-int4", "edgewhisper-int4-all"])
+def test_groups_that_are_no_power_of_two(tmp_path: Path, name: str) -> None:
     """Quanto chooses groups of 96 and the like; kernels take blocks of powers of two."""
     config = LITTLE | {"d_model": 96, "encoder_attention_heads": 3, "decoder_attention_heads": 3,
                        "encoder_ffn_dim": 192, "decoder_ffn_dim": 192}  # fmt: skip
     weights = Weights("int4", "asymmetric", "per-group", 96)
-    recipe = replace(find_recipe("quanto-int4"), weights=weights)
+    recipe = replace(find_recipe(name), weights=weights)
     model = random_model(config)
     directory = exported(model, recipe, tmp_path)
     theirs, ours = backend.TorchBackend(model), opened(directory)
@@ -217,11 +231,25 @@ def test_a_float_graph_does_not_pass_for_a_quantized_one(tmp_path: Path) -> None
     found = onnx.export(model, "float32", tmp_path)
     with pytest.raises(QuantizationError, match="0 quantized operators"):
         checks.check_quantized(found, "int8")
-    table = model.layers["model.decoder.embed_tokens"]
-    twice = replace(model, layers={**model.layers, "proj_out": Layer(table.weight + 1)})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_an_embedding_that_is_there_twice_is_found_out(tmp_path: Path, dtype: type) -> None:
+    model = to_model(random_model(LITTLE), quantizers.adapter("pytorch"))
+    layers = {name: Layer(layer.weight.astype(dtype), layer.bias)
+              for name, layer in model.layers.items()}  # fmt: skip
+    table = layers["model.decoder.embed_tokens"]
+    twice = replace(model, layers={**layers, "proj_out": Layer(table.weight + dtype(1))})
     onnx.export(twice, "float32", tmp_path)
     with pytest.raises(QuantizationError, match="embedding twice"):
         checks.check_tied(tmp_path / DECODER, model)
+
+
+def test_what_no_file_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = to_model(random_model(LITTLE), quantizers.adapter("pytorch"))
+    monkeypatch.setattr(graph, "_LARGEST", 100_000)
+    with pytest.raises(QuantizationError, match=r"an ONNX file holds .*--export none"):
+        onnx.export(model, "float32", tmp_path)
 
 
 def test_a_bundle_with_another_file_s_graph_is_refused(tiny_en: Checkpoint, tmp_path: Path) -> None:

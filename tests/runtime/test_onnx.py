@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,6 +171,37 @@ def test_info_without_a_bundle(run: Run, tmp_path: Path) -> None:
     said = run("info", tmp_path, script="edgewhisper-runtime")
     assert said.returncode == BundleError.exit_code
     assert "is not a bundle" in said.stderr
+
+
+def test_features_need_not_lie_in_one_piece(backend: OnnxBackend, speech: list[Path]) -> None:
+    wide = np.repeat(mels(speech[0], 800), 2, axis=1)[None]
+    apart, together = wide[:, :, ::2], wide[:, :, ::2].copy()
+    assert not apart.flags.c_contiguous
+    for name, found in backend.encode(apart).items():
+        np.testing.assert_array_equal(found, backend.encode(together)[name])
+
+
+def test_tokens_and_settings_that_do_not_fit_are_refused(
+    backend: OnnxBackend, directory: Path
+) -> None:
+    encoded = backend.encode(np.zeros((1, 80, 400), np.float32))
+    with pytest.raises(BundleError, match="does not fit the tokenizer"):
+        backend.step(np.array([[60_000]]), backend.start(encoded))
+    manifest = bundle.read_manifest(directory)
+    for changes in ({"max_tokens": 900}, {"suppress": (60_000,)}):
+        settings = replace(manifest.settings, **changes)
+        with pytest.raises(BundleError, match="settings do not fit its graphs"):
+            onnx.load(directory, replace(manifest, settings=settings), "cpu", None)
+
+
+def test_a_table_that_is_not_in_the_file_is_refused(directory: Path, tmp_path: Path) -> None:
+    content = (directory / onnx.DECODER).read_bytes()
+    name = b"model.decoder.embed_tokens.int8"
+    for changed in (content.replace(name, b"x" * len(name), 1), content[: len(content) // 2]):
+        path = tmp_path / onnx.DECODER
+        path.write_bytes(changed)
+        with pytest.raises(BundleError):
+            OnnxBackend(directory / onnx.ENCODER, path)
 
 
 def test_a_long_file_takes_the_memory_of_a_short_one(

@@ -57,6 +57,37 @@ def test_external_data_in_an_attribute_is_refused(path: Path) -> None:
         onnx_file.read(path)
 
 
+def test_tensors_in_other_kinds_of_attributes_are_seen_too(path: Path) -> None:
+    hidden = numpy_helper.from_array(np.zeros(3, np.float32), "hidden")
+    hidden.external_data.add(key="location", value="weights.bin")
+    node = helper.make_node("Constant", [], ["y"])
+    node.attribute.add(name="values", type=9).tensors.append(hidden)
+    save(model(nodes=[node]), path)
+    with pytest.raises(BundleError, match="another file"):
+        onnx_file.read(path)
+    sparse = helper.make_sparse_tensor(hidden, numpy_helper.from_array(np.arange(3)), [9])
+    node = helper.make_node("Constant", [], ["y"], sparse_value=sparse)
+    save(model(nodes=[node]), path)
+    with pytest.raises(BundleError, match="sparse"):
+        onnx_file.read(path)
+
+
+def test_a_field_that_other_readers_take_for_another_is_refused(path: Path) -> None:
+    """C++ keeps 32 bits of a field's key: with one above them, data elsewhere would pass unseen."""
+    weight = numpy_helper.from_array(np.zeros(3, np.float32), "w")
+    content = model(weight).SerializeToString()
+    hidden = b"\xea\x80\x80\x80\x10\x00"  # field 13 and bit 32, of no length
+    stored = weight.SerializeToString()
+    longer = bytes([0x2A, len(stored) + len(hidden)]) + stored + hidden
+    changed = content.replace(bytes([0x2A, len(stored)]) + stored, longer)
+    size = content.index(b"\x3a") + 1  # of the graph, one byte here
+    grown = bytes([content[size] + len(hidden)])
+    assert content[size] + len(hidden) < 128
+    path.write_bytes(changed[:size] + grown + changed[size + 1 :])
+    with pytest.raises(BundleError, match="impossible field number"):
+        onnx_file.read(path)
+
+
 def test_foreign_operators_functions_and_subgraphs_are_refused(path: Path) -> None:
     save(model(nodes=[helper.make_node("Run", ["x"], ["y"], domain="evil")]), path)
     with pytest.raises(BundleError, match="operator Run of 'evil'"):

@@ -72,6 +72,8 @@ def test_the_runtime_s_commands_on_an_exported_bundle(
     arguments = ("--audio", speech[1], "--repeat", "1", "--json")
     report = json.loads(run("profile", directory, *arguments, script=script).stdout)
     assert report["summary"]["rtf"] > 0
+    assert report["installed"]["torch"] > 100e6
+    assert "transformers" not in report["installed"]
 
 
 def test_what_is_no_export_is_refused(directory: Path, tmp_path: Path) -> None:
@@ -85,6 +87,25 @@ def test_what_is_no_export_is_refused(directory: Path, tmp_path: Path) -> None:
     torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(other)
     with pytest.raises(BundleError, match="no encode"):
         TorchScriptBackend(other)
+
+
+def test_a_program_that_does_more_than_an_export_is_refused(tmp_path: Path) -> None:
+    """TorchScript can write files; what is refused must not have run."""
+    import torch
+
+    path = tmp_path / "model.pt"
+
+    class Spy(torch.nn.Module):
+        def forward(self, features: torch.Tensor, name: str) -> torch.Tensor:
+            torch.save(features, name)
+            return features
+
+    torch.jit.script(Spy()).save(path)
+    with pytest.raises(BundleError, match=r"model\.pt calls .*save, which no export does"):
+        TorchScriptBackend(path)
+    path.write_bytes(b"PTMF" + path.read_bytes())
+    with pytest.raises(BundleError, match="not a TorchScript file"):
+        TorchScriptBackend(path)
 
 
 def test_a_bundle_without_its_file_or_for_another_device_is_refused(directory: Path) -> None:

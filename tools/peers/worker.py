@@ -118,23 +118,23 @@ def main() -> None:
 
     engine, model, threads, *files = sys.argv[1:]
     transcribe = ENGINES[engine](model, int(threads))
-    clips = [soundfile.read(file, dtype="float32")[0] for file in files]
-    transcribe(clips[0])
+    transcribe(soundfile.read(files[0], dtype="float32")[0])
     first_text_at = time.time()
-    texts, seconds = [], []
-    cpu = time.process_time()
-    for clip in clips:
-        start = time.perf_counter()
+    texts, seconds, lengths, cpu_seconds = [], [], [], 0.0
+    for file in files:
+        clip, rate = soundfile.read(file, dtype="float32")
+        start, cpu = time.perf_counter(), time.process_time()
         texts.append(transcribe(clip).strip())
         seconds.append(time.perf_counter() - start)
-    cpu = time.process_time() - cpu
+        cpu_seconds += time.process_time() - cpu
+        lengths.append(len(clip) / rate)
     print(
         json.dumps(
             {
                 "texts": texts,
                 "seconds": seconds,
-                "cpu_seconds": cpu,
-                "audio_seconds": [len(clip) / 16000 for clip in clips],
+                "cpu_seconds": cpu_seconds,
+                "audio_seconds": lengths,
                 "peak_rss_bytes": peak_rss(),
                 "first_text_at": first_text_at,
             }

@@ -13,7 +13,6 @@ from edgewhisper_runtime import onnx_file
 from edgewhisper_runtime.errors import QuantizationError
 from edgewhisper_runtime.onnx import ENCODER, session_options
 
-_LARGEST = 2**31 - 1  # bytes of a protobuf message
 _QUANTIZED = ("MatMulIntegerToFloat", "MatMulNBits")
 _OVERHEAD = 0.02  # of a file: names and nodes
 _LEAST_OVERHEAD = 65536
@@ -28,7 +27,7 @@ def check(path: Path) -> dict[str, Any]:
     """
     stored = onnx_file.read(path)
     size, tensors = path.stat().st_size, sum(t.bytes for t in stored.tensors.values())
-    if size > _LARGEST or size > tensors * (1 + _OVERHEAD) + _LEAST_OVERHEAD:
+    if size > tensors * (1 + _OVERHEAD) + _LEAST_OVERHEAD:
         raise QuantizationError(
             f"{path} has {size} bytes for {tensors} bytes of tensors: a defect of the export."
         )
@@ -67,18 +66,16 @@ def check_quantized(found: Mapping[str, Any], arithmetic: Arithmetic | None) -> 
 def check_tied(decoder: Path, model: Model) -> None:
     """Raise QuantizationError if a shared token embedding is stored twice."""
     weight = model.layers["model.decoder.embed_tokens"].weight
-    vocabulary = len(weight.codes if isinstance(weight, Grid) else weight)
-    width = (weight.codes if isinstance(weight, Grid) else weight).shape[1]
-    tables = 1 if "proj_out" not in model.layers else 2
-    bits = weight.bits if isinstance(weight, Grid) else 32
-    held = sum(
-        tensor.bytes
+    vocabulary, width = (weight.codes if isinstance(weight, Grid) else weight).shape
+    integers = isinstance(weight, Grid)
+    values = sum(
+        tensor.bytes * 8 // (weight.bits if isinstance(weight, Grid) else tensor.bits)
         for tensor in onnx_file.read(decoder).tensors.values()
-        if tensor.shape[:1] == (vocabulary,)
+        if vocabulary in tensor.shape and (tensor.dtype in _INTEGERS) == integers
     )
-    # scales and zero points of the smallest groups are half the size of 4-bit codes
-    if tables == 1 and held > 1.5 * vocabulary * width * bits / 8:
-        raise QuantizationError(f"{decoder} holds the token embedding twice: {held} bytes.")
+    # zero points are integers too, of the smallest groups an eighth of the values
+    if "proj_out" not in model.layers and values > 1.5 * vocabulary * width:
+        raise QuantizationError(f"{decoder} holds the token embedding twice.")
 
 
 def _integer_bytes(contents: onnx_file.Contents) -> int:
@@ -93,5 +90,11 @@ def _optimized(path: Path) -> onnx_file.Contents:
         rewritten = Path(scratch) / "optimized.onnx"
         options = session_options(threads=1)
         options.optimized_model_filepath = str(rewritten)
-        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own exception classes have no common base
+            raise QuantizationError(
+                f"ONNX Runtime cannot load the export {path} ({error}). --export none ships the "
+                "variant itself."
+            ) from error
         return onnx_file.read(rewritten)

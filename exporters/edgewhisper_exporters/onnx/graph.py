@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgewhisper_runtime.errors import QuantizationError
 from edgewhisper_runtime.onnx import ROWS
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 OPSET = 21
 MICROSOFT = "com.microsoft"  # ONNX Runtime's fused and quantized operators
 _IR_VERSION = 10
+_LARGEST = 2**31 - 1  # bytes of a protobuf message
 
 
 class Graph:
@@ -60,14 +62,16 @@ class Graph:
     def floats(self, name: str, array: NDArray[np.floating]) -> str:
         """Store floats, in half the size where that loses nothing; return them as float32.
 
+        Raises ValueError as `constant` does.
+
         OpenAI published the weights as float16. The engine widens them when it loads the file.
         """
         wide = array.astype(np.float32)
         narrow = wide.astype(np.float16)
         if not np.array_equal(narrow.astype(np.float32), wide):
             return self.constant(name, wide)
+        stored = self.constant(name, narrow)
         if name not in self._casts:
-            stored = self.constant(name, narrow)
             self._casts[name] = self.op("Cast", stored, to=1)
         return self._casts[name]
 
@@ -96,9 +100,19 @@ class Graph:
         return self.op(kind, *inputs, domain=MICROSOFT, output=output, **attributes)
 
     def model(self) -> ModelProto:
-        """Return the finished model."""
+        """Return the finished model; raise QuantizationError if no file can hold it."""
         from onnx import helper, numpy_helper
 
+        # as the engine holds and rewrites it: in float32
+        size = sum(
+            array.nbytes * (2 if array.dtype == np.float16 else 1)
+            for array in self._initializers.values()
+        )
+        if size > _LARGEST:
+            raise QuantizationError(
+                f"the {self.name} takes {size / 1e9:.1f} GB, and an ONNX file holds "
+                f"{_LARGEST / 1e9:.1f}. Quantize it, or ship the variant itself: --export none."
+            )
         initializers = [
             numpy_helper.from_array(np.asarray(a, order="C"), n)
             for n, a in self._initializers.items()

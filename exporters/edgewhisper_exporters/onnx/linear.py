@@ -150,12 +150,7 @@ class Decoder(Linear):
         if (weight.zero == _middle(weight)).all():
             zero = graph.constant(f"middle_{weight.bits}", np.float32(_middle(weight)))
         else:
-            zero = graph.op("Gather", self._zeros(name, weight), tokens)
-            if weight.bits == _NIBBLE and _is_whole(weight):
-                groups = graph.constant("groups", np.array([weight.scale.shape[1]]))
-                first = graph.constant("first", np.array([0]))
-                zero = graph.op("Slice", self._nibbles(zero), first, groups, last)
-            zero = graph.op("Unsqueeze", graph.op("Cast", zero, to=1), last)
+            zero = self._zeros(tokens, name, weight)
         steps = graph.op("Gather", graph.floats(f"{name}.scale", weight.scale), tokens)
         centered = graph.op("Sub", codes, zero)
         values = graph.op("Mul", centered, graph.op("Unsqueeze", steps, last))
@@ -164,12 +159,25 @@ class Decoder(Linear):
     def _in_planes(self, weight: Grid) -> bool:
         return self.arithmetic == "float32" and weight.bits == _BYTE
 
-    def _zeros(self, name: str, weight: Grid) -> str:
-        """Return the zero points as they are stored for MatMulNBits, or as floats."""
-        if not _is_whole(weight) or self._in_planes(weight):
-            return self.graph.floats(f"{name}.zeros", weight.zero)
-        zero = _spread(weight, weight.zero, _block(weight, self.arithmetic))
-        return self.graph.constant(f"{name}.zero", _packed_zeros(zero, weight.bits))
+    def _zeros(self, tokens: str, name: str, weight: Grid) -> str:
+        """Return the zero points of tokens' rows as floats [batch, n, groups, 1].
+
+        From the tensor that MatMulNBits takes: 4 bits for each block, of which a group may have
+        several.
+        """
+        if weight.bits != _NIBBLE or not _is_whole(weight):
+            raise TypeError(f"{name} has zero points that no lookup takes")
+        graph, block = self.graph, _block(weight, self.arithmetic)
+        spread = _spread(weight, weight.zero, block)
+        stored = graph.constant(f"{name}.zero", _packed_zeros(spread, weight.bits))
+        codes = self._nibbles(graph.op("Gather", stored, tokens))
+        last = graph.constant("last_axis", np.array([-1]))
+        first, one = (graph.constant(f"first_{n}", np.array([n])) for n in (0, 1))
+        blocks_ = graph.constant(f"first_{spread.shape[1]}", np.array([spread.shape[1]]))
+        codes = graph.op("Slice", codes, first, blocks_, last)  # without the padding
+        shape = np.array([0, 0, weight.scale.shape[1], weight.group // block])
+        codes = graph.op("Reshape", codes, graph.constant("zeros_by_group", shape))
+        return graph.op("Cast", graph.op("Slice", codes, first, one, last), to=1)
 
     def _codes(self, name: str, weight: Grid, part: str = "") -> str:
         """Return the codes of tokens' rows as floats [batch, n, groups, values of a group]."""
