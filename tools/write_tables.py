@@ -29,7 +29,7 @@ MODELS = ("whisper-base", "whisper-tiny.en")
 # The recipes that README.md shows: each library's usual ones, and the smallest.
 SHOWN = (
     "fp32", "pytorch-int8", "pytorch-int8-per-tensor", "quanto-int8", "hqq-int4-g64",
-    "bitsandbytes-nf4", "edgewhisper-int8", "edgewhisper-int4",
+    "bitsandbytes-nf4", "edgewhisper-int8", "edgewhisper-int4", "onnx-int8", "onnx-int4",
 )  # fmt: skip
 # What the study reports of whisper-small, and the recipes that are the same here.
 HEADLINES = {
