@@ -25,7 +25,7 @@ from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech, wer
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import bundle, machine
+from edgewhisper_runtime import bundle, machine, roofline
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results" / "peers"
@@ -198,6 +198,7 @@ def run(
             for c in entered
         },
     }
+    result["roofline"] = roofline.measure(entered[0].model, threads)
     RESULTS.mkdir(parents=True, exist_ok=True)
     for number in range(rounds):
         for contender in entered:
@@ -291,6 +292,10 @@ def main(directory: Path, work: Path, model: str, rounds: int, threads: int) -> 
     rounds = min(len(row["runs"]) for row in result["contenders"].values())
     host, table, targets = result["machine"], to_table(result), to_targets(result)
     seconds = sum(utterance["duration"] for utterance in result["utterances"])
+    limits = "\n".join(
+        ["| the roofline of onnx-int8 | |", "|---|---|"]
+        + [f"| {name} | {value} |" for name, value in roofline.to_rows(result["roofline"])]
+    )
     TABLE.write_text(
         "# Our bundles and the engines a user would pick instead\n\n"
         f"{model}, the same weights for all, {len(result['utterances'])} utterances of {SPLIT} "
@@ -299,7 +304,7 @@ def main(directory: Path, work: Path, model: str, rounds: int, threads: int) -> 
         "measurement a fresh process; greedy, English, no timestamps.\n\n"
         f"{table}\n\n"
         f"What was aimed at, for {INT8.removeprefix('EdgeWhisper ')} with adaptive context where "
-        f"nothing else is said:\n\n{targets}\n\n{REMARKS.read_text()}\n"
+        f"nothing else is said:\n\n{targets}\n\n{REMARKS.read_text()}\n{limits}\n\n"
         "Written by `python tools/bench_peers.py --librispeech DIR --work DIR"
         f" --model {model} --rounds {rounds}` from `docs/results/peers/{model}.json`.\n"
     )

@@ -53,7 +53,8 @@ def unpack_once(network: Any, adapter: quantizers.Adapter) -> None:
         bias, layer.bias = layer.bias, None
         linear = torch.nn.Linear(layer.in_features, layer.out_features, bias is not None)
         linear.weight = torch.nn.Parameter(layer(torch.eye(layer.in_features)).T.contiguous())
-        linear.bias = bias
+        if bias is not None:
+            linear.bias = torch.nn.Parameter(bias, requires_grad=False)
         network.set_submodule(name, linear)
 
 
