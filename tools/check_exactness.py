@@ -33,7 +33,7 @@ SLOW = {"quanto", "hqq"}  # they unpack their weights at each token
 BATCH = 8
 INTRODUCTION = """# Exports against their variants
 
-Every recipe whose weights alone are quantized, exported to ONNX with the library's own integers,
+Recipes whose weights alone are quantized, exported to ONNX with the library's own integers,
 scales and zero points, and the variant itself through PyTorch: the same loop, the same speech,
 full windows, greedy. A window agrees when all its tokens are the same. Both multiply in float32,
 in another order; where two tokens are as good as equally likely, that may decide, and the rest of
