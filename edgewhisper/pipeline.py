@@ -30,12 +30,7 @@ from edgewhisper_exporters import eligibility
 from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.onnx import DISTRIBUTIONS as EXPORT_LIBRARIES
 from edgewhisper_runtime import atomic, bundle, machine
-from edgewhisper_runtime.errors import (
-    BundleError,
-    DataError,
-    GateFailedError,
-    GateNotProvenError,
-)
+from edgewhisper_runtime.errors import BundleError, DataError, GateFailedError, GateNotProvenError
 
 # In the order of their speed.
 _CONTEXTS: tuple[bundle.AudioContext, ...] = ("adaptive", "full")
@@ -218,10 +213,10 @@ def install(
         manifest = bundle.read_manifest(variant)
         for file in manifest.files:
             shutil.copyfile(variant / file, staging / file)
-        files = manifest.files
+        files = dict(manifest.files)
         if manifest.export is not None:
-            write_runtime_wheel(staging)
-            files = bundle.describe_files(staging)
+            wheel = write_runtime_wheel(staging)
+            files[wheel.name] = bundle.describe_file(wheel)
         bundle.write_manifest(staging, replace(manifest, evaluation=summary, files=files))
         bundle.verify(staging)
     remember_bundle(target)

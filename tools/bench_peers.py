@@ -212,9 +212,8 @@ def run(
     return result
 
 
-def to_table(result: dict[str, Any]) -> str:
-    """Return the comparison as Markdown: medians over the rounds, and ratios to the best peer."""
-    rows = {name: _figures(result, row) for name, row in result["contenders"].items()}
+def to_table(rows: dict[str, dict[str, float]]) -> str:
+    """Return the figures as Markdown: medians over the rounds, and ratios to the best peer."""
     peers = [figures for name, figures in rows.items() if not name.startswith("EdgeWhisper")]
     fastest = min(figures["rtf"] for figures in peers)
     lines = [
@@ -230,9 +229,8 @@ def to_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def to_targets(result: dict[str, Any]) -> str:
+def to_targets(rows: dict[str, dict[str, float]], result: dict[str, Any]) -> str:
     """Return what was aimed at beside what was measured, as Markdown."""
-    rows = {name: _figures(result, row) for name, row in result["contenders"].items()}
     ours, full = rows[f"{INT8}, adaptive"], rows[f"{INT8}, full"]
     peers = {name: f for name, f in rows.items() if not name.startswith("EdgeWhisper")}
     fastest, leanest = (min(f[key] for f in peers.values()) for key in ("rtf", "rss"))
@@ -290,7 +288,8 @@ def main(directory: Path, work: Path, model: str, rounds: int, threads: int) -> 
         run(checkpoints.resolve(model), dataset, work.resolve(), rounds, threads)
     result = json.loads((RESULTS / f"{model}.json").read_text())
     rounds = min(len(row["runs"]) for row in result["contenders"].values())
-    host, table, targets = result["machine"], to_table(result), to_targets(result)
+    figures = {name: _figures(result, row) for name, row in result["contenders"].items()}
+    host, table, targets = result["machine"], to_table(figures), to_targets(figures, result)
     seconds = sum(utterance["duration"] for utterance in result["utterances"])
     limits = "\n".join(
         ["| the roofline of onnx-int8 | |", "|---|---|"]

@@ -24,6 +24,7 @@ from edgewhisper.backend import TorchBackend
 from edgewhisper.evaluation import librispeech, wer
 from edgewhisper_runtime import audio, decoding, features, machine
 from edgewhisper_runtime.tokens import Tokenizer
+from peers import worker
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 TABLE = RESULTS / "engines.md"
@@ -87,29 +88,13 @@ def transformers_generate(checkpoint: checkpoints.Checkpoint) -> Engine:
 def faster_whisper(checkpoint: checkpoints.Checkpoint) -> Engine:
     """faster-whisper in float32, converted from the same checkpoint."""
     from ctranslate2.converters import TransformersConverter
-    from faster_whisper import WhisperModel
 
     directory = Path(tempfile.mkdtemp()) / "model"
     TransformersConverter(str(checkpoint.path), copy_files=["tokenizer.json"]).convert(
         str(directory), quantization="float32"
     )
-    model = WhisperModel(str(directory), compute_type="float32", cpu_threads=2)
-
-    def transcribe(samples: np.ndarray) -> str:
-        segments, _ = model.transcribe(
-            samples,
-            language="en",
-            beam_size=1,
-            temperature=0.0,
-            without_timestamps=True,
-            condition_on_previous_text=False,
-            no_speech_threshold=None,
-            log_prob_threshold=None,
-            compression_ratio_threshold=None,
-        )
-        return "".join(segment.text for segment in segments).strip()
-
-    return transcribe
+    transcribe = worker.faster_whisper(str(directory), threads=2, compute_type="float32")
+    return lambda samples: transcribe(samples).strip()
 
 
 ENGINES: dict[str, Callable[[checkpoints.Checkpoint], Engine]] = {

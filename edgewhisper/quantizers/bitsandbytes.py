@@ -118,14 +118,10 @@ def describe(module: nn.Module) -> WeightFormat | None:
 
 def grid(module: nn.Module) -> Grid | None:
     """Return the integers of an int8 layer; 4-bit values lie on no line."""
-    import numpy as np
-
     if not _is_int8(module):
         return None
     weight: Any = module.weight
-    scale = weight.SCB.reshape(-1, 1).numpy() / _LARGEST_CODE
-    codes = (weight.CB.numpy().astype(np.int16) + 128).astype(np.uint8)
-    return Grid(codes, scale, np.full_like(scale, 128), 8)
+    return Grid.of_signed(weight.CB.numpy(), weight.SCB.reshape(-1, 1).numpy() / _LARGEST_CODE)
 
 
 def _is_int8(module: nn.Module) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,23 +59,15 @@ def take_census(
 ) -> list[CensusRow]:
     """Count every layer; the bytes of a shared weight are those of the module that comes first."""
     seen: set[int] = set()
-    rows: dict[tuple[str, str, str, str, bool], tuple[int, int]] = {}
+    rows = []
     for name, module in model.named_modules():
         found = describe(module)
         stored = found or _float_format(module, seen)
         if stored is None:
             continue
-        part = part_of(name)
-        key = (
-            part or "other",
-            _CLASSES.get(part, "Linear") if part else _class_name(module),
-            stored.dtype,
-            stored.granularity,
-            bool(found),
-        )
-        count, size = rows.get(key, (0, 0))
-        rows[key] = (count + 1, size + stored.bytes)
-    return [CensusRow(*key, count=count, bytes=size) for key, (count, size) in sorted(rows.items())]
+        part, kind = part_of(name), _class_name(module)
+        rows.append(_row(part, kind, stored, quantized=found is not None))
+    return _summed(rows)
 
 
 def take_onnx_census(files: Iterable[Path]) -> list[CensusRow]:
@@ -93,7 +85,7 @@ def take_onnx_census(files: Iterable[Path]) -> list[CensusRow]:
     if _OUTPUT not in layers and _EMBEDDING in layers:
         layers[_OUTPUT] = layers[_EMBEDDING]
     shared = layers.get(_OUTPUT) is layers.get(_EMBEDDING)
-    rows: dict[tuple[str, str, str, str, bool], tuple[int, int]] = {}
+    rows = []
     for name, kinds in layers.items():
         part = part_of(name.replace(".qkv", ".q_proj"))
         integers = next((kind for kind in ("int8", "int4") if kind in kinds), None)
@@ -104,18 +96,30 @@ def take_onnx_census(files: Iterable[Path]) -> list[CensusRow]:
             if integers
             else (kinds["weight"][0].dtype, "none")
         )
-        key = (
-            part or "other",
-            _CLASSES.get(part, "Linear") if part else "LayerNorm",
-            dtype,
-            grain,
-            bool(integers),
-        )
-        bytes_of = sum(t.bytes for kind, ts in kinds.items() if kind != "bias" for t in ts)
-        count, size = rows.get(key, (0, 0))
-        more = 0 if shared and name == _OUTPUT else bytes_of
-        rows[key] = (count + (3 if name.endswith(".qkv") else 1), size + more)
-    return [CensusRow(*key, count=count, bytes=size) for key, (count, size) in sorted(rows.items())]
+        size = sum(t.bytes for kind, ts in kinds.items() if kind != "bias" for t in ts)
+        stored = WeightFormat(dtype, grain, 0 if shared and name == _OUTPUT else size)
+        row = _row(part, "LayerNorm", stored, quantized=integers is not None)
+        rows.append(replace(row, count=3) if name.endswith(".qkv") else row)
+    return _summed(rows)
+
+
+def _row(part: str | None, kind: str, stored: WeightFormat, *, quantized: bool) -> CensusRow:
+    """Return the row of one layer; `kind` is its class where it belongs to no part."""
+    module = _CLASSES.get(part, "Linear") if part else kind
+    return CensusRow(
+        part or "other", module, stored.dtype, stored.granularity, quantized, 1, stored.bytes
+    )
+
+
+def _summed(rows: Iterable[CensusRow]) -> list[CensusRow]:
+    """Return one row for all that differ in nothing but count and bytes, in order."""
+    sums: dict[CensusRow, tuple[int, int]] = {}
+    for row in rows:
+        key = replace(row, count=0, bytes=0)
+        count, size = sums.get(key, (0, 0))
+        sums[key] = (count + row.count, size + row.bytes)
+    summed = [replace(key, count=count, bytes=size) for key, (count, size) in sums.items()]
+    return sorted(summed, key=astuple)
 
 
 def _onnx_grain(kinds: dict[str, list[Tensor]], integers: str) -> str:

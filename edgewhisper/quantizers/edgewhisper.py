@@ -108,8 +108,7 @@ def grid(module: nn.Module) -> Grid | None:
         return None
     tensors = {name: tensor.numpy() for name, tensor in module.codes.named_buffers()}
     if "int8" in tensors:
-        codes = (tensors["int8"].astype(np.int16) + 128).astype(np.uint8)
-        return Grid(codes, tensors["scale"], np.full_like(tensors["scale"], 128), 8)
+        return Grid.of_signed(tensors["int8"], tensors["scale"])
     packed = tensors["packed"]
     codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
     zero = tensors["zero"][..., 0].astype(np.float32)

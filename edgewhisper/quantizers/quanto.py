@@ -169,9 +169,7 @@ def grid(module: nn.Module) -> Grid | None:
     outputs = weight.shape[0]
     scale = weight._scale.reshape(outputs, -1).numpy()  # noqa: SLF001 # what its files hold
     if found.dtype == "int8":
-        signed = weight._data.numpy().astype(np.int16)  # noqa: SLF001 # see above
-        codes = (signed + 128).astype(np.uint8)
-        return Grid(codes, scale, np.full_like(scale, 128), 8)
+        return Grid.of_signed(weight._data.numpy(), scale)  # noqa: SLF001 # see above
     codes = weight._data.unpack().reshape(outputs, -1).numpy()  # noqa: SLF001 # see above
     shift = weight._shift.reshape(outputs, -1).numpy()  # noqa: SLF001 # see above
     if weight._shift.is_floating_point():  # noqa: SLF001 # see above

@@ -25,6 +25,12 @@ class Grid:
     zero: NDArray[np.floating]
     bits: int
 
+    @classmethod
+    def of_signed(cls, integers: NDArray[np.int8], scale: NDArray[np.floating]) -> Grid:
+        """Return the grid of integers [outputs, inputs] times scales [outputs, 1]."""
+        codes = (integers.astype(np.int16) + 128).astype(np.uint8)
+        return cls(codes, scale, np.full_like(scale, 128), 8)
+
     @property
     def group(self) -> int:
         """How many inputs share a scale."""

@@ -174,7 +174,8 @@ def _compare(model: _Whisper, loaded: Any, features: Tensor) -> None:
     cross = loaded.encode(features)
     found, past = loaded.prompt(tokens, cross)
     more, _ = loaded.step(tokens[:, :1], cross, past)
-    wanted, expected = model.prompt(tokens, model.encode(features))
-    last, _ = model.step(tokens[:, :1], model.encode(features), expected)
+    cross = model.encode(features)
+    wanted, past = model.prompt(tokens, cross)
+    last, _ = model.step(tokens[:, :1], cross, past)
     if not (torch.equal(found, wanted) and torch.equal(more, last)):
         raise QuantizationError("the TorchScript file does not compute what the variant does.")

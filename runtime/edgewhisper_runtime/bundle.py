@@ -81,7 +81,9 @@ class Manifest:
 def describe_files(directory: Path) -> dict[str, File]:
     """Return size and hash of every file in the directory but the manifest."""
     return {
-        path.name: _describe(path) for path in sorted(directory.iterdir()) if path.name != MANIFEST
+        path.name: describe_file(path)
+        for path in sorted(directory.iterdir())
+        if path.name != MANIFEST
     }
 
 
@@ -163,14 +165,15 @@ def verify(directory: Path) -> Manifest:
                 f"{path} has {size} bytes, its manifest says {expected.bytes}. "
                 "Copy the bundle again."
             )
-        if _describe(path) != expected:
+        if describe_file(path) != expected:
             raise BundleError(
                 f"{path} was altered: its SHA-256 is not the manifest's. Copy the bundle again."
             )
     return manifest
 
 
-def _describe(path: Path) -> File:
+def describe_file(path: Path) -> File:
+    """Return size and hash of one file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return File(bytes=path.stat().st_size, sha256=digest)

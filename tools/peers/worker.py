@@ -27,11 +27,11 @@ def edgewhisper(model: str, threads: int, context: Literal["full", "adaptive"]) 
     return lambda samples: transcriber.transcribe(samples, language="en").text
 
 
-def faster_whisper(model: str, threads: int) -> Engine:
-    """CTranslate2, int8."""
+def faster_whisper(model: str, threads: int, compute_type: str = "int8") -> Engine:
+    """CTranslate2, in int8 unless asked for another type."""
     from faster_whisper import WhisperModel
 
-    loaded = WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads)
+    loaded = WhisperModel(model, device="cpu", compute_type=compute_type, cpu_threads=threads)
 
     def transcribe(samples: Any) -> str:
         segments, _ = loaded.transcribe(

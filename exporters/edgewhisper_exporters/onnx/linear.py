@@ -128,9 +128,8 @@ class Decoder(Linear):
             return blocks(self.graph, rows.values, name, weight, self.arithmetic)
         high, low = planes(weight)
         upper = blocks(self.graph, rows.values, name, high, "float32", ".int8.high")
-        upper = self.graph.op("Mul", upper, self.graph.constant("sixteen", np.float32(16)))
         lower = blocks(self.graph, rows.values, name, low, "float32", ".int8.low")
-        return self.graph.op("Add", upper, lower)
+        return self._of_planes(upper, lower)
 
     def lookup(self, tokens: str, name: str, weight: NDArray[np.floating] | Grid) -> str:
         """Return the weight's rows of token ids, from the tensors that `product` multiplies by."""
@@ -142,12 +141,11 @@ class Decoder(Linear):
                 self._codes(name, plane, part)
                 for plane, part in zip(planes(weight), (".int8.high", ".int8.low"), strict=True)
             )
-            high = graph.op("Mul", high, graph.constant("sixteen", np.float32(16)))
-            codes = graph.op("Add", high, low)
+            codes = self._of_planes(high, low)
         else:
             codes = self._codes(name, weight)
         last = graph.constant("last_axis", np.array([-1]))
-        if (weight.zero == _middle(weight)).all():
+        if _is_symmetric(weight):
             zero = graph.constant(f"middle_{weight.bits}", np.float32(_middle(weight)))
         else:
             zero = self._zeros(tokens, name, weight)
@@ -159,6 +157,11 @@ class Decoder(Linear):
     def _in_planes(self, weight: Grid) -> bool:
         return self.arithmetic == "float32" and weight.bits == _BYTE
 
+    def _of_planes(self, high: str, low: str) -> str:
+        """Return 16 times what belongs to the high plane, and what belongs to the low one."""
+        upper = self.graph.op("Mul", high, self.graph.constant("sixteen", np.float32(16)))
+        return self.graph.op("Add", upper, low)
+
     def _zeros(self, tokens: str, name: str, weight: Grid) -> str:
         """Return the zero points of tokens' rows as floats [batch, n, groups, 1].
 
@@ -168,15 +171,16 @@ class Decoder(Linear):
         if weight.bits != _NIBBLE or not _is_whole(weight):
             raise TypeError(f"{name} has zero points that no lookup takes")
         graph, block = self.graph, _block(weight, self.arithmetic)
-        spread = _spread(weight, weight.zero, block)
-        stored = graph.constant(f"{name}.zero", _packed_zeros(spread, weight.bits))
+        groups, repeats = weight.scale.shape[1], weight.group // block
+        stored = _packed_zeros(graph, name, weight, block)
         codes = self._nibbles(graph.op("Gather", stored, tokens))
         last = graph.constant("last_axis", np.array([-1]))
-        first, one = (graph.constant(f"first_{n}", np.array([n])) for n in (0, 1))
-        blocks_ = graph.constant(f"first_{spread.shape[1]}", np.array([spread.shape[1]]))
-        codes = graph.op("Slice", codes, first, blocks_, last)  # without the padding
-        shape = np.array([0, 0, weight.scale.shape[1], weight.group // block])
-        codes = graph.op("Reshape", codes, graph.constant("zeros_by_group", shape))
+        first, one, count = (
+            graph.constant(f"first_{n}", np.array([n])) for n in (0, 1, groups * repeats)
+        )
+        codes = graph.op("Slice", codes, first, count, last)  # without the padding
+        shape = graph.constant("zeros_by_group", np.array([0, 0, groups, repeats]))
+        codes = graph.op("Reshape", codes, shape)
         return graph.op("Cast", graph.op("Slice", codes, first, one, last), to=1)
 
     def _codes(self, name: str, weight: Grid, part: str = "") -> str:
@@ -224,15 +228,14 @@ def blocks(
     """
     block = _block(weight, arithmetic)
     outputs, inputs = weight.codes.shape
-    middle, whole = _middle(weight), _is_whole(weight)
+    whole = _is_whole(weight)
     arguments = [
         values,
         _packed(graph, name + part, weight, block),
         _steps(graph, name, weight, block),
     ]
-    if whole and not (weight.zero == middle).all():
-        zeros = _packed_zeros(_spread(weight, weight.zero, block), weight.bits)
-        arguments.append(graph.constant(f"{name}{part}.zero", zeros))
+    if whole and not _is_symmetric(weight):
+        arguments.append(_packed_zeros(graph, name + part, weight, block))
     product = graph.fused(
         "MatMulNBits",
         *arguments,
@@ -247,7 +250,7 @@ def blocks(
     shape = graph.constant(f"sums_of_{weight.group}", np.array([0, 0, -1, weight.group]))
     last = graph.constant("last_axis", np.array([-1]))
     sums = graph.op("ReduceSum", graph.op("Reshape", values, shape), last, keepdims=0)
-    offset = ((middle - weight.zero) * weight.scale).astype(np.float32)
+    offset = ((_middle(weight) - weight.zero) * weight.scale).astype(np.float32)
     return graph.op(
         "Add", product, graph.op("MatMul", sums, graph.floats(f"{name}{part}.offset", offset.T))
     )
@@ -274,13 +277,13 @@ def _packed(graph: Graph, name: str, weight: Grid, block: int) -> str:
     return graph.constant(f"{name}.{kind}", codes)
 
 
-def _packed_zeros(zero: NDArray[np.floating], bits: int) -> NDArray[np.uint8]:
-    """Return whole zero points as MatMulNBits takes them: a row's in as few bytes as they need."""
-    codes = zero.astype(np.uint8)
-    if bits == _BYTE:
-        return codes
-    even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
-    return np.asarray(even[:, 0::2] | (even[:, 1::2] << 4), dtype=np.uint8)
+def _packed_zeros(graph: Graph, name: str, weight: Grid, block: int) -> str:
+    """Store the whole zero point of every block, a row's in as few bytes as they need."""
+    codes = np.repeat(weight.zero.astype(np.uint8), weight.group // block, axis=1)
+    if weight.bits == _NIBBLE:
+        even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
+        codes = even[:, 0::2] | (even[:, 1::2] << np.uint8(4))
+    return graph.constant(f"{name}.zero", codes)
 
 
 def _block(weight: Grid, arithmetic: Arithmetic) -> int:
@@ -300,10 +303,10 @@ def _is_whole(weight: Grid) -> bool:
     return bool(((zero == np.round(zero)) & (zero >= 0) & (zero < 1 << weight.bits)).all())
 
 
-def _spread(weight: Grid, per_group: NDArray[np.floating], block: int) -> NDArray[np.floating]:
-    """Repeat what holds for a group for each of its blocks."""
-    return np.repeat(per_group, weight.group // block, axis=1)
+def _is_symmetric(weight: Grid) -> bool:
+    """Tell whether every zero point is the middle one, which need not be stored."""
+    return bool((weight.zero == _middle(weight)).all())
 
 
 def _is_symmetric_rows(weight: Grid) -> bool:
-    return weight.scale.shape[1] == 1 and bool((weight.zero == _middle(weight)).all())
+    return weight.scale.shape[1] == 1 and _is_symmetric(weight)
