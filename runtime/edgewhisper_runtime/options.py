@@ -1,0 +1,60 @@
+"""How a recording is decoded: one value, the same for the command line, the library and servers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgewhisper_runtime.errors import EdgeWhisperError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Whisper's decoding, with the thresholds of Radford et al. 2022, section 4.5.
+
+    A window is decoded at each of `temperatures` in turn until its text neither compresses better
+    than `max_compression_ratio` nor is less likely than `min_log_probability` (mean over tokens,
+    natural logarithm). At temperature 0 `beam_size` hypotheses are followed (1: greedy), above it
+    the best of `best_of` samples is taken; `seed` makes them the same every time. A window that the
+    model takes for silence (`max_no_speech`) and is unsure of says nothing. None for a threshold
+    does without it.
+
+    `timestamps` are predicted where they are needed: in audio longer than a window. True asks for
+    them everywhere, `words` for the time of each word too. `prompt` and `hotwords` are put before
+    every window, what was said before it only where `condition_on_previous_text`. `vad` leaves out
+    what is not speech. With `batch_size` above 1 audio is cut where it is quiet instead of where
+    timestamps say, and so many windows are decoded at once.
+
+    Raises EdgeWhisperError for values that mean nothing.
+    """
+
+    beam_size: int = 1
+    best_of: int = 5
+    temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    max_compression_ratio: float | None = 2.4
+    min_log_probability: float | None = -1.0
+    max_no_speech: float | None = 0.6
+    timestamps: bool = False
+    words: bool = False
+    prompt: str = ""
+    hotwords: tuple[str, ...] = ()
+    condition_on_previous_text: bool = False
+    vad: bool = True
+    batch_size: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what types cannot."""
+        if min(self.beam_size, self.best_of, self.batch_size) < 1:
+            raise EdgeWhisperError("beam_size, best_of and batch_size must be at least 1.")
+        if not self.temperatures or not all(0 <= t <= 1 for t in self.temperatures):
+            raise EdgeWhisperError("temperatures must be one or more numbers from 0 to 1.")
+
+
+# As the study evaluates: one greedy pass over each window, whatever comes of it.
+PLAIN = Options(
+    temperatures=(0.0,),
+    max_compression_ratio=None,
+    min_log_probability=None,
+    max_no_speech=None,
+    vad=False,
+)
