@@ -10,8 +10,9 @@ table is written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from edgewhisper.recipes import all_recipes, find_recipe
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle, loading, machine
 from edgewhisper_runtime.decoding import Backend
+from edgewhisper_runtime.errors import AudioError
+from edgewhisper_runtime.options import PLAIN
 from edgewhisper_runtime.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 
@@ -77,24 +80,17 @@ def tokens(
     from tqdm import tqdm
 
     found: list[list[list[int]]] = []
+    options = replace(PLAIN, batch_size=BATCH)
     progress = tqdm(total=len(files), unit="file", mininterval=2.0)
-    for language, group in _groups(files, languages):
-        transcripts = transcriber.transcribe_batch(group, language)
-        found += [[segment.tokens for segment in spoken.segments] for spoken in transcripts]
-        progress.update(len(group))
+    for language, group in groupby(zip(files, languages, strict=True), key=itemgetter(1)):
+        recordings = (file for file, _ in group)
+        for spoken in transcriber.transcribe_many(recordings, language, options=options):
+            if isinstance(spoken, AudioError):
+                raise spoken
+            found.append([window.tokens for window in spoken.windows])
+            progress.update()
     progress.close()
     return found
-
-
-def _groups(files: list[Path], languages: list[str]) -> Iterator[tuple[str, list[Path]]]:
-    """Yield files of one language that follow each other, at most a batch."""
-    group: list[Path] = []
-    for number, (file, language) in enumerate(zip(files, languages, strict=True)):
-        group.append(file)
-        following = languages[number + 1] if number + 1 < len(languages) else ""
-        if len(group) == BATCH or following != language:
-            yield language, group
-            group = []
 
 
 def compare(model: str, name: str, speech: Path) -> dict[str, Any]:

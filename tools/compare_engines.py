@@ -23,6 +23,7 @@ from edgewhisper import checkpoints
 from edgewhisper.backend import TorchBackend
 from edgewhisper.evaluation import librispeech, wer
 from edgewhisper_runtime import audio, decoding, features, machine
+from edgewhisper_runtime.rules import TokenRules
 from edgewhisper_runtime.tokens import Tokenizer
 from peers import worker
 
@@ -40,10 +41,9 @@ def ours(checkpoint: checkpoints.Checkpoint, padding: str) -> Engine:
     model = WhisperForConditionalGeneration.from_pretrained(checkpoint.path, dtype=torch.float32)
     backend, settings = TorchBackend(model), checkpoint.settings()
     tokenizer = Tokenizer(checkpoint.path / "tokenizer.json")
-    rules = decoding.TokenRules(
-        settings.suppress, settings.suppress_first, tokenizer.end_of_text, settings.max_tokens
-    )
     prompt = np.array([tokenizer.prompt("en")])
+    room = settings.max_tokens - prompt.size
+    rules = TokenRules(settings.suppress, settings.suppress_first, tokenizer.end_of_text, room)
 
     def transcribe(samples: np.ndarray) -> str:
         if padding == "silence":
@@ -52,8 +52,9 @@ def ours(checkpoint: checkpoints.Checkpoint, padding: str) -> Engine:
             frames = -(-len(samples) // features.HOP)
             mels = features.log_mel(samples, settings.mels, frames)
             mels = np.pad(mels, ((0, 0), (0, features.WINDOW_FRAMES - frames)))
-        (tokens,) = decoding.greedy(backend, backend.encode(mels[None]), prompt, rules)
-        return tokenizer.decode(tokens).strip()
+        cache = backend.start(backend.encode(mels[None]))
+        (text,) = decoding.follow(backend, cache, backend.step(prompt, cache), rules)
+        return tokenizer.decode(text.tokens).strip()
 
     return transcribe
 

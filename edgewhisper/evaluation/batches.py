@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewhisper.evaluation.librispeech import Utterance
 from edgewhisper.evaluation.wer import Record
 from edgewhisper_runtime import audio
+from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.loading import load
+from edgewhisper_runtime.options import PLAIN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +45,12 @@ def records(
 ) -> list[Record]:
     """Transcribe utterances at once; each gets the time of all by its share of the audio."""
     start = time.perf_counter()
-    transcripts = transcriber.transcribe_batch(heard, LANGUAGE)
+    options = replace(PLAIN, batch_size=len(batch))
+    found = []
+    for transcript in transcriber.transcribe_many(heard, LANGUAGE, options=options):
+        if isinstance(transcript, AudioError):
+            raise transcript
+        found.append(transcript)
     rtf = (time.perf_counter() - start) / sum(utterance.duration for utterance in batch)
     return [
         Record(
@@ -54,5 +62,5 @@ def records(
             seconds=rtf * utterance.duration,
             problem=transcript.problem,
         )
-        for utterance, transcript in zip(batch, transcripts, strict=True)
+        for utterance, transcript in zip(batch, found, strict=True)
     ]

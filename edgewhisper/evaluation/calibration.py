@@ -53,6 +53,7 @@ def run(
 
     from edgewhisper.backend import TorchBackend
     from edgewhisper_runtime.bundle import TOKENIZER
+    from edgewhisper_runtime.options import PLAIN
     from edgewhisper_runtime.tokens import Tokenizer
     from edgewhisper_runtime.transcriber import Transcriber
 
@@ -60,4 +61,4 @@ def run(
         TorchBackend(model), Tokenizer(checkpoint.path / TOKENIZER), checkpoint.settings()
     )
     for utterance in tqdm(heard, desc="calibrating", unit="utt"):
-        transcriber.transcribe(utterance.path, language="en")
+        transcriber.transcribe(utterance.path, language="en", options=PLAIN)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Samples = NDArray[np.float32]
+    Source = str | Path | Samples
 
 SAMPLE_RATE = 16_000
 _BLOCK_SECONDS = 10
@@ -73,6 +74,14 @@ def stream(path: str | Path) -> Iterator[Samples]:
         ) from error
     except PermissionError as error:
         raise AudioError(f"{path} may not be read. Check its permissions.") from error
+
+
+def blocks(source: Source) -> Iterator[Samples]:
+    """Yield the samples of a file, or samples [n] at 16 kHz as they are; raise AudioError."""
+    if isinstance(source, (str, Path)):
+        yield from stream(source)
+    else:
+        yield checked(source)
 
 
 def _check_file(path: Path) -> None:

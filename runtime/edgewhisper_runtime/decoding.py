@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from edgewhisper_runtime.repetition import is_hopeless
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_COMPRESSION_RATIO = 2.4  # Radford et al. 2022, section 4.5
-_LONGEST_REPEATED_PHRASE = 8
-_FEWEST_REPEATS = 3
-_LOOP_TOKENS = 12  # a repetition this long is no longer speech ("no, no, no" is)
-_HOPELESS_TOKENS = 64  # a repetition this long is not worth another step
-_SUSPECT_TOKENS = 6  # a repetition this long is worth a second look
+    from edgewhisper_runtime.rules import TokenRules
+
+    Logits = NDArray[np.float32]
+    Ids = NDArray[np.int64]
 
 
 class Backend(Protocol):
@@ -29,107 +28,146 @@ class Backend(Protocol):
     def start(self, encoded: Any) -> Any:
         """Return an empty cache for decoding what `encode` returned."""
 
-    def step(self, tokens: NDArray[np.int64], cache: Any) -> NDArray[np.float32]:
+    def step(self, tokens: Ids, cache: Any) -> Logits:
         """Append tokens int64 [batch, n] to the cache; return float32 logits [batch, vocabulary]
-        for the position after the last of them.
+        for the position after the last of them. The caller may write to them.
         """
 
-    def reorder(self, cache: Any, rows: NDArray[np.int64]) -> Any:
+    def reorder(self, cache: Any, rows: Ids) -> Any:
         """Return the cache with its batch rows selected (and repeated) as `rows` int64 [m] says."""
 
 
-@dataclass(frozen=True)
-class TokenRules:
-    """What may be decoded: ids never allowed, ids not allowed first, the end, the longest text."""
+@dataclass
+class Hypothesis:
+    """The tokens that follow a prompt, the end left out, and how likely each of them was.
 
-    suppress: tuple[int, ...]
-    suppress_first: tuple[int, ...]
-    end_of_text: int
-    max_tokens: int  # prompt and end included: the decoder's positions
-
-
-def is_hopeless(tokens: Sequence[int]) -> bool:
-    """Tell whether decoding said nothing but one phrase for 64 tokens: it would go on for ever."""
-    return _repeats(tokens, _HOPELESS_TOKENS)
-
-
-def is_suspect(tokens: Sequence[int]) -> bool:
-    """Tell whether the tokens end in a repetition that a second look may turn out to be a failure.
-
-    One phrase of up to 8 tokens three times over, 6 tokens or more in all, or any longer phrase
-    twice. Speech does that too, but seldom.
+    `log_probabilities` has one value per token, and one more for the end if it came to one.
     """
-    if _repeats(tokens, _SUSPECT_TOKENS):
-        return True
-    longest = len(tokens) // 2
-    return any(
-        tokens[-length:] == tokens[-2 * length : -length]
-        for length in range(_SUSPECT_TOKENS, longest + 1)
-    )
+
+    tokens: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+
+    @property
+    def log_probability(self) -> float:
+        """The mean over the tokens, natural logarithm; 0 for none."""
+        return float(np.mean(self.log_probabilities)) if self.log_probabilities else 0.0
 
 
-def greedy(
+def most_likely(logits: Logits) -> Ids:
+    """Return the most likely token of each row of logits [rows, vocabulary]."""
+    best: Ids = logits.argmax(axis=1)
+    return best
+
+
+def follow(
     backend: Backend,
-    encoded: Any,
-    prompts: NDArray[np.int64],
+    cache: Any,
+    logits: Logits,
     rules: TokenRules,
+    choose: Callable[[Logits], Ids] = most_likely,
     failed: Callable[[Sequence[int]], bool] = is_hopeless,
-) -> list[list[int]]:
-    """Return for each row of prompts [batch, n] the tokens that follow it, the end left out.
+) -> list[Hypothesis]:
+    """Go on from each row with the token that `choose` picks, until the end of its text.
 
-    `encoded` is what the backend made of the features of the same batch. A row ends at
-    end-of-text, when the decoder has no position left, or when it has `failed`.
+    `logits` [rows, vocabulary] are those after the prompts that the cache holds, of one length.
+    A row also ends when the decoder has no position left, and when its tokens have `failed`.
     """
-    cache = backend.start(encoded)
-    texts: list[list[int]] = [[] for _ in prompts]
-    active = np.arange(len(prompts))
-    tokens = prompts
-    for position in range(prompts.shape[1], rules.max_tokens):
-        logits = backend.step(tokens, cache)
-        logits[:, list(rules.suppress)] = -np.inf
-        if position == prompts.shape[1]:
-            logits[:, list(rules.suppress_first)] = -np.inf
-        best = logits.argmax(axis=1)
-        going = best != rules.end_of_text
-        for index in np.flatnonzero(going):
-            text = texts[active[index]]
-            text.append(int(best[index]))
-            going[index] = not failed(text)
-        if not going.any():
-            break
+    found = [Hypothesis() for _ in logits]
+    active = np.arange(len(logits))
+    while True:
+        rules.apply(logits, [found[row].tokens for row in active])
+        chosen = choose(logits)
+        likely = _log_probabilities(logits, chosen)
+        going = chosen != rules.end_of_text
+        for index, row in enumerate(active):
+            found[row].log_probabilities.append(float(likely[index]))
+            if going[index]:
+                found[row].tokens.append(int(chosen[index]))
+                going[index] = not failed(found[row].tokens)
+        longest = max(len(found[row].tokens) for row in active)
+        if not going.any() or longest >= rules.room:
+            return found
         if not going.all():
-            active, best = active[going], best[going]
+            active, chosen = active[going], chosen[going]
             cache = backend.reorder(cache, np.flatnonzero(going))
-        tokens = best[:, None]
-    return texts
+        logits = backend.step(chosen[:, None], cache)
 
 
-def detect_language(
-    backend: Backend, encoded: Any, start_of_transcript: int, languages: dict[str, int]
-) -> str:
-    """Return the code of the most probable language of one encoded window."""
-    first = np.array([[start_of_transcript]], dtype=np.int64)
-    logits = backend.step(first, backend.start(encoded))[0]
-    return max(languages, key=lambda code: float(logits[languages[code]]))
+def sample(
+    backend: Backend,
+    cache: Any,
+    logits: Logits,
+    rules: TokenRules,
+    count: int,
+    temperature: float,
+    random: np.random.Generator,
+) -> Hypothesis:
+    """Return the likeliest of `count` texts drawn at a temperature, from a cache of one row."""
+
+    def draw(logits: Logits) -> Ids:
+        # the largest of logits with Gumbel noise is a draw from their softmax
+        noise = random.gumbel(size=logits.shape).astype(np.float32)
+        return most_likely(logits / np.float32(temperature) + noise)
+
+    rows = np.zeros(count, dtype=np.int64)
+    texts = follow(backend, backend.reorder(cache, rows), logits[rows], rules, draw)
+    return max(texts, key=lambda text: text.log_probability)
 
 
-def is_looping(tokens: Sequence[int], text: str) -> bool:
-    """Tell whether a transcript of one window repeats itself as a failed decoding does.
+def beam(backend: Backend, cache: Any, logits: Logits, rules: TokenRules, width: int) -> Hypothesis:
+    """Return the likeliest of `width` texts found by beam search, from a cache of one row.
 
-    Either its text compresses too well, or it ends in a phrase of up to 8 tokens said at
-    least three times over, 12 tokens or more in all.
+    It ends with as many finished texts; they compete by the mean over their tokens.
     """
-    raw = text.encode()
-    if raw and len(raw) / len(zlib.compress(raw)) > MAX_COMPRESSION_RATIO:
-        return True
-    return _repeats(tokens, _LOOP_TOKENS)
+    beams, totals = [Hypothesis()], np.zeros(1)
+    finished: list[Hypothesis] = []
+    while True:
+        rules.apply(logits, [one.tokens for one in beams])
+        scores = logits - _log_sum(logits)[:, None]
+        # of each row as many as could all be wanted, and one more: the end
+        best = np.argpartition(scores, -width - 1, axis=1)[:, -width - 1 :]
+        sums = totals[:, None] + np.take_along_axis(scores, best, axis=1)
+        rows: list[int] = []
+        following: list[Hypothesis] = []
+        for flat in np.argsort(-sums, axis=None, kind="stable"):
+            row, column = divmod(int(flat), best.shape[1])
+            token = int(best[row, column])
+            if len(following) == width or not np.isfinite(sums[row, column]):
+                break
+            likely = [*beams[row].log_probabilities, float(scores[row, token])]
+            if token == rules.end_of_text:
+                finished.append(Hypothesis(beams[row].tokens, likely))
+                continue
+            following.append(Hypothesis([*beams[row].tokens, token], likely))
+            rows.append(row)
+        beams = following
+        if not beams or len(finished) >= width or len(beams[0].tokens) >= rules.room:
+            return max(finished or beams, key=lambda text: text.log_probability)
+        totals = np.array([sum(one.log_probabilities) for one in beams])
+        cache = backend.reorder(cache, np.array(rows))
+        logits = backend.step(np.array([one.tokens[-1:] for one in beams]), cache)
 
 
-def _repeats(tokens: Sequence[int], at_least: int) -> bool:
-    """Tell whether the tokens end in one phrase, again and again for `at_least` tokens."""
-    for length in range(1, _LONGEST_REPEATED_PHRASE + 1):
-        repeats = max(_FEWEST_REPEATS, -(-at_least // length))
-        tail = list(tokens[-length * repeats :])
-        if len(tail) == length * repeats and tail == tail[:length] * repeats:
-            return True
-    return False
+def language_probabilities(logits: Logits, languages: dict[str, int]) -> dict[str, float]:
+    """Return how likely each language is, by the logits [vocabulary] after start-of-transcript."""
+    found = logits[list(languages.values())]
+    likely = np.exp(found - _log_sum(found[None]))
+    return dict(zip(languages, map(float, likely), strict=True))
+
+
+def probability(logits: Logits, token: int) -> float:
+    """Return how likely a token is, by logits [vocabulary]."""
+    return float(np.exp(logits[token] - _log_sum(logits[None])[0]))
+
+
+def _log_probabilities(logits: Logits, chosen: Ids) -> NDArray[np.float32]:
+    """Return the log-probability of one token for each row."""
+    found: NDArray[np.float32] = logits[np.arange(len(logits)), chosen] - _log_sum(logits)
+    return found
+
+
+def _log_sum(logits: Logits) -> NDArray[np.float32]:
+    """Return the logarithm of the sum of the exponentials of each row."""
+    most = logits.max(axis=1)
+    total: NDArray[np.float32] = most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
+    return total

@@ -1,14 +1,17 @@
-"""Audio of any length as windows that the encoder can take, cut where it is quiet."""
+"""Audio of any length as windows of at most 30 s: cut where it is quiet, or where the text says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgewhisper_runtime.audio import SAMPLE_RATE
 from edgewhisper_runtime.features import WINDOW_SECONDS
+from edgewhisper_runtime.rules import SECONDS_PER_TIMESTAMP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +37,77 @@ def windows(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float3
             held = held[cut:]
     if len(held):
         yield held
+
+
+class Reader:
+    """Samples of a stream, held from where they are still needed to where they were read."""
+
+    def __init__(self, blocks: Iterable[NDArray[np.float32]]) -> None:
+        self._blocks = iter(blocks)
+        self._held = np.zeros(0, dtype=np.float32)
+        self._start = 0
+
+    def window(self, start: int) -> tuple[NDArray[np.float32], bool]:
+        """Return up to 30 s from sample `start` on, and whether that is all there is.
+
+        What lies before is let go: `start` never goes back.
+        """
+        self._held, self._start = self._held[start - self._start :], start
+        while len(self._held) <= _WINDOW:
+            block = next(self._blocks, None)
+            if block is None:
+                return self._held, True
+            self._held = np.concatenate([self._held, block])
+        return self._held[:_WINDOW], False
+
+
+@dataclass(frozen=True)
+class Span:
+    """The tokens of a piece of text without timestamps, from second to second of its window.
+
+    `at`: where they begin among the window's tokens.
+    """
+
+    start: float
+    end: float
+    at: int
+    tokens: list[int]
+
+
+def spans(
+    tokens: Sequence[int], first_timestamp: int, seconds: float, whole: bool
+) -> tuple[list[Span], float]:
+    """Split a window's tokens at their timestamps; return the pieces and the seconds done with.
+
+    A piece that does not end before the window does has no timestamp at its end, or no pair of
+    them after it. It is left for the next window, which begins where the last whole piece ended,
+    unless there is no other piece or the `whole` window is wanted. Text without timestamps is one
+    piece.
+    """
+    marks = [i for i, token in enumerate(tokens) if token >= first_timestamp]
+    cuts = [b for a, b in pairwise(marks) if b == a + 1]
+    closed = bool(marks) and marks[-1] == len(tokens) - 1 and marks[-2:-1] != [len(tokens) - 2]
+    if closed or whole or not cuts:
+        cuts.append(len(tokens))
+
+    def time(token: int) -> float:
+        return min((token - first_timestamp) * SECONDS_PER_TIMESTAMP, seconds)
+
+    found, begin = [], 0
+    for cut in cuts:
+        piece = tokens[begin:cut]
+        text = [token for token in piece if token < first_timestamp]
+        times = [time(token) for token in piece if token >= first_timestamp]
+        start = times[0] if piece and piece[0] >= first_timestamp else 0.0
+        ends = len(times) > 1 or (times and piece[0] < first_timestamp)
+        end = times[-1] if ends else seconds
+        if text:
+            at = begin + int(piece[0] >= first_timestamp)
+            found.append(Span(start, max(start, end), at, text))
+        begin = cut
+    if closed or whole or begin == len(tokens):
+        return found, seconds
+    return found, time(tokens[begin - 1]) or seconds
 
 
 def _quietest(samples: NDArray[np.float32]) -> int:

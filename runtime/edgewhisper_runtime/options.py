@@ -21,8 +21,8 @@ class Options:
     `timestamps` are predicted where they are needed: in audio longer than a window. True asks for
     them everywhere, `words` for the time of each word too. `prompt` and `hotwords` are put before
     every window, what was said before it only where `condition_on_previous_text`. `vad` leaves out
-    what is not speech. With `batch_size` above 1 audio is cut where it is quiet instead of where
-    timestamps say, and so many windows are decoded at once.
+    what is not speech. With a `batch_size` audio is cut at pauses instead of where timestamps say,
+    and so many windows are decoded at once.
 
     Raises EdgeWhisperError for values that mean nothing.
     """
@@ -39,12 +39,12 @@ class Options:
     hotwords: tuple[str, ...] = ()
     condition_on_previous_text: bool = False
     vad: bool = True
-    batch_size: int = 1
+    batch_size: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check what types cannot."""
-        if min(self.beam_size, self.best_of, self.batch_size) < 1:
+        if min(self.beam_size, self.best_of, self.batch_size or 1) < 1:
             raise EdgeWhisperError("beam_size, best_of and batch_size must be at least 1.")
         if not self.temperatures or not all(0 <= t <= 1 for t in self.temperatures):
             raise EdgeWhisperError("temperatures must be one or more numbers from 0 to 1.")
@@ -57,4 +57,5 @@ PLAIN = Options(
     min_log_probability=None,
     max_no_speech=None,
     vad=False,
+    batch_size=1,
 )

@@ -22,7 +22,7 @@ from edgewhisper_runtime.errors import EdgeWhisperError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgewhisper_runtime.transcriber import Segment
+    from edgewhisper_runtime.transcript import Window
 
 SPEECH = Path(__file__).parent / "speech"
 
@@ -79,20 +79,20 @@ def measure(
     load_peak = machine.peak_rss()
     clips = [audio.load(path) for path in files]
 
-    warm_up = _Stopwatch(transcriber.backend)
-    transcriber.backend = warm_up
+    warm_up = _Stopwatch(transcriber.decoder.backend)
+    transcriber.decoder.backend = warm_up
     start = time.perf_counter()
     transcriber.transcribe(clips[0], language=language)
     first_token = (warm_up.first_token_at or start) - start
 
     stopwatch = _Stopwatch(warm_up.backend)
-    transcriber.backend = stopwatch
+    transcriber.decoder.backend = stopwatch
     seconds: list[float] = []
-    segments: list[Segment] = []
+    windows: list[Window] = []
     cpu_start = time.process_time()
     for clip in clips:
         start = time.perf_counter()
-        segments += transcriber.transcribe(clip, language=language).segments
+        windows += transcriber.transcribe(clip, language=language).windows
         seconds.append(time.perf_counter() - start)
     cpu_seconds = time.process_time() - cpu_start
     peak_device: Callable[[], int | None] | None = getattr(
@@ -107,9 +107,9 @@ def measure(
         "encoder_seconds": stopwatch.encoder_seconds,
         "decoder_seconds": stopwatch.decoder_seconds,
         "decoder_steps": stopwatch.steps,
-        "audio_context": "adaptive" if transcriber.adaptive else "full",
-        "windows": len(segments),
-        "windows_done_again": sum(segment.fell_back for segment in segments),
+        "audio_context": "adaptive" if transcriber.decoder.adaptive else "full",
+        "windows": len(windows),
+        "windows_done_again": sum(window.fell_back for window in windows),
         "peak_rss_load_bytes": load_peak,
         "peak_rss_bytes": machine.peak_rss(),
         "peak_device_bytes": peak_device() if peak_device else None,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,9 @@ import numpy as np
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
 
 _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
+# GPT-2's pieces of a text, by the class of each character: letters, numbers, space, the rest.
+_PIECE = re.compile(r"_?L+|_?N+|_?P+|[_S]+(?![LNP])|[_S]+")
+_CONTRACTION = re.compile(r"'(?:s|t|re|ve|m|ll|d)")
 _ENGLISH_ONLY_END_OF_TEXT = 50256  # multilingual vocabularies have one more text token
 
 
@@ -28,12 +34,16 @@ class Tokenizer:
             text = {str(t): int(i) for t, i in content["model"]["vocab"].items()}
             self.end_of_text = special["<|endoftext|>"]
             self.start_of_transcript = special["<|startoftranscript|>"]
+            self.start_of_previous = special["<|startofprev|>"]
             self.no_timestamps = special["<|notimestamps|>"]
             self.tasks = {name: special[f"<|{name}|>"] for name in ("transcribe", "translate")}
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise BundleError(
                 f"{path} is not a Whisper tokenizer ({error!r}). Build again."
             ) from error
+        # Not every tokenizer.json lists the 1501 timestamps, or calls silence by the same name.
+        self.first_timestamp = self.no_timestamps + 1
+        self.no_speech = self.no_timestamps - 1
         self.multilingual = self.end_of_text != _ENGLISH_ONLY_END_OF_TEXT
         first_task = min(self.tasks.values())
         self.languages = {
@@ -61,29 +71,71 @@ class Tokenizer:
         """Return the text of the ids, special tokens left out, broken UTF-8 replaced by U+FFFD."""
         return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
 
-    def prompt(self, language: str, task: str = "transcribe") -> list[int]:
-        """Return the tokens that every transcript is forced to begin with, timestamps off.
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, as GPT-2's byte-pair encoding has it; no special tokens."""
+        ranks = self._ranks
+        found = []
+        for piece in _pieces(text):
+            parts = [bytes([byte]) for byte in piece.encode()]
+            while len(parts) > 1:
+                # ids are in the order in which pairs were joined in training
+                joined = [ranks.get(a + b, len(ranks)) for a, b in pairwise(parts)]
+                rank = min(joined)
+                if rank == len(ranks):
+                    break
+                at = joined.index(rank)
+                parts[at : at + 2] = [parts[at] + parts[at + 1]]
+            found += [ranks[part] for part in parts]
+        return found
+
+    @cached_property
+    def _ranks(self) -> dict[bytes, int]:
+        return {self.piece(token): token for token in range(self.end_of_text)}
+
+    def prompt(
+        self, language: str, task: str = "transcribe", timestamps: bool = False
+    ) -> list[int]:
+        """Return the tokens that every transcript is forced to begin with.
 
         `language` is a code such as "en". Raises EdgeWhisperError for a language or task that
         the model does not have.
         """
+        last = [] if timestamps else [self.no_timestamps]
         if not self.multilingual:
             if language != "en" or task != "transcribe":
                 raise EdgeWhisperError(
                     f"this model only transcribes English; {task} from {language!r} needs a "
                     "multilingual one, such as whisper-base."
                 )
-            return [self.start_of_transcript, self.no_timestamps]
+            return [self.start_of_transcript, *last]
         if language not in self.languages:
             raise EdgeWhisperError(
                 f"unknown language {language!r}. Use one of: {', '.join(sorted(self.languages))}."
             )
-        return [
-            self.start_of_transcript,
-            self.languages[language],
-            self.tasks[task],
-            self.no_timestamps,
-        ]
+        if task not in self.tasks:
+            raise EdgeWhisperError(f"unknown task {task!r}. Use one of: {', '.join(self.tasks)}.")
+        return [self.start_of_transcript, self.languages[language], self.tasks[task], *last]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Split a text where no token may reach across; spaces go with what follows them."""
+    classes = "".join(map(_class, text))
+    at = 0
+    while at < len(text):
+        found = _CONTRACTION.match(text, at) or _PIECE.match(classes, at)
+        end = found.end() if found else at + 1
+        yield text[at:end]
+        at = end
+
+
+def _class(character: str) -> str:
+    """Return L, N, S or P by Unicode's category, and _ for the space itself."""
+    if character == " ":
+        return "_"
+    if character.isspace():
+        return "S"
+    category = unicodedata.category(character)[0]
+    return category if category in "LN" else "P"
 
 
 def _byte_decoder() -> dict[str, int]:

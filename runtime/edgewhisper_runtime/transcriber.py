@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edgewhisper_runtime import audio, decoding, features, longform
-from edgewhisper_runtime.tokens import Tokenizer
+from edgewhisper_runtime import audio, decoding
+from edgewhisper_runtime.errors import AudioError
+from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.recording import Recording
+from edgewhisper_runtime.windows import WindowDecoder
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from edgewhisper_runtime.audio import Samples, Source
     from edgewhisper_runtime.bundle import Settings
+    from edgewhisper_runtime.tokens import Tokenizer
+    from edgewhisper_runtime.transcript import Segment, Transcript
 
-
-_MARGIN_FRAMES = 2 * features.FRAMES_PER_SECOND
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One decoded window: its place in the audio in seconds, its text and its token ids.
-
-    `fell_back`: it was encoded at its own length first, and once more in a full window.
-    """
-
-    start: float
-    end: float
-    text: str
-    tokens: list[int]
-    looping: bool
-    fell_back: bool = False
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """The text of one recording, the language it was decoded in, and its windows."""
-
-    text: str
-    language: str
-    duration: float
-    segments: list[Segment]
-
-    @property
-    def problem(self) -> str | None:
-        """What is wrong with the text as a whole: "empty", "looping" or nothing."""
-        if not self.text:
-            return "empty"
-        return "looping" if any(segment.looping for segment in self.segments) else None
+_DEFAULT = Options()
 
 
 class Transcriber:
     """A backend with the tokenizer and settings of its model. Not safe for concurrent calls.
 
-    With `adaptive` context a window is encoded at its own length and a margin, instead of the
-    30 s that Whisper was trained on: several times faster for short audio. Decoding may then run
-    on after the last word, repeating itself; such a window is done again in full.
+    `adaptive`: windows are encoded at their own length where that goes well (WindowDecoder).
     """
 
     def __init__(
@@ -68,134 +35,94 @@ class Transcriber:
         settings: Settings,
         adaptive: bool = False,
     ) -> None:
-        self.backend = backend
-        self.adaptive = adaptive
-        self.tokenizer = tokenizer
-        self.settings = settings
-        self.rules = decoding.TokenRules(
-            suppress=settings.suppress,
-            suppress_first=settings.suppress_first,
-            end_of_text=tokenizer.end_of_text,
-            max_tokens=settings.max_tokens,
-        )
+        self.decoder = WindowDecoder(backend, tokenizer, settings, adaptive)
 
     def transcribe(
         self,
-        source: str | Path | NDArray[np.float32],
+        source: Source,
         language: str | None = None,
         task: str = "transcribe",
+        options: Options = _DEFAULT,
     ) -> Transcript:
         """Transcribe a file, or samples [n] at 16 kHz, of any length.
 
         Without `language` it is detected from the first window; an English-only model has one.
-        Raises AudioError for unusable audio, EdgeWhisperError for an unknown language.
+        Raises AudioError for unusable audio, EdgeWhisperError for an unknown language or task.
         """
-        if not self.tokenizer.multilingual:
-            language = language or "en"
-        if language is not None:
-            self.tokenizer.prompt(language, task)  # a wrong one must fail before the work
-        segments: list[Segment] = []
-        start = 0
-        for window in longform.windows(_blocks(source)):
-            segment, language = self._transcribe_window(window, start, language, task)
-            segments.append(segment)
-            start += len(window)
-        return _transcript(segments, language or "en")
+        stream = self.stream(source, language, task, options)
+        while True:
+            try:
+                next(stream)
+            except StopIteration as end:
+                transcript: Transcript = end.value
+                return transcript
 
-    def transcribe_batch(
+    def stream(
         self,
-        sources: Sequence[str | Path | NDArray[np.float32]],
-        language: str,
+        source: Source,
+        language: str | None = None,
         task: str = "transcribe",
-    ) -> list[Transcript]:
-        """Transcribe several recordings at once: all their windows are decoded as one batch.
+        options: Options = _DEFAULT,
+    ) -> Generator[Segment, None, Transcript]:
+        """Transcribe as `transcribe` does, segment by segment; the generator returns the whole.
 
-        Takes the memory of that many windows. The texts are those of `transcribe`, but for
-        rounding, where the engine computes each row of a batch by itself. With adaptive context
-        each window has a length of its own, so they are taken one by one.
+        What fits into one window is decoded in one, without timestamps unless they are asked for.
+        Longer audio is walked through by the timestamps that the model predicts, or cut at pauses
+        where a batch size is given.
         """
-        if self.adaptive:
-            return [self.transcribe(source, language, task) for source in sources]
-        windows = [list(longform.windows(_blocks(source))) for source in sources]
-        flat = [window for of_source in windows for window in of_source]
-        decoded = iter(self._decode(self._encode(flat), len(flat), language, task))
-        transcripts = []
-        for of_source in windows:
-            starts = np.cumsum([0, *map(len, of_source)])
-            segments = [
-                self._segment(next(decoded), int(start), len(window))
-                for window, start in zip(of_source, starts, strict=False)
-            ]
-            transcripts.append(_transcript(segments, language))
-        return transcripts
+        recording = self._recording(source, language, task, options)
+        if options.batch_size is None:
+            yield from recording.walk()
+        else:
+            for _, new in self._in_batches(recording.windows(), options.batch_size):
+                yield from new
+        found = recording.result()
+        if isinstance(found, AudioError):
+            raise found
+        return found
 
-    def _transcribe_window(
-        self, window: NDArray[np.float32], start: int, language: str | None, task: str
-    ) -> tuple[Segment, str]:
-        """Return the segment of a window and its language, detected if there was none."""
-        frames = self._frames(window)
-        encoded = self._encode([window], frames)
-        if language is None:
-            language = decoding.detect_language(
-                self.backend, encoded, self.tokenizer.start_of_transcript, self.tokenizer.languages
-            )
-        cut = frames < features.WINDOW_FRAMES
-        failed = decoding.is_suspect if cut else decoding.is_hopeless
-        (tokens,) = self._decode(encoded, 1, language, task, failed)
-        fell_back = cut and failed(tokens)
-        if fell_back:
-            del encoded  # two at a time would take twice the memory
-            (tokens,) = self._decode(self._encode([window]), 1, language, task)
-        return self._segment(tokens, start, len(window), fell_back), language
-
-    def _frames(self, window: NDArray[np.float32]) -> int:
-        """Return how many frames a window is encoded in."""
-        if not self.adaptive:
-            return features.WINDOW_FRAMES
-        heard = -(-len(window) // features.HOP) + _MARGIN_FRAMES
-        return min(heard + heard % 2, features.WINDOW_FRAMES)
-
-    def _encode(
-        self, windows: list[NDArray[np.float32]], frames: int = features.WINDOW_FRAMES
-    ) -> Any:
-        mels = [features.log_mel(window, self.settings.mels, frames) for window in windows]
-        return self.backend.encode(np.stack(mels))
-
-    def _decode(
+    def transcribe_many(
         self,
-        encoded: Any,
-        rows: int,
-        language: str,
-        task: str,
-        failed: Callable[[Sequence[int]], bool] = decoding.is_hopeless,
-    ) -> list[list[int]]:
-        prompts = np.array([self.tokenizer.prompt(language, task)] * rows, dtype=np.int64)
-        return decoding.greedy(self.backend, encoded, prompts, self.rules, failed)
+        sources: Iterable[Source],
+        language: str | None = None,
+        task: str = "transcribe",
+        options: Options = _DEFAULT,
+    ) -> Iterator[Transcript | AudioError]:
+        """Transcribe recordings in order; one that cannot be read gives its error in its place.
 
-    def _segment(
-        self, tokens: list[int], start: int, samples: int, fell_back: bool = False
-    ) -> Segment:
-        text = self.tokenizer.decode(tokens)
-        return Segment(
-            start=start / audio.SAMPLE_RATE,
-            end=(start + samples) / audio.SAMPLE_RATE,
-            text=text,
-            tokens=tokens,
-            looping=decoding.is_looping(tokens, text),
-            fell_back=fell_back,
-        )
+        With a batch size, windows of them all are decoded so many at once, in the memory that so
+        many take. The texts are those of `transcribe` with the same options, but for rounding.
+        """
+        if options.batch_size is None:
+            for source in sources:
+                try:
+                    yield self.transcribe(source, language, task, options)
+                except AudioError as error:
+                    yield error
+            return
+        opened: deque[Recording] = deque()
 
+        def windows() -> Iterator[tuple[Recording, int, Samples]]:
+            for source in sources:
+                opened.append(self._recording(source, language, task, options))
+                yield from opened[-1].windows()
 
-def _blocks(source: str | Path | NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    if isinstance(source, (str, Path)):
-        return audio.stream(source)
-    return iter([audio.checked(source)])
+        for recording, _ in self._in_batches(windows(), options.batch_size):
+            while opened[0] is not recording:
+                yield opened.popleft().result()
+        yield from (recording.result() for recording in opened)
 
+    def _recording(
+        self, source: Source, language: str | None, task: str, options: Options
+    ) -> Recording:
+        return Recording(self.decoder, audio.blocks(source), language, task, options)
 
-def _transcript(segments: list[Segment], language: str) -> Transcript:
-    return Transcript(
-        text="".join(segment.text for segment in segments).strip(),
-        language=language,
-        duration=segments[-1].end if segments else 0.0,
-        segments=segments,
-    )
+    def _in_batches(
+        self, windows: Iterator[tuple[Recording, int, Samples]], size: int
+    ) -> Iterator[tuple[Recording, list[Segment]]]:
+        """Decode windows so many at a time; yield what each adds to its recording."""
+        while batch := list(islice(windows, size)):
+            requests = [recording.request(samples) for recording, _, samples in batch]
+            decoded = self.decoder.decode_all([samples for *_, samples in batch], requests)
+            for (recording, start, samples), found in zip(batch, decoded, strict=True):
+                yield recording, recording.add(found, start, samples, whole=True)[1]

@@ -36,7 +36,7 @@ class Window:
     """How one stretch of at most 30 s was decoded; times in seconds.
 
     `log_probability` is the mean over the tokens, `compression_ratio` that of the text by zlib.
-    `no_speech_probability` is the model's own guess, None where it was not asked for it.
+    `no_speech_probability` is the model's own guess, asked for where the text is unlikely.
     `fell_back`: it was encoded at its own length first, and once more in a full window.
     """
 

@@ -30,6 +30,33 @@ def test_decodes_as_the_reference_does(
         assert ours.decode(ids.tolist()) == reference.decode(ids.tolist())
 
 
+def test_encodes_as_the_reference_does(tiny_en: Checkpoint, data: Path) -> None:
+    from tokenizers import Tokenizer as Reference
+
+    path = tiny_en.path / "tokenizer.json"
+    ours, reference = Tokenizer(path), Reference.from_file(str(path))
+    texts = [file.read_text() for file in sorted(data.rglob("*.txt"))]
+    texts += [
+        "",
+        " ",
+        "  two  spaces\n\n and\ta tab ",
+        "it's I'LL we've 'tis",
+        "x²½ 123abc ü\u00a0é",
+    ]
+    characters = np.array(list(" ab'stre1²é中\n\t.,!🙂ि\u00a0\u3000 LÜ"))
+    random = np.random.default_rng(0)
+    texts += ["".join(random.choice(characters, random.integers(1, 15))) for _ in range(300)]
+    for text in texts:
+        assert ours.encode(text) == reference.encode(text, add_special_tokens=False).ids
+
+
+def test_a_text_encoded_and_decoded_is_the_text(base: Checkpoint, data: Path) -> None:
+    tokenizer = Tokenizer(base.path / "tokenizer.json")
+    for file in sorted((data / "multilingual").rglob("*.txt")):
+        assert tokenizer.decode(tokenizer.encode(file.read_text())) == file.read_text()
+    assert tokenizer.encode(" the") == [264]
+
+
 def test_special_tokens_are_left_out(base: Checkpoint) -> None:
     tokenizer = Tokenizer(base.path / "tokenizer.json")
     assert tokenizer.decode([50258, 50259, 50359, 50363, 2425, 50364, 50257]) == " Hello"

@@ -22,9 +22,10 @@ Engine = Callable[[Any], str]
 def edgewhisper(model: str, threads: int, context: Literal["full", "adaptive"]) -> Engine:
     """Our runtime, installed from its wheel."""
     from edgewhisper_runtime import load
+    from edgewhisper_runtime.options import PLAIN
 
     transcriber = load(model, threads=threads, audio_context=context)
-    return lambda samples: transcriber.transcribe(samples, language="en").text
+    return lambda samples: transcriber.transcribe(samples, language="en", options=PLAIN).text
 
 
 def faster_whisper(model: str, threads: int, compute_type: str = "int8") -> Engine:

@@ -13,6 +13,7 @@ from edgewhisper.backend import TorchBackend
 from edgewhisper.checkpoints import Checkpoint, cards, ctranslate2, open_checkpoint
 from edgewhisper_runtime import audio, decoding, features
 from edgewhisper_runtime.errors import CheckpointError
+from edgewhisper_runtime.rules import TokenRules
 from edgewhisper_runtime.tokens import Tokenizer
 
 
@@ -60,9 +61,8 @@ def test_encoder_logits_and_tokens_equal_ctranslate2(
     tokenizer = Tokenizer(checkpoint.path / "tokenizer.json")
     settings = checkpoint.settings()
     prompt = tokenizer.prompt("en")
-    rules = decoding.TokenRules(
-        settings.suppress, settings.suppress_first, tokenizer.end_of_text, settings.max_tokens
-    )
+    room = settings.max_tokens - len(prompt)
+    rules = TokenRules(settings.suppress, settings.suppress_first, tokenizer.end_of_text, room)
     for path in speech:
         mels = features.log_mel(audio.load(path), settings.mels)[None]
         encoded = backend.encode(mels)
@@ -73,7 +73,9 @@ def test_encoder_logits_and_tokens_equal_ctranslate2(
         result = reference.generate(
             theirs, [prompt], beam_size=1, return_logits_vocab=True, sampling_topk=1
         )[0]
-        (tokens,) = decoding.greedy(backend, encoded, np.array([prompt]), rules)
+        cache = backend.start(encoded)
+        (text,) = decoding.follow(backend, cache, backend.step(np.array([prompt]), cache), rules)
+        tokens = text.tokens
         assert tokens == result.sequences_ids[0]
 
         cache = backend.start(encoded)

@@ -1,0 +1,139 @@
+"""A recording on its way to a transcript: its windows, and what was decoded of them so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from edgewhisper_runtime import longform
+from edgewhisper_runtime.audio import SAMPLE_RATE
+from edgewhisper_runtime.errors import AudioError
+from edgewhisper_runtime.transcript import Segment, Transcript, Window
+from edgewhisper_runtime.windows import Decoded, Request, WindowDecoder
+
+if TYPE_CHECKING:
+    from edgewhisper_runtime.audio import Samples
+    from edgewhisper_runtime.options import Options
+
+_SHORTEST = SAMPLE_RATE // 10  # what is left of a recording and shorter holds no word
+_WARM = 0.5  # text decoded at a higher temperature is not built upon, as openai-whisper has it
+
+
+class Recording:
+    """Blocks of samples [n] at 16 kHz, and all that is asked for and known of them.
+
+    Raises EdgeWhisperError for a language or task that the model does not have.
+    """
+
+    def __init__(
+        self,
+        decoder: WindowDecoder,
+        blocks: Iterable[Samples],
+        language: str | None,
+        task: str,
+        options: Options,
+    ) -> None:
+        tokenizer = decoder.tokenizer
+        if not tokenizer.multilingual:
+            language = language or "en"
+        tokenizer.prompt(language or "en", task)  # a wrong one must fail before the work
+        self._error: AudioError | None = None
+        self._decoder = decoder
+        self._blocks = blocks
+        self._language = language
+        self._language_probability: float | None = None
+        self._task = task
+        self._options = options
+        prompt = " ".join([options.prompt, ", ".join(options.hotwords)]).strip()
+        self._prompt = tokenizer.encode(f" {prompt}") if prompt else []
+        self._said: list[int] = []
+        self._samples = 0
+        self._segments: list[Segment] = []
+        self._windows: list[Window] = []
+
+    def walk(self) -> Iterator[Segment]:
+        """Decode window after window, each from where the one before it was done with."""
+        reader, start = longform.Reader(self._blocks), 0
+        while True:
+            samples, last = reader.window(start)
+            if len(samples) < (_SHORTEST if start else 1):
+                return
+            request = self.request(samples, timestamps=start > 0 or not last)
+            seconds, new = self.add(self._decoder.decode(samples, request), start, samples)
+            yield from new
+            start += round(seconds * SAMPLE_RATE)
+
+    def windows(self) -> Iterator[tuple[Recording, int, Samples]]:
+        """Yield where each window begins and its samples, cut at pauses.
+
+        Where reading fails they end; the error is the recording's result.
+        """
+        start = 0
+        try:
+            for samples in longform.windows(self._blocks):
+                yield self, start, samples
+                start += len(samples)
+        except AudioError as error:
+            self._error = error
+
+    def request(self, samples: Samples, *, timestamps: bool = False) -> Request:
+        """Return what a window is to be decoded as, with timestamps if there is need of them."""
+        if self._language is None:
+            found = self._decoder.detect_language(samples)
+            self._language = max(found, key=found.__getitem__)
+            self._language_probability = found[self._language]
+        timestamps = timestamps or self._options.timestamps or self._options.words
+        previous = (*self._prompt, *self._said)
+        return Request(self._language, self._task, timestamps, self._options, previous)
+
+    def add(
+        self, decoded: Decoded, start: int, samples: Samples, *, whole: bool = False
+    ) -> tuple[float, list[Segment]]:
+        """Take the text of the window that begins at sample `start`.
+
+        Returns the seconds of it that are done with (all of a `whole` one) and its segments.
+        """
+        tokenizer = self._decoder.tokenizer
+        offset, length = start / SAMPLE_RATE, len(samples) / SAMPLE_RATE
+        spans, seconds = longform.spans(decoded.tokens, tokenizer.first_timestamp, length, whole)
+        number = len(self._windows)
+        self._windows.append(
+            Window(
+                start=offset,
+                end=offset + seconds,
+                tokens=decoded.tokens,
+                temperature=decoded.temperature,
+                log_probability=decoded.log_probability,
+                compression_ratio=decoded.compression_ratio,
+                no_speech_probability=decoded.no_speech_probability,
+                looping=decoded.looping,
+                fell_back=decoded.fell_back,
+            )
+        )
+        new = [
+            Segment(
+                start=offset + span.start,
+                end=offset + span.end,
+                text=tokenizer.decode(span.tokens),
+                tokens=span.tokens,
+                window=number,
+            )
+            for span in spans
+        ]
+        self._segments += new
+        self._samples = start + round(seconds * SAMPLE_RATE)
+        if self._options.condition_on_previous_text:
+            said = [token for span in spans for token in span.tokens]
+            self._said = [] if decoded.temperature > _WARM else [*self._said, *said]
+        return seconds, new
+
+    def result(self) -> Transcript | AudioError:
+        """Return what was found, or the error that reading ended with."""
+        return self._error or Transcript(
+            text="".join(segment.text for segment in self._segments).strip(),
+            language=self._language or "en",
+            language_probability=self._language_probability,
+            duration=self._samples / SAMPLE_RATE,
+            segments=self._segments,
+            windows=self._windows,
+        )

@@ -1,0 +1,60 @@
+"""Signs that decoding has failed: text that repeats itself."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+MAX_RATIO = 2.4  # Radford et al. 2022, section 4.5
+_LONGEST_REPEATED_PHRASE = 8
+_FEWEST_REPEATS = 3
+_LOOP_TOKENS = 12  # a repetition this long is no longer speech ("no, no, no" is)
+_HOPELESS_TOKENS = 64  # a repetition this long is not worth another step
+_SUSPECT_TOKENS = 6  # a repetition this long is worth a second look
+
+
+def compression_ratio(text: str) -> float:
+    """Return how many times smaller zlib makes the text; 0 for none.
+
+    Repetition compresses well: above `MAX_RATIO` decoding has failed.
+    """
+    raw = text.encode()
+    return len(raw) / len(zlib.compress(raw)) if raw else 0.0
+
+
+def is_looping(tokens: Sequence[int]) -> bool:
+    """Tell whether the tokens end in a phrase as a failed decoding repeats it.
+
+    A phrase of up to 8 tokens said at least three times over, 12 tokens or more in all.
+    """
+    return _repeats(tokens, _LOOP_TOKENS)
+
+
+def is_hopeless(tokens: Sequence[int]) -> bool:
+    """Tell whether decoding said nothing but one phrase for 64 tokens: it would go on for ever."""
+    return _repeats(tokens, _HOPELESS_TOKENS)
+
+
+def is_suspect(tokens: Sequence[int]) -> bool:
+    """Tell whether the tokens end in a repetition that a second look may turn out to be a failure.
+
+    One phrase of up to 8 tokens three times over, 6 tokens or more in all, or any longer phrase
+    twice. Speech does that too, but seldom.
+    """
+    if _repeats(tokens, _SUSPECT_TOKENS):
+        return True
+    longest = len(tokens) // 2
+    return any(
+        tokens[-length:] == tokens[-2 * length : -length]
+        for length in range(_SUSPECT_TOKENS, longest + 1)
+    )
+
+
+def _repeats(tokens: Sequence[int], at_least: int) -> bool:
+    """Tell whether the tokens end in one phrase, again and again for `at_least` tokens."""
+    for length in range(1, _LONGEST_REPEATED_PHRASE + 1):
+        repeats = max(_FEWEST_REPEATS, -(-at_least // length))
+        tail = list(tokens[-length * repeats :])
+        if len(tail) == length * repeats and tail == tail[:length] * repeats:
+            return True
+    return False

@@ -1,0 +1,71 @@
+"""Which token may come next: Whisper's rules for text and for timestamps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SECONDS_PER_TIMESTAMP = 0.02
+_LATEST_START = 50  # timestamps: text begins within the first second, as openai-whisper has it
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """What may be decoded: ids never allowed, ids not allowed first, the end, how many may follow.
+
+    With `first_timestamp`, the id that means 0 s, text is decoded between timestamps; all ids from
+    it on are timestamps, 0.02 s apart, and the one before it says that there are none.
+    """
+
+    suppress: tuple[int, ...]
+    suppress_first: tuple[int, ...]
+    end_of_text: int
+    room: int
+    first_timestamp: int | None = None
+
+    def apply(self, logits: NDArray[np.float32], texts: Sequence[Sequence[int]]) -> None:
+        """Set the logits [rows, vocabulary] of what may not follow each row's text to -inf."""
+        logits[:, list(self.suppress)] = -np.inf
+        for row, text in zip(logits, texts, strict=True):
+            if not text:
+                row[list(self.suppress_first)] = -np.inf
+            if self.first_timestamp is not None:
+                self._apply_timestamps(row, text, self.first_timestamp)
+
+    def _apply_timestamps(self, row: NDArray[np.float32], text: Sequence[int], first: int) -> None:
+        """Allow what keeps timestamps in pairs and in order (Radford et al. 2022, section 4.5).
+
+        A timestamp is due where all of them together are more likely than any other token.
+        """
+        row[first - 1] = -np.inf
+        times = row[first:]
+        if not text:
+            row[:first] = -np.inf
+            times[_LATEST_START + 1 :] = -np.inf
+            return
+        ended = text[-1] >= first
+        paired = ended and (len(text) == 1 or text[-2] >= first)
+        last = next((token for token in reversed(text) if token >= first), first)
+        if paired:
+            times[:] = -np.inf
+        elif ended:  # the end of a segment: the start of the next, or the end of all
+            end = row[self.end_of_text]
+            row[:first] = -np.inf
+            row[self.end_of_text] = end
+            times[: last - first] = -np.inf
+        else:  # a segment has some length
+            times[: last - first + 1] = -np.inf
+        best = row[:first].max()
+        if times.max() > -np.inf and best < _log_sum_exp(times):
+            row[:first] = -np.inf
+
+
+def _log_sum_exp(values: NDArray[np.float32]) -> float:
+    most = values.max()
+    return float(most + np.log(np.exp(values - most).sum()))

@@ -1,0 +1,213 @@
+"""One window of at most 30 s to tokens: encode, decode, and again where that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgewhisper_runtime import decoding, features, repetition
+from edgewhisper_runtime.decoding import Hypothesis
+from edgewhisper_runtime.rules import TokenRules
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgewhisper_runtime.bundle import Settings
+    from edgewhisper_runtime.options import Options
+    from edgewhisper_runtime.tokens import Tokenizer
+
+    Samples = NDArray[np.float32]
+
+_MARGIN_FRAMES = 2 * features.FRAMES_PER_SECOND
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a window is decoded as; `previous` are tokens that stand before its own prompt."""
+
+    language: str
+    task: str
+    timestamps: bool
+    options: Options
+    previous: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The tokens of a window and how they were come by.
+
+    `unsure`: not good enough by the options' thresholds. `fell_back`: it was encoded at its own
+    length first.
+    """
+
+    tokens: list[int]
+    probabilities: list[float]  # of each token
+    log_probability: float  # mean, the end included
+    temperature: float
+    compression_ratio: float
+    no_speech_probability: float | None
+    looping: bool
+    unsure: bool
+    fell_back: bool
+    encoded: tuple[Any, int]  # what the backend made of the batch, and the window's row in it
+
+
+class WindowDecoder:
+    """A backend with the tokenizer and settings of its model.
+
+    With `adaptive` context a window is encoded at its own length and a margin, instead of the
+    30 s that Whisper was trained on: several times faster for short audio. Decoding may then run
+    on after the last word, repeating itself; such a window is done again in full.
+    """
+
+    def __init__(
+        self, backend: decoding.Backend, tokenizer: Tokenizer, settings: Settings, adaptive: bool
+    ) -> None:
+        self.backend = backend
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.adaptive = adaptive
+
+    def detect_language(self, window: Samples) -> dict[str, float]:
+        """Return how likely each of the model's languages is in samples [n] at 16 kHz."""
+        encoded = self._encode([window], self._frames(window))
+        first = np.array([[self.tokenizer.start_of_transcript]])
+        logits = self.backend.step(first, self.backend.start(encoded))[0]
+        return decoding.language_probabilities(logits, self.tokenizer.languages)
+
+    def decode(self, window: Samples, request: Request) -> Decoded:
+        """Decode samples [n] at 16 kHz, n at most 480,000."""
+        frames = self._frames(window)
+        cut = frames < features.WINDOW_FRAMES
+        encoded = self._encode([window], frames)
+        attempts: list[Decoded] = []
+        for temperature in request.options.temperatures:
+            attempt = self._attempt(encoded, request, temperature, cut)
+            if cut and (attempt.unsure or repetition.is_suspect(attempt.tokens)):
+                cut = False
+                del encoded, attempt  # two at a time would take twice the memory
+                encoded = self._encode([window])
+                attempt = self._attempt(encoded, request, temperature, cut)
+            attempts.append(attempt)
+            if not attempt.unsure:
+                break
+        else:
+            attempt = max(attempts, key=lambda one: (not one.looping, one.log_probability))
+        return replace(attempt, fell_back=not cut and frames < features.WINDOW_FRAMES)
+
+    def decode_all(self, windows: Sequence[Samples], requests: Sequence[Request]) -> list[Decoded]:
+        """Decode several windows as one batch where that is possible; the results are the same.
+
+        Beams and samples are batches themselves, and with adaptive context every window has a
+        length of its own: these are taken one by one. The options of all requests are the same.
+        """
+        options = requests[0].options
+        if self.adaptive or options.beam_size > 1 or options.temperatures[0] > 0:
+            return [self.decode(*one) for one in zip(windows, requests, strict=True)]
+        encoded = self._encode(windows)
+        cache, logits = self._prompted(encoded, requests)
+        rules = self._rules(requests[0])
+        texts = decoding.follow(self.backend, cache, logits, rules)
+        found = [
+            self._judged(text, 0.0, request, encoded, row)
+            for row, (text, request) in enumerate(zip(texts, requests, strict=True))
+        ]
+        warmer = options.temperatures[1:]
+        if not warmer:
+            return found
+        again = replace(options, temperatures=warmer)
+        return [
+            self.decode(window, replace(request, options=again)) if one.unsure else one
+            for window, request, one in zip(windows, requests, found, strict=True)
+        ]
+
+    def _attempt(self, encoded: Any, request: Request, temperature: float, cut: bool) -> Decoded:
+        options, rules = request.options, self._rules(request)
+        cache, logits = self._prompted(encoded, [request])
+        if temperature > 0:
+            random = np.random.default_rng([options.seed, round(100 * temperature)])
+            count = options.best_of
+            text = decoding.sample(self.backend, cache, logits, rules, count, temperature, random)
+        elif options.beam_size > 1:
+            text = decoding.beam(self.backend, cache, logits, rules, options.beam_size)
+        else:
+            failed = repetition.is_suspect if cut else repetition.is_hopeless
+            (text,) = decoding.follow(self.backend, cache, logits, rules, failed=failed)
+        return self._judged(text, temperature, request, encoded, 0)
+
+    def _prompted(
+        self, encoded: Any, requests: Sequence[Request]
+    ) -> tuple[Any, NDArray[np.float32]]:
+        """Return the cache after the prompts, which are of one length, and the logits there."""
+        cache = self.backend.start(encoded)
+        prompts = np.array([self._prompt(request) for request in requests])
+        return cache, self.backend.step(prompts, cache)
+
+    def _silence(self, encoded: Any, row: int, request: Request) -> float:
+        """Return how likely it is that nobody speaks: the model says so where transcripts start."""
+        prompt = self._prompt(request)
+        head = prompt[: prompt.index(self.tokenizer.start_of_transcript) + 1]
+        cache = self.backend.reorder(self.backend.start(encoded), np.array([row]))
+        logits = self.backend.step(np.array([head]), cache)
+        return decoding.probability(logits[0], self.tokenizer.no_speech)
+
+    def _prompt(self, request: Request) -> list[int]:
+        own = self.tokenizer.prompt(request.language, request.task, request.timestamps)
+        if not request.previous:
+            return own
+        room = self.settings.max_tokens // 2 - 1  # half of the positions stay for the text
+        return [self.tokenizer.start_of_previous, *request.previous[-room:], *own]
+
+    def _rules(self, request: Request) -> TokenRules:
+        return TokenRules(
+            suppress=self.settings.suppress,
+            suppress_first=self.settings.suppress_first,
+            end_of_text=self.tokenizer.end_of_text,
+            room=self.settings.max_tokens - len(self._prompt(request)),
+            first_timestamp=self.tokenizer.first_timestamp if request.timestamps else None,
+        )
+
+    def _judged(
+        self, text: Hypothesis, temperature: float, request: Request, encoded: Any, row: int
+    ) -> Decoded:
+        """Return a text with what speaks for and against it; silence has no tokens.
+
+        Whether nobody speaks is asked only of what is unlikely: it takes both to be silence.
+        """
+        options, likely = request.options, text.log_probability
+        ratio = repetition.compression_ratio(self.tokenizer.decode(text.tokens))
+        repeats = repetition.is_looping(text.tokens)
+        unlikely = options.min_log_probability is not None and likely < options.min_log_probability
+        silence = None
+        if unlikely and options.max_no_speech is not None:
+            silence = self._silence(encoded, row, request)
+        silent = silence is not None and silence > (options.max_no_speech or 0)
+        squeezed = options.max_compression_ratio is not None and (
+            repeats or ratio > options.max_compression_ratio
+        )
+        return Decoded(
+            tokens=[] if silent else text.tokens,
+            probabilities=[] if silent else np.exp(text.log_probabilities).tolist(),
+            log_probability=likely,
+            temperature=temperature,
+            compression_ratio=0.0 if silent else ratio,
+            no_speech_probability=silence,
+            looping=(repeats or ratio > repetition.MAX_RATIO) and not silent,
+            unsure=(unlikely or squeezed) and not silent,
+            fell_back=False,
+            encoded=(encoded, row),
+        )
+
+    def _frames(self, window: Samples) -> int:
+        """Return how many frames a window is encoded in."""
+        if not self.adaptive:
+            return features.WINDOW_FRAMES
+        heard = -(-len(window) // features.HOP) + _MARGIN_FRAMES
+        return min(heard + heard % 2, features.WINDOW_FRAMES)
+
+    def _encode(self, windows: Sequence[Samples], frames: int = features.WINDOW_FRAMES) -> Any:
+        mels = [features.log_mel(window, self.settings.mels, frames) for window in windows]
+        return self.backend.encode(np.stack(mels))
