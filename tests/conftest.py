@@ -100,12 +100,22 @@ def run(home: Path) -> Run:
     """Run a console script of this environment; return its exit code, stdout and stderr."""
 
     def call(
-        *arguments: object, env_home: Path = home, script: str = "edgewhisper"
+        *arguments: object,
+        env_home: Path = home,
+        script: str = "edgewhisper",
+        stdin: Path = Path(os.devnull),
     ) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / script), *map(str, arguments)]
         environment = os.environ | {"EDGEWHISPER_HOME": str(env_home)}
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=600, check=False, env=environment
-        )
+        with stdin.open("rb") as file:
+            return subprocess.run(
+                command,
+                stdin=file,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+                env=environment,
+            )
 
     return call

@@ -30,14 +30,15 @@ def imported_by(code: str) -> set[str]:
 
 
 def test_every_module_of_the_runtime_imports_without_torch() -> None:
-    modules = [f"edgewhisper_runtime.{path.stem}" for path in PACKAGE.glob("[a-z]*.py")]
+    names = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("[a-z]*.py")]
+    modules = [".".join(["edgewhisper_runtime", *name.parts]) for name in names]
     assert len(modules) > 8
     assert not imported_by(f"import {', '.join(modules)}") & HEAVY
 
 
 def test_the_runtime_names_no_heavy_library_in_its_source() -> None:
     """But for the backend of the bundles that are for PyTorch, which imports it to open one."""
-    for path in set(PACKAGE.glob("*.py")) - {PACKAGE / "torchscript.py"}:
+    for path in set(PACKAGE.rglob("*.py")) - {PACKAGE / "torchscript.py"}:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:

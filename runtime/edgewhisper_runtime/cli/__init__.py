@@ -1,0 +1,66 @@
+"""The device's command line, one module per command; `edgewhisper` carries the same commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from edgewhisper_runtime.cli.info import command as info
+from edgewhisper_runtime.cli.profile import command as profile
+from edgewhisper_runtime.cli.transcribe import command as transcribe
+from edgewhisper_runtime.cli.verify import command as verify
+from edgewhisper_runtime.errors import EdgeWhisperError, StorageError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells do
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+
+
+@click.group()
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="edgewhisper-runtime")
+def group(debug: bool) -> None:
+    """Run, verify and profile EdgeWhisper bundles on this machine."""
+
+
+for _command in (info, profile, transcribe, verify):
+    group.add_command(_command)
+
+
+def run(command: click.Group, name: str) -> NoReturn:
+    """Run the command line; every error ends in one line on stderr and its own exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        result = command.main(prog_name=name, standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was finished is kept.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, EdgeWhisperError):
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+        if isinstance(error, OSError):  # the system refused: a full disk, a permission
+            click.echo(f"error: {error.strerror or error}: {error.filename or 'no file'}", err=True)
+            sys.exit(StorageError.exit_code)
+        click.echo(
+            f"error: unexpected {type(error).__name__}: {error}. This is a defect; "
+            f"`{name} --debug ...` shows where.",
+            err=True,
+        )
+        sys.exit(INTERNAL_ERROR)
+
+
+def main() -> NoReturn:
+    """Entry point of `edgewhisper-runtime`."""
+    run(group, "edgewhisper-runtime")

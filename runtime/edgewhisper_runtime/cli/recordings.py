@@ -1,0 +1,128 @@
+"""What FILES on the command line means: files, directories, patterns, and - for stdin."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from edgewhisper_runtime.atomic import storage_errors
+from edgewhisper_runtime.errors import AudioError
+
+# The suffixes of libsndfile's formats that can hold speech, and of others that it does not read.
+SUFFIXES = frozenset({
+    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64",
+    ".snd", ".sph", ".voc", ".w64", ".wav",
+})  # fmt: skip
+_UNREADABLE = frozenset({
+    ".3gp", ".aac", ".amr", ".m4a", ".m4b", ".mkv", ".mov", ".mp4", ".webm", ".wma",
+})  # fmt: skip
+STDIN_LIMIT = 1 << 32  # bytes; a WAV file cannot be larger
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One input: where it is (None: stdin), and its name below --output-dir."""
+
+    path: Path | None
+    name: Path
+
+    @property
+    def label(self) -> str:
+        """What messages and JSON call it."""
+        return click.format_filename(self.path) if self.path else "stdin"
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """Yield the path of the file; stdin's is temporary.
+
+        Raises AudioError when stdin does not end, StorageError when there is no room for it.
+        """
+        if self.path:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory(prefix="edgewhisper-") as directory:
+            path = Path(directory) / "stdin"
+            _spool(path)
+            yield path
+
+
+def find(arguments: Sequence[str]) -> list[Recording]:
+    """Return the recordings that FILES names, in its order; directories and patterns sorted.
+
+    What a directory holds is named by its path below that directory. A path that does not exist is
+    returned as it is. Raises AudioError for a directory without audio, UsageError for two stdins
+    or an empty name.
+    """
+    if "" in arguments:  # an unset variable of a shell; to pathlib, it is the current directory
+        raise click.UsageError("one of FILES is an empty name.")
+    if arguments.count("-") > 1:
+        raise click.UsageError("stdin (-) can be read once only.")
+    found: list[Recording] = []
+    for argument in arguments:
+        if argument == "-":
+            found.append(Recording(None, Path("stdin")))
+            continue
+        for path in _matches(argument):
+            found += _below(path) if path.is_dir() else [Recording(path, Path(path.name))]
+    return found
+
+
+def _matches(argument: str) -> list[Path]:
+    """Return what a pattern stands for, or else the argument itself."""
+    if os.path.lexists(argument):
+        return [Path(argument)]
+    matches = glob.glob(argument, recursive=True)  # noqa: PTH207 # Path.glob refuses absolute ones
+    return [Path(match) for match in sorted(matches) or [argument]]
+
+
+def _below(directory: Path) -> list[Recording]:
+    """Return the audio files of a directory and of those in it, hidden ones left out."""
+    found: list[Recording] = []
+    unreadable: list[str] = []
+    with storage_errors(directory):
+        for parent, children, names in os.walk(directory, onerror=_refuse):
+            children[:] = sorted(name for name in children if not name.startswith("."))
+            for path in (Path(parent, name) for name in sorted(names) if name[0] != "."):
+                suffix = path.suffix.lower()
+                if suffix in SUFFIXES:
+                    found.append(Recording(path, path.relative_to(directory)))
+                elif suffix in _UNREADABLE:
+                    unreadable.append(suffix)
+    label = click.format_filename(directory)
+    if unreadable:
+        click.echo(
+            f"{label}: {len(unreadable)} files are left out, as libsndfile does not read "
+            f"{', '.join(sorted(set(unreadable)))}. Convert them to FLAC or Opus.",
+            err=True,
+        )
+    if not found:
+        raise AudioError(
+            f"{label} holds no audio file. Looked for {', '.join(sorted(SUFFIXES))} in it and "
+            "below; name files with other suffixes one by one."
+        )
+    return found
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _spool(path: Path) -> None:
+    left = STDIN_LIMIT
+    with storage_errors(path), path.open("wb") as file:
+        while block := sys.stdin.buffer.read(_BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise AudioError(
+                    f"stdin holds more than {STDIN_LIMIT >> 20:,} MiB. Save it as files, in parts."
+                )
+            file.write(block)

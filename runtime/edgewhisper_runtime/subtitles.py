@@ -1,0 +1,209 @@
+"""Segments to subtitle cues: short enough to read, broken where a speaker would pause.
+
+Lines of at most 42 columns, two to a cue, and 7 s a cue are the limits of Netflix's Timed Text
+Style Guide for Latin scripts. A column is a character; those that Unicode calls wide or fullwidth
+take two.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+
+from edgewhisper_runtime.transcript import Segment, Word
+
+COLUMNS = 42
+SECONDS = 7
+_LONGEST_PAUSE = 1000  # ms; a longer one ends a cue
+
+_SENTENCE = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u0964\u06d4]\W*$")
+_CLAUSE = re.compile(r"[,;:\u2014\u3001\uff0c\uff1b\uff1a\u060c]\W*$")
+
+# Thai, Lao, Tibetan, Myanmar, Khmer; kana, ideographs and their punctuation; fullwidth forms.
+_WITHOUT_SPACES = re.compile(
+    r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff"
+    r"\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
+# Vowels written before their consonant (Thai, Lao) do not end a line; vowels written after it,
+# small kana and repetition marks do not begin one.
+_NEVER_LAST = frozenset("เแโใไເແໂໃໄ")
+_NEVER_FIRST = frozenset("ะาำๅຯะາຳぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ々ゝゞヽヾ〜")
+_OPENING = frozenset({"Ps", "Pi"})
+_BOUND = frozenset({"Mn", "Mc", "Me", "Pe", "Pf", "Po", "Lm"})
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One or two lines of text, and when to show them, in milliseconds."""
+
+    start: int
+    end: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Text that is never broken, with the space before it; times in milliseconds."""
+
+    text: str
+    start: int
+    end: int
+
+    @cached_property
+    def width(self) -> int:
+        """Columns, those of the space before it included."""
+        return columns(self.text)
+
+    @cached_property
+    def space(self) -> bool:
+        return self.text.startswith(" ")
+
+    @cached_property
+    def reluctance(self) -> float:
+        """From 0 to 1: how bad it is to break after this piece."""
+        if _SENTENCE.search(self.text):
+            return 0.0
+        return 0.3 if _CLAUSE.search(self.text) else 1.0
+
+
+def columns(text: str) -> int:
+    """Return how many columns the text takes (Unicode Standard Annex 11)."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def cues(segments: Iterable[Segment]) -> list[Cue]:
+    """Return the segments as cues, in order, none of which overlaps the next.
+
+    Words keep their own times; in a segment without words, each character takes an equal share of
+    its time. A cue has a length unless its segment has none.
+    """
+    found: list[Cue] = []
+    for segment in segments:
+        laid_out = _lay_out(_pieces(segment))
+        if any(cue.start == cue.end for cue in laid_out):  # words may have no length
+            laid_out = _lay_out(_pieces(replace(segment, words=[])))
+        found += laid_out
+    return [
+        replace(cue, end=max(cue.start, min(cue.end, following.start)))
+        for cue, following in pairwise(found)
+    ] + found[-1:]
+
+
+def _pieces(segment: Segment) -> list[_Piece]:
+    """Cut the segment's text wherever a line may end."""
+    pieces: list[_Piece] = []
+    text, start, end, last = "", 0, 0, ""
+    for character, begin, until in _characters(segment):
+        full = columns((text + character).strip()) > COLUMNS
+        if text.strip() and (full or _may_break(last, character)):
+            pieces.append(_Piece(text, start, end))
+            text = ""
+        if not text.strip():
+            start = begin
+        text, end, last = text + character, until, character
+    return [*pieces, _Piece(text, start, end)] if text.strip() else pieces
+
+
+def _characters(segment: Segment) -> Iterator[tuple[str, int, int]]:
+    """Yield each character, runs of white space as one, with its times; spaces take none."""
+    now, last = segment.start, segment.end
+    space = False
+    timed: Sequence[Word | Segment] = segment.words or [segment]
+    for word in timed:
+        now = max(now, min(word.start, last))
+        seconds = max(0.0, min(word.end, last) - now)
+        letters, begin, done = len("".join(word.text.split())), now, 0
+        for character in word.text:
+            if character.isspace():
+                if not space:
+                    yield " ", round(1000 * now), round(1000 * now)
+            else:
+                done += 1
+                until = begin + seconds * done / letters
+                yield character, round(1000 * now), round(1000 * until)
+                now = until
+            space = character.isspace()
+
+
+def _may_break(before: str, after: str) -> bool:
+    """Whether a line may end between two characters (a small part of Unicode Annex 14)."""
+    if " " in {before, after}:
+        return after == " "
+    if before in _NEVER_LAST or unicodedata.category(before) in _OPENING:
+        return False
+    if after in _NEVER_FIRST or unicodedata.category(after) in _BOUND:
+        return False
+    return any(map(_WITHOUT_SPACES.match, (before, after)))
+
+
+def _lay_out(pieces: Sequence[_Piece]) -> list[Cue]:
+    """Group pieces into the cues that cost least: few, of like lengths, ending where a clause does.
+
+    Dynamic programming over the ends of cues; a piece alone is always possible.
+    """
+    best = [(0.0, 0)]  # for the first n pieces: the cost, and where their last cue begins
+    for end in range(1, len(pieces) + 1):
+        best.append(
+            min((best[at][0] + _cost(pieces[at:end]), at) for at in _beginnings(pieces, end))
+        )
+    found: list[Cue] = []
+    end = len(pieces)
+    while end:
+        begin = best[end][1]
+        group = pieces[begin:end]
+        stop = min(group[-1].end, group[0].start + 1000 * SECONDS)
+        found.append(Cue(group[0].start, stop, _lines(group)))
+        end = begin
+    return found[::-1]
+
+
+def _beginnings(pieces: Sequence[_Piece], end: int) -> Iterator[int]:
+    """Yield where a cue that ends before piece `end` may begin."""
+    yield end - 1
+    for begin in range(end - 2, -1, -1):
+        piece, following = pieces[begin], pieces[begin + 1]
+        if (
+            following.start - piece.end > _LONGEST_PAUSE
+            or pieces[end - 1].end - piece.start > 1000 * SECONDS
+            or _width(pieces[begin:end]) > 2 * COLUMNS + 1
+        ):
+            return
+        if _fold(pieces[begin:end]) is not None:
+            yield begin
+
+
+def _cost(group: Sequence[_Piece]) -> float:
+    return 1 + (_width(group) / (2 * COLUMNS)) ** 2 + group[-1].reluctance
+
+
+def _lines(group: Sequence[_Piece]) -> tuple[str, ...]:
+    cut = _fold(group)
+    parts = (group[:cut], group[cut:]) if cut else (group,)
+    return tuple("".join(piece.text for piece in part).strip() for part in parts)
+
+
+def _fold(group: Sequence[_Piece]) -> int | None:
+    """Return before which piece the second line begins: 0 for one line, None if two are too few.
+
+    The lines shall be of like lengths, and the first end where a clause does.
+    """
+    whole = _width(group)
+    if whole <= COLUMNS:
+        return 0
+    folds = []
+    upper = -group[0].space
+    for cut in range(1, len(group)):
+        upper += group[cut - 1].width
+        lower = whole - upper - group[cut].space
+        if max(upper, lower) <= COLUMNS:
+            folds.append((abs(upper - lower) + COLUMNS / 2 * group[cut - 1].reluctance, cut))
+    return min(folds)[1] if folds else None
+
+
+def _width(group: Sequence[_Piece]) -> int:
+    """Return the columns of a line; the space before it is none."""
+    return sum(piece.width for piece in group) - group[0].space

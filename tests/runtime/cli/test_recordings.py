@@ -1,0 +1,123 @@
+"""What FILES stands for: files, directories, patterns, stdin."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import soundfile
+
+from edgewhisper_runtime import audio
+from edgewhisper_runtime.cli import recordings
+from edgewhisper_runtime.errors import AudioError
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A directory with audio at two depths, and what is none of our business."""
+    for name in ("b.wav", "a.FLAC", "deep/c.opus", "deep/d.mp3", "notes.txt",
+                 "deep/._c.opus", ".hidden/e.wav"):  # fmt: skip
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "tree"
+
+
+def names(*arguments: object) -> list[str]:
+    return [str(found.name) for found in recordings.find([str(a) for a in arguments])]
+
+
+def test_directories_are_searched_and_keep_relative_names(tree: Path) -> None:
+    assert names(tree) == ["a.FLAC", "b.wav", "deep/c.opus", "deep/d.mp3"]
+    assert names(tree / "deep", tree / "b.wav") == ["c.opus", "d.mp3", "b.wav"]
+
+
+def test_patterns_that_the_shell_left_alone(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert names(f"{tree}/**/*.opus") == ["c.opus"]
+    monkeypatch.chdir(tree)
+    assert names("*.wav", "d*") == ["b.wav", "c.opus", "d.mp3"]
+    assert names("*.aiff") == ["*.aiff"]
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name(tree: Path) -> None:
+    odd = tree / "talk [1].wav"
+    odd.touch()
+    assert names(odd) == ["talk [1].wav"]
+
+
+def test_what_cannot_be_read_is_said(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tree / "deep" / "film.MP4").touch()
+    (tree / "song.m4a").touch()
+    assert len(names(tree)) == 4
+    message = capsys.readouterr().err
+    assert "2 files are left out" in message
+    assert ".m4a, .mp4" in message
+
+
+def test_a_directory_without_audio(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="holds no audio file"):
+        names(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", sorted(recordings.SUFFIXES))
+def test_every_suffix_is_one_of_libsndfile_s(tmp_path: Path, suffix: str) -> None:
+    """Written by it, named so, and read again, for each format that the suffix is usual for."""
+    usual = {".aif": "AIFF", ".aifc": "AIFF", ".oga": "OGG", ".opus": "OGG", ".snd": "AU",
+             ".sph": "NIST"}  # fmt: skip
+    path = tmp_path / f"speech{suffix}"
+    kind = usual.get(suffix, suffix[1:].upper())
+    tone = np.sin(np.arange(16_000) / 10)
+    soundfile.write(path, tone, 16_000, format=kind, subtype="OPUS" if suffix == ".opus" else None)
+    assert len(audio.load(path)) == pytest.approx(16_000, abs=2000)
+
+
+def test_stdin_is_a_file_for_a_while(smoke_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = recordings.find(["-"])
+    assert (found.label, str(found.name)) == ("stdin", "stdin")
+    with smoke_clip.open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with found.opened() as path:
+            assert path.read_bytes() == smoke_clip.read_bytes()
+    assert not path.parent.exists()
+
+
+def test_stdin_without_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(recordings, "STDIN_LIMIT", 3 << 20)
+    (found,) = recordings.find(["-"])
+    for size in (3 << 20, (3 << 20) + 1):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(size))))
+        if size <= recordings.STDIN_LIMIT:
+            with found.opened() as path:
+                assert path.stat().st_size == size
+        else:
+            with pytest.raises(AudioError, match="stdin holds more than"), found.opened():
+                pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_stdin_is_read_once() -> None:
+    with pytest.raises(click.UsageError, match="once"):
+        recordings.find(["-", "-"])
+
+
+def test_an_empty_name_is_not_the_current_directory() -> None:
+    with pytest.raises(click.UsageError, match="empty name"):
+        recordings.find([""])
+
+
+def test_names_that_are_no_unicode_can_be_said(tmp_path: Path, smoke_clip: Path) -> None:
+    path = tmp_path / "caf\udce9.opus"
+    try:
+        shutil.copy(smoke_clip, path)
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    (found,) = recordings.find([str(path)])
+    found.label.encode()
+    with found.opened() as opened:
+        assert opened == path
