@@ -84,6 +84,17 @@ def blocks(source: Source) -> Iterator[Samples]:
         yield checked(source)
 
 
+def duration(path: Path) -> float:
+    """Return the seconds that a file's header announces; 0 where it cannot be read."""
+    import soundfile
+
+    try:
+        found = soundfile.info(path)
+    except (OSError, soundfile.LibsndfileError):
+        return 0.0
+    return float(found.frames / found.samplerate)
+
+
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise AudioError(f"{path} is a directory, not an audio file. Name the files in it.")

@@ -49,6 +49,12 @@ class Options:
         if not self.temperatures or not all(0 <= t <= 1 for t in self.temperatures):
             raise EdgeWhisperError("temperatures must be one or more numbers from 0 to 1.")
 
+    @property
+    def prompt_text(self) -> str:
+        """What stands before every window: the prompt and the hotwords; empty for nothing."""
+        parts = [part for part in (self.prompt.strip(), ", ".join(self.hotwords)) if part]
+        return "".join(f" {part}" for part in parts)
+
 
 # As the study evaluates: one greedy pass over each window, whatever comes of it.
 PLAIN = Options(

@@ -44,8 +44,7 @@ class Recording:
         self._language_probability: float | None = None
         self._task = task
         self._options = options
-        prompt = " ".join([options.prompt, ", ".join(options.hotwords)]).strip()
-        self._prompt = tokenizer.encode(f" {prompt}") if prompt else []
+        self._prompt = tokenizer.encode(options.prompt_text)
         self._said: list[int] = []
         self._samples = 0
         self._segments: list[Segment] = []

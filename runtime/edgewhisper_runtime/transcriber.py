@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -43,16 +43,18 @@ class Transcriber:
         language: str | None = None,
         task: str = "transcribe",
         options: Options = _DEFAULT,
+        on_segment: Callable[[Segment], object] = lambda _segment: None,
     ) -> Transcript:
         """Transcribe a file, or samples [n] at 16 kHz, of any length.
 
         Without `language` it is detected from the first window; an English-only model has one.
+        `on_segment` is called with each segment as soon as it is there.
         Raises AudioError for unusable audio, EdgeWhisperError for an unknown language or task.
         """
         stream = self.stream(source, language, task, options)
         while True:
             try:
-                next(stream)
+                on_segment(next(stream))
             except StopIteration as end:
                 transcript: Transcript = end.value
                 return transcript

@@ -26,13 +26,18 @@ _MARGIN_FRAMES = 2 * features.FRAMES_PER_SECOND
 
 @dataclass(frozen=True)
 class Request:
-    """What a window is decoded as; `previous` are tokens that stand before its own prompt."""
+    """What a window is decoded as.
+
+    `previous` are tokens that stand before its own prompt, `prefix` those that its text begins
+    with; what is decoded follows them.
+    """
 
     language: str
     task: str
     timestamps: bool
     options: Options
     previous: Sequence[int] = ()
+    prefix: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -156,15 +161,15 @@ class WindowDecoder:
 
     def _prompt(self, request: Request) -> list[int]:
         own = self.tokenizer.prompt(request.language, request.task, request.timestamps)
-        if not request.previous:
-            return own
-        room = self.settings.max_tokens // 2 - 1  # half of the positions stay for the text
-        return [self.tokenizer.start_of_previous, *request.previous[-room:], *own]
+        if request.previous:
+            room = self.settings.max_tokens // 2 - 1  # half of the positions stay for the text
+            own = [self.tokenizer.start_of_previous, *request.previous[-room:], *own]
+        return [*own, *request.prefix]
 
     def _rules(self, request: Request) -> TokenRules:
         return TokenRules(
             suppress=self.settings.suppress,
-            suppress_first=self.settings.suppress_first,
+            suppress_first=() if request.prefix else self.settings.suppress_first,
             end_of_text=self.tokenizer.end_of_text,
             room=self.settings.max_tokens - len(self._prompt(request)),
             first_timestamp=self.tokenizer.first_timestamp if request.timestamps else None,

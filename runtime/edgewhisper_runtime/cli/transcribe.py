@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from edgewhisper_runtime.atomic import storage_errors, write_text
 from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.cli import options, recordings
 from edgewhisper_runtime.errors import (
+    AudioError,
     BundleError,
     EdgeWhisperError,
     StorageError,
@@ -26,6 +27,7 @@ from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.writers import WRITERS
 
 if TYPE_CHECKING:
+    from edgewhisper_runtime.transcriber import Transcriber
     from edgewhisper_runtime.transcript import Transcript
 
 _MADE_OF_TIMES = {"srt", "vtt", "tsv"}
@@ -127,52 +129,79 @@ def command(
     decoded_with = Options(timestamps=timestamps, **decoding)
     found = recordings.find(files)
     _check_formats(wanted, timestamps, to_stdout=output_dir is None, count=len(found))
-    jobs = _plan(found, wanted, output_dir)
-    if not overwrite:
-        jobs = _undone(jobs)
+    planned = _plan(found, wanted, output_dir)
+    jobs = planned if overwrite else _undone(planned)
     if not jobs:
         return
     if output_dir is not None:
         _check_directory(output_dir)
     transcriber = load(bundle, device, threads, audio_context)
 
-    def work(job: _Job) -> None:
-        begin = time.perf_counter()
-        with job.recording.opened() as path:
-            transcript = transcriber.transcribe(path, language, task, decoded_with)
-        seconds = round(time.perf_counter() - begin, 3)
+    def write(job: _Job, transcript: Transcript | AudioError, seconds: float) -> None:
+        if isinstance(transcript, AudioError):
+            raise transcript
         for name in sorted(wanted):
-            text = WRITERS[name](transcript, file=job.recording.label, seconds=seconds)
+            text = WRITERS[name](transcript, file=job.recording.label, seconds=round(seconds, 3))
             _write(job, name, text, prefixed=name == "txt" and len(found) > 1)
         _check_transcript(transcript, job.recording.label)
 
-    if len(found) == 1:
-        work(jobs[0])
-        return
-    failures = _work_through(jobs, work)
+    begin = time.perf_counter()
+    with ExitStack() as stack:
+        paths = [stack.enter_context(job.recording.opened()) for job in jobs]
+        if len(found) == 1:
+            transcript = _transcribe_one(transcriber, paths[0], language, task, decoded_with)
+            write(jobs[0], transcript, time.perf_counter() - begin)
+            return
+        transcripts = transcriber.transcribe_many(paths, language, task, decoded_with)
+        failures = _write_all(jobs, transcripts, write)
     if failures:
         names = ", ".join(job.recording.label for job, _ in failures)
         click.echo(f"{len(failures)} of {len(jobs)} failed: {names}", err=True)
         sys.exit(failures[0][1].exit_code)
 
 
-def _work_through(
-    jobs: Sequence[_Job], work: Callable[[_Job], None]
+def _transcribe_one(
+    transcriber: Transcriber, path: Path, language: str | None, task: str, decoded_with: Options
+) -> Transcript:
+    """Transcribe with a progress bar over the seconds of the file."""
+    from edgewhisper_runtime.audio import duration
+
+    if not sys.stderr.isatty():
+        return transcriber.transcribe(path, language, task, decoded_with)
+    with click.progressbar(
+        length=round(duration(path)), label="transcribing", file=sys.stderr
+    ) as bar:
+        return transcriber.transcribe(
+            path,
+            language,
+            task,
+            decoded_with,
+            on_segment=lambda segment: bar.update(round(segment.end) - bar.pos),
+        )
+
+
+def _write_all(
+    jobs: Sequence[_Job],
+    transcripts: Iterable[Transcript | AudioError],
+    write: Callable[[_Job, Transcript | AudioError, float], None],
 ) -> list[tuple[_Job, EdgeWhisperError]]:
-    """Do one job after the other, and return those that failed."""
+    """Write one transcript after the other, and return those that failed."""
     failures = []
     # Text that goes to the same terminal would tear a bar to pieces.
     shown = sys.stderr.isatty() and (bool(jobs[0].outputs) or not sys.stdout.isatty())
     bar = click.progressbar(jobs, label="transcribing", show_pos=True, file=sys.stderr)
+    begin = time.perf_counter()
     with bar if shown else nullcontext(jobs) as progress:
-        for job in progress:
+        for job, transcript in zip(progress, transcripts, strict=True):
+            end = time.perf_counter()
             try:
-                work(job)
+                write(job, transcript, end - begin)
             except StorageError:  # what refuses one file refuses the next
                 raise
             except EdgeWhisperError as error:
                 click.echo(f"{_CLEAR_LINE if shown else ''}error: {error}", err=True)
                 failures.append((job, error))
+            begin = time.perf_counter()
     return failures
 
 
