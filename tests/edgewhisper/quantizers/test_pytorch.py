@@ -22,7 +22,7 @@ INT8 = find_recipe("pytorch-int8")
 
 def encode(checkpoint: Checkpoint, recipe: Recipe, path: Path) -> np.ndarray:
     mels = features.log_mel(audio.load(path), 80)[None]
-    return load(stage(checkpoint, recipe)).backend.encode(mels).numpy()
+    return load(stage(checkpoint, recipe)).decoder.backend.encode(mels).numpy()
 
 
 def test_eight_bits_are_closer_than_seven(tiny_en: Checkpoint, speech: list[Path]) -> None:
