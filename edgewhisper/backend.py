@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgewhisper_runtime import alignment
 from edgewhisper_runtime.bundle import MANIFEST, Manifest
 from edgewhisper_runtime.errors import BundleError, MissingLibraryError, RecipeError
 
@@ -80,6 +82,33 @@ class TorchBackend:
         index = torch.from_numpy(rows).to(self._device)
         cache.attention.reorder_cache(index)
         return _Cache(cache.encoded.index_select(0, index), cache.attention)
+
+    def attention(
+        self, tokens: NDArray[np.int64], encoded: Tensor, row: int, heads: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float32]:
+        """Return how tokens [n] attend to one row of the audio, float32 [heads, n, positions]."""
+        config = self._model.config
+        alignment.check(heads, config.decoder_layers, config.decoder_attention_heads)
+        queries: dict[int, Tensor] = {}
+        layers = {layer: self._model.model.decoder.layers[layer] for layer, _ in heads}
+        hooks = [
+            layer.encoder_attn.q_proj.register_forward_hook(
+                lambda _, __, output, number=number: queries.update({number: output})
+            )
+            for number, layer in layers.items()
+        ]
+        cache = self.start(encoded[row : row + 1])
+        try:
+            self.step(tokens[None], cache)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        cross = cache.attention.cross_attention_cache.layers
+        return alignment.attend(
+            {number: query[0].float().cpu().numpy() for number, query in queries.items()},
+            {number: cross[number].keys[0].float().cpu().numpy() for number in layers},
+            heads,
+        )
 
     def peak_device_bytes(self) -> int | None:
         """Return the most memory that tensors held on a CUDA device; None on the CPU."""

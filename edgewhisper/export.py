@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper import quantizers
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 
 # What of a variant no export keeps: the exported file has it.
 _REPLACED = {WEIGHTS, CONFIG}
-_DISTRIBUTIONS: dict[Format, tuple[str, ...]] = {
-    "onnx": onnx.DISTRIBUTIONS,
-    "torchscript": torchscript.DISTRIBUTIONS,
-}
+_EXPORTERS: dict[Format, ModuleType] = {"onnx": onnx, "torchscript": torchscript}
 
 
 def export(
@@ -40,13 +38,15 @@ def export(
     """
     manifest = bundle.verify(variant)
     made_of = {name: file.sha256 for name, file in manifest.files.items()}
-    libraries = manifest.libraries | machine.versions(_DISTRIBUTIONS[to_format])
+    exporter = _EXPORTERS[to_format]
+    made_by = {"format": to_format, "layout": exporter.LAYOUT, "variant": made_of}
+    libraries = manifest.libraries | machine.versions(exporter.DISTRIBUTIONS)
     known = replace(
         manifest,
         backend=to_format,
         libraries=libraries,
         audio_context=audio_context,
-        export={"format": to_format, "variant": made_of},
+        export=made_by,
     )
     if (found := _export_of(target, known)) is not None:
         if found.audio_context != audio_context:
@@ -71,7 +71,7 @@ def export(
             known,
             census=census.to_dicts(rows),
             files=bundle.describe_files(staging),
-            export={"format": to_format, "variant": made_of, "graphs": graphs},
+            export={**made_by, "graphs": graphs},
         )
         bundle.write_manifest(staging, finished)
         bundle.verify(staging)
@@ -122,7 +122,7 @@ def _floats(tensor: Any) -> Any:
 
 
 def _export_of(target: Path, known: bundle.Manifest) -> bundle.Manifest | None:
-    """Return the manifest of an intact export of the same files by the same libraries."""
+    """Return the manifest of an intact export of the same files, made by the same means."""
     try:
         found = bundle.verify(target)
     except BundleError:
@@ -130,7 +130,7 @@ def _export_of(target: Path, known: bundle.Manifest) -> bundle.Manifest | None:
     same = (
         found.export is not None
         and known.export is not None
-        and found.export["variant"] == known.export["variant"]
+        and known.export.items() <= found.export.items()
         and (found.backend, found.libraries, found.recipe)
         == (known.backend, known.libraries, known.recipe)
     )

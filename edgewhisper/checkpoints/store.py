@@ -55,7 +55,7 @@ class Checkpoint:
                 max_tokens=int(config["max_target_positions"]),
                 suppress=tuple(map(int, generation.get("suppress_tokens") or ())),
                 suppress_first=tuple(map(int, generation.get("begin_suppress_tokens") or ())),
-                alignment_heads=tuple((a, b) for a, b in generation.get("alignment_heads") or ()),
+                alignment_heads=_alignment_heads(config, generation),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
@@ -168,6 +168,16 @@ def open_checkpoint(path: Path) -> Checkpoint:
         )
     name = _UNFIT_FOR_NAMES.sub("-", path.resolve().name).strip("-.") or "whisper"
     return Checkpoint(name=name, path=path, provenance=provenance, weights=weights)
+
+
+def _alignment_heads(
+    config: dict[str, Any], generation: dict[str, Any]
+) -> tuple[tuple[int, int], ...]:
+    """Return the heads that say when words are spoken: the upper half's where none are named."""
+    if named := generation.get("alignment_heads"):
+        return tuple((int(layer), int(head)) for layer, head in named)
+    layers, heads = int(config["decoder_layers"]), int(config["decoder_attention_heads"])
+    return tuple((layer, head) for layer in range(layers // 2, layers) for head in range(heads))
 
 
 def _hash_weights(path: Path) -> dict[str, str]:

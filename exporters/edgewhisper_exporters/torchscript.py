@@ -1,7 +1,8 @@
 """Whisper as one TorchScript file, which PyTorch alone runs: int8 of PyTorch's own kernels.
 
-The variant's layers are traced through a wrapper without anything of transformers, in three
-functions: `encode`, `prompt` for the first tokens and `step` for each one after.
+The variant's layers are traced through a wrapper without anything of transformers, in four
+functions: `encode`, `prompt` for the first tokens, `step` for each one after, and `queries` for
+word times.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 DISTRIBUTIONS = ("torch",)
+LAYOUT = 2  # counted up when another program is written: older exports are made again
 # The archive's records of where each operator was traced, paths of the machine that exported it,
 # and of what it was traced with.
 _SURPLUS = re.compile(r".*\.debug_pkl|[^/]+/traced_inputs.*")
@@ -51,6 +53,7 @@ def export(network: WhisperForConditionalGeneration, directory: Path) -> None:
             "encode": (features,),
             "prompt": (tokens, cross),
             "step": (tokens[:, :1], cross, past),
+            "queries": (tokens, cross),
         }
         traced = torch.jit.trace_module(model, examples, check_trace=False)
         _write(traced, directory / FILE)
@@ -82,7 +85,8 @@ class _Whisper(nn.Module):
         for layer in encoder.layers:
             normed = layer.self_attn_layer_norm(hidden)
             own = self._keys_and_values(layer.self_attn, normed, self._encoder_heads)
-            hidden = hidden + self._attend(layer.self_attn, normed, own, self._encoder_heads)
+            asked = layer.self_attn.q_proj(normed)
+            hidden = hidden + self._attend(layer.self_attn, asked, own, self._encoder_heads)
             hidden = self._feed_forward(layer, hidden)
         hidden = encoder.layer_norm(hidden)
         cross: list[Tensor] = []
@@ -93,20 +97,28 @@ class _Whisper(nn.Module):
     def prompt(
         self, tokens: Tensor, cross: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Map the first tokens [batch, n] to logits [batch, vocabulary] and their cache."""
-        return self._decode(tokens, cross, None)
+        """Map the first tokens [batch, n] to logits [batch, vocabulary] and their cache.
+
+        The batch may be several times that of `cross`: rows of one audio, one after the other.
+        """
+        return self._decode(tokens, cross, None)[:2]
 
     def step(
         self, tokens: Tensor, cross: tuple[Tensor, ...], past: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Map one more token [batch, 1] to logits [batch, vocabulary] and the longer cache."""
-        return self._decode(tokens, cross, past)
+        return self._decode(tokens, cross, past)[:2]
+
+    def queries(self, tokens: Tensor, cross: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Map tokens [1, n] to what each layer asks of the audio, [1, n, width]."""
+        return self._decode(tokens, cross, None)[2]
 
     def _decode(
         self, tokens: Tensor, cross: tuple[Tensor, ...], past: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         decoder = self.model.decoder
         cache: list[Tensor] = []
+        queries: list[Tensor] = []
         start = 0 if past is None else past[0].shape[2]
         positions = decoder.embed_positions.weight[start : start + tokens.shape[1]]
         hidden = decoder.embed_tokens(tokens) + positions
@@ -117,14 +129,20 @@ class _Whisper(nn.Module):
             if past is not None:
                 own = tuple(torch.cat(both, dim=-2) for both in zip(past[pair], own, strict=True))
             cache += own
+            asked = layer.self_attn.q_proj(normed)
             hidden = hidden + self._attend(
-                layer.self_attn, normed, own, self._heads, causal=past is None
+                layer.self_attn, asked, own, self._heads, causal=past is None
             )
             normed = layer.encoder_attn_layer_norm(hidden)
-            hidden = hidden + self._attend(layer.encoder_attn, normed, cross[pair], self._heads)
+            # No mask, so the rows of an audio can stand behind one another.
+            by_audio = normed.reshape(cross[0].shape[0], -1, normed.shape[-1])
+            asked = layer.encoder_attn.q_proj(by_audio)
+            queries.append(asked)
+            attended = self._attend(layer.encoder_attn, asked, cross[pair], self._heads)
+            hidden = hidden + attended.reshape(hidden.shape)
             hidden = self._feed_forward(layer, hidden)
         last = decoder.layer_norm(hidden)[:, -1]
-        return self.proj_out(last).float(), tuple(cache)
+        return self.proj_out(last).float(), tuple(cache), tuple(queries)
 
     @staticmethod
     def _feed_forward(layer: Any, hidden: Tensor) -> Tensor:
@@ -140,12 +158,12 @@ class _Whisper(nn.Module):
     @staticmethod
     def _attend(
         attention: Any,
-        hidden: Tensor,
+        asked: Tensor,
         of: tuple[Tensor, ...],
         heads: int,
         causal: bool = False,
     ) -> Tensor:
-        queries = _by_heads(attention.q_proj(hidden) * attention.scaling, heads)
+        queries = _by_heads(asked * attention.scaling, heads)
         keys, values = of
         mixed = scaled_dot_product_attention(
             queries.contiguous(), keys, values, is_causal=causal, scale=1.0

@@ -31,7 +31,10 @@ _LARGEST_MANIFEST = 16 * 2**20
 
 @dataclass(frozen=True)
 class Settings:
-    """What the loop must know of the model: mel bands, positions and suppressed token ids."""
+    """What the loop must know of the model: mel bands, positions and suppressed token ids.
+
+    `alignment_heads` are (layer, head) of the cross-attention that says when a word is spoken.
+    """
 
     mels: int
     max_tokens: int

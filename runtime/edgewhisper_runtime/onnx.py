@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewhisper_runtime import onnx_file
+from edgewhisper_runtime import alignment, onnx_file
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
+from edgewhisper_runtime.rows import share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,12 +29,16 @@ ROWS = "rows."  # before the name of a tensor in the decoder's file: an input th
 class _Cache:
     """Both attentions' keys and values, float32 [batch, heads, positions, width of a head].
 
-    `past` has room for every position; the decoder writes into it. `bound` are the decoder's
-    inputs and outputs of a step, kept where they are while the shape of the step stays.
+    `cross` is of audios, which rows share: `audios` int64 [batch] says which a row is of. `past`
+    has room for every position; the decoder writes into it. `writers` [batch, room] says in which
+    row each position of it was computed. `bound` are the decoder's inputs and outputs of a step,
+    kept where they are while the shape of the step stays.
     """
 
     cross: dict[str, NDArray[np.float32]]
     past: dict[str, NDArray[np.float32]]
+    audios: NDArray[np.int64]
+    writers: NDArray[np.int64]
     length: int = 0
     binding: Any = None
     bound: dict[str, NDArray[Any]] = field(default_factory=dict)
@@ -92,9 +98,10 @@ class OnnxBackend:
             }
             if not self._cross.keys() <= inputs.keys():
                 raise ValueError("the decoder does not take what the encoder gives")
-            (self.vocabulary,) = (
-                o.shape[1] for o in self._decoder.get_outputs() if o.name == "logits"
-            )
+            outputs = {o.name: o.shape for o in self._decoder.get_outputs()}
+            self.vocabulary = outputs["logits"][1]
+            self._layers = len(self._cross) // 2
+            (self._width,) = {outputs[f"query_{layer}"][2] for layer in range(self._layers)}
         except (LookupError, TypeError, ValueError) as error:
             raise BundleError(
                 f"{encoder} and {decoder} are not Whisper as EdgeWhisper exports it ({error!r}). "
@@ -120,12 +127,8 @@ class OnnxBackend:
     def start(self, encoded: dict[str, NDArray[np.float32]]) -> _Cache:
         """Return an empty cache over the encoder's output."""
         rows = len(next(iter(encoded.values())))
-        # zeros take no memory until they are written to
-        past = {
-            name: np.zeros((rows, heads, self.room, width), dtype=np.float32)
-            for name, (heads, width) in self._past.items()
-        }
-        return _Cache(encoded, past)
+        writers = np.zeros((rows, self.room), dtype=np.int64)
+        return _Cache(encoded, self._empty(rows), np.arange(rows), writers)
 
     def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch, vocabulary], overwritten by the next."""
@@ -137,6 +140,7 @@ class OnnxBackend:
         for name, table in self._tables.items():
             table.read(tokens, bound[name])
         bound["positions"][:] = np.arange(cache.length, cache.length + count)
+        cache.writers[:, cache.length : cache.length + count] = np.arange(len(tokens))[:, None]
         cache.length += count
         bound["last_position"][:] = cache.length - 1
         bound["length"][...] = cache.length
@@ -145,13 +149,58 @@ class OnnxBackend:
         return logits
 
     def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
-        """Select batch rows of the encoder's output and of the cache."""
-        past = {}
+        """Select batch rows; the cache that is given must not be used again.
+
+        What rows have in common already stays where it is. Rows of one audio share its keys and
+        values as long as they stand together, equally many to an audio.
+        """
+        kept, audios = share(cache.audios[rows])
+        cross = cache.cross
+        if not np.array_equal(kept, np.arange(cache.audios[-1] + 1)):  # not all as they stand
+            cross = {name: array[kept] for name, array in cross.items()}
+        writers = cache.writers[rows]
+        if len(rows) != len(cache.writers):
+            past, first = self._empty(len(rows)), 0
+        else:
+            past = cache.past
+            moved = (writers != cache.writers)[:, : cache.length].any(axis=0)
+            first = int(moved.argmax()) if moved.any() else cache.length
         for name, array in cache.past.items():
-            past[name] = np.zeros((len(rows), *array.shape[1:]), dtype=np.float32)
-            past[name][:, :, : cache.length] = array[rows, :, : cache.length]
-        cross = {name: array[rows] for name, array in cache.cross.items()}
-        return _Cache(cross, past, cache.length)
+            past[name][:, :, first : cache.length] = array[rows, :, first : cache.length]
+        selected = _Cache(cross, past, audios, writers, cache.length)
+        if past is cache.past and cross is cache.cross:
+            selected.binding, selected.bound = cache.binding, cache.bound
+        return selected
+
+    def attention(
+        self,
+        tokens: NDArray[np.int64],
+        encoded: dict[str, NDArray[np.float32]],
+        row: int,
+        heads: Sequence[tuple[int, int]],
+    ) -> NDArray[np.float32]:
+        """Return how tokens [n] attend to one row of the audio, float32 [heads, n, positions]."""
+        alignment.check(heads, self._layers, self._cross["cross_key_0"][0])
+        cache = self.start({name: array[row : row + 1] for name, array in encoded.items()})
+        given = tokens[None]
+        self._bind_step(cache, given.shape)
+        queries = {}
+        for layer in {layer for layer, _ in heads}:
+            queries[layer] = np.zeros((*given.shape, self._width), dtype=np.float32)
+            _bind(cache.binding.bind_output, f"query_{layer}", queries[layer])
+        self.step(given, cache)
+        return alignment.attend(
+            {layer: array[0] for layer, array in queries.items()},
+            {layer: cache.cross[f"cross_key_{layer}"][0] for layer in queries},
+            heads,
+        )
+
+    def _empty(self, rows: int) -> dict[str, NDArray[np.float32]]:
+        """Return room for the self-attention of rows; it takes no memory until written to."""
+        return {
+            name: np.zeros((rows, heads, self.room, width), dtype=np.float32)
+            for name, (heads, width) in self._past.items()
+        }
 
     def _bind_step(self, cache: _Cache, shape: tuple[int, ...]) -> None:
         rows, count = shape

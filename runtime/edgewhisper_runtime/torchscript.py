@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgewhisper_runtime import alignment
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
+from edgewhisper_runtime.rows import share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,14 +25,14 @@ if TYPE_CHECKING:
     Tensors = tuple[Tensor, ...]
 
 FILE = "model.pt"
-_FUNCTIONS = ("encode", "prompt", "step")
+_FUNCTIONS = ("encode", "prompt", "step", "queries")
 # All that an exported file calls. TorchScript is a language, with operators that write files.
 _OPERATORS = {
     "torch.__contains__", "torch._convolution", "torch.add", "torch.cat", "torch.contiguous",
     "torch.embedding", "torch.eq", "torch.flatten", "torch.gelu", "torch.layer_norm",
-    "torch.linear", "torch.mul", "torch.permute", "torch.scaled_dot_product_attention",
-    "torch.select", "torch.size", "torch.slice", "torch.to", "torch.transpose",
-    "torch.unflatten", "ops.prim.NumToTensor", "ops.prim.RaiseException",
+    "torch.linear", "torch.mul", "torch.permute", "torch.reshape",
+    "torch.scaled_dot_product_attention", "torch.select", "torch.size", "torch.slice", "torch.to",
+    "torch.transpose", "torch.unflatten", "ops.prim.NumToTensor", "ops.prim.RaiseException",
     "ops.quantized.embedding_bag_prepack", "ops.quantized.embedding_bag_unpack",
     "ops.quantized.embedding_byte", "ops.quantized.linear_dynamic",
     "ops.quantized.linear_prepack", "ops.quantized.linear_prepack_fp16",
@@ -44,9 +47,13 @@ _LARGEST_PROGRAM = 8 * 2**20
 
 @dataclass
 class _Cache:
-    """Both attentions' keys and values [batch, heads, positions, width of a head], by layer."""
+    """Both attentions' keys and values [batch, heads, positions, width of a head], by layer.
+
+    `cross` is of audios, which rows share: `audios` int64 [batch] says which a row is of.
+    """
 
     cross: Tensors
+    audios: NDArray[np.int64]
     past: Tensors | None = None
 
 
@@ -73,7 +80,9 @@ class TorchScriptBackend:
         except RuntimeError as error:
             raise _unfit(path, error) from error
         if missing := [name for name in _FUNCTIONS if not hasattr(self._model, name)]:
-            raise BundleError(f"{path} is not Whisper as EdgeWhisper exports it: no {missing[0]}.")
+            raise BundleError(
+                f"{path} is not Whisper as EdgeWhisper exports it: no {missing[0]}. Build again."
+            )
 
     def encode(self, features: NDArray[np.float32]) -> Tensors:
         """Encode log-mel features float32 [batch, mels, frames] of any even number of frames.
@@ -85,7 +94,7 @@ class TorchScriptBackend:
 
     def start(self, encoded: Tensors) -> _Cache:
         """Return an empty cache over the encoder's output."""
-        return _Cache(encoded)
+        return _Cache(encoded, np.arange(len(encoded[0])))
 
     def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch, vocabulary] after the last."""
@@ -106,13 +115,38 @@ class TorchScriptBackend:
                 raise _unfit(self._path, error) from error
 
     def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
-        """Select batch rows of the encoder's output and of the cache."""
-        index = self._torch.from_numpy(rows)
+        """Select batch rows.
 
-        def selected(tensors: Tensors) -> Tensors:
+        Those of one audio share its keys and values as long as they stand together, equally many
+        to an audio.
+        """
+
+        def selected(tensors: Tensors, rows: NDArray[np.int64]) -> Tensors:
+            if np.array_equal(rows, np.arange(len(tensors[0]))):
+                return tensors
+            index = self._torch.from_numpy(rows)
             return tuple(tensor.index_select(0, index) for tensor in tensors)
 
-        return _Cache(selected(cache.cross), cache.past and selected(cache.past))
+        kept, audios = share(cache.audios[rows])
+        past = cache.past and selected(cache.past, rows)
+        return _Cache(selected(cache.cross, kept), audios, past)
+
+    def attention(
+        self,
+        tokens: NDArray[np.int64],
+        encoded: Tensors,
+        row: int,
+        heads: Sequence[tuple[int, int]],
+    ) -> NDArray[np.float32]:
+        """Return how tokens [n] attend to one row of the audio, float32 [heads, n, positions]."""
+        alignment.check(heads, len(encoded) // 2, encoded[0].shape[1])
+        cross = tuple(tensor[row : row + 1] for tensor in encoded)
+        queries = self._run("queries", self._torch.from_numpy(tokens[None]), cross)
+        return alignment.attend(
+            {layer: queries[layer][0].float().numpy() for layer, _ in heads},
+            {layer: cross[2 * layer][0].float().numpy() for layer, _ in heads},
+            heads,
+        )
 
 
 def _unfit(path: Path, error: RuntimeError) -> BundleError:

@@ -112,6 +112,9 @@ def test_the_manifest_says_what_was_exported_and_runs(tiny_en: Checkpoint) -> No
     written = (directory / ENCODER).stat().st_mtime_ns
     assert pipeline.stage_export(tiny_en, recipe) == directory
     assert (directory / ENCODER).stat().st_mtime_ns == written, "made alike, so kept"
+    bundle.write_manifest(directory, replace(manifest, export=manifest.export | {"layout": 1}))
+    assert pipeline.stage_export(tiny_en, recipe) == directory
+    assert (directory / ENCODER).stat().st_mtime_ns > written, "of another layout, so made again"
 
 
 @pytest.mark.parametrize("name", ["onnx-int4", "onnx-int8-weights", "quanto-int4", "hqq-int8-g64"])

@@ -84,10 +84,42 @@ def test_reordering_repeats_and_drops_rows(exact: OnnxBackend, speech: list[Path
     cache = exact.start(encoded)
     first = exact.step(np.array([PROMPT, PROMPT]), cache)
     following = first.argmax(-1)[:, None]
-    kept = exact.reorder(cache, np.array([1, 1, 0]))
-    logits = exact.step(following[[1, 1, 0]], kept).copy()
-    expected = exact.step(following, cache)
+    expected = exact.step(following, cache).copy()
+    again = exact.start(encoded)
+    exact.step(np.array([PROMPT, PROMPT]), again)
+    kept = exact.reorder(again, np.array([1, 1, 0]))
+    logits = exact.step(following[[1, 1, 0]], kept)
     np.testing.assert_allclose(logits, expected[[1, 1, 0]], atol=1e-3)
+
+
+def test_beams_are_what_each_would_be_alone(exact: OnnxBackend, speech: list[Path]) -> None:
+    """Beams of two clips branch, die out and end; each must go on as if there were no other."""
+    encoded = exact.encode(np.stack([mels(path, 600) for path in speech[:2]]))
+    cache = exact.start(encoded)
+    exact.step(np.array([PROMPT, PROMPT]), cache)
+    histories = [(0, PROMPT), (1, PROMPT)]
+    choices = [[0, 0, 0, 1, 1, 1], [0, 2, 1, 3, 3, 4], [1, 0, 1, 5, 5, 5], [0, 1, 3, 4], [2, 3],
+               [0, 0, 1], [2, 0, 0, 1]]  # fmt: skip
+    for number, rows in enumerate(choices):
+        tokens = [843 + number * 7 + row for row in range(len(rows))]
+        cache = exact.reorder(cache, np.array(rows))
+        logits = exact.step(np.array(tokens)[:, None], cache)
+        chosen = [histories[row] for row in rows]
+        histories = [(clip, [*h, t]) for (clip, h), t in zip(chosen, tokens, strict=True)]
+    for (clip, history), found in zip(histories, logits, strict=True):
+        own = {name: array[clip : clip + 1] for name, array in encoded.items()}
+        alone = exact.step(np.array([history]), exact.start(own))
+        np.testing.assert_allclose(found, alone[0], atol=1e-3)
+
+
+def test_beams_share_what_the_encoder_gave(backend: OnnxBackend, speech: list[Path]) -> None:
+    cache = backend.start(backend.encode(mels(speech[0], 600)[None]))
+    backend.step(np.array([PROMPT]), cache)
+    encoded = cache.cross
+    for rows in ([0, 0, 0, 0, 0], [0, 0, 3, 1, 1], [2, 4]):
+        cache = backend.reorder(cache, np.array(rows))
+        backend.step(np.full((len(rows), 1), 843), cache)
+        assert cache.cross is encoded
 
 
 def test_another_device_is_refused(directory: Path) -> None:
@@ -192,6 +224,18 @@ def test_tokens_and_settings_that_do_not_fit_are_refused(
         settings = replace(manifest.settings, **changes)
         with pytest.raises(BundleError, match="settings do not fit its graphs"):
             onnx.load(directory, replace(manifest, settings=settings), "cpu", None)
+
+
+def test_a_decoder_without_what_word_times_need_is_refused(directory: Path, tmp_path: Path) -> None:
+    import onnx as files
+
+    model = files.load(directory / onnx.DECODER)
+    kept = [output for output in model.graph.output if not output.name.startswith("query_")]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    files.save(model, tmp_path / onnx.DECODER)
+    with pytest.raises(BundleError, match=r"query_0.*Build again"):
+        OnnxBackend(directory / onnx.ENCODER, tmp_path / onnx.DECODER)
 
 
 def test_a_table_that_is_not_in_the_file_is_refused(directory: Path, tmp_path: Path) -> None:

@@ -63,6 +63,25 @@ def test_reordered_rows_go_on_where_they_were(
     np.testing.assert_allclose(found, expected[[1, 0, 1]], atol=1e-3)
 
 
+def test_beams_are_what_each_would_be_alone(backend: TorchScriptBackend, batch: np.ndarray) -> None:
+    encoded = backend.encode(batch)
+    cache = backend.start(encoded)
+    backend.step(TOKENS[:, :2], cache)
+    histories = [(clip, [*TOKENS[clip, :2]]) for clip in (0, 1)]
+    for rows in ([0, 0, 1, 1], [1, 0, 3, 3], [0, 1, 3]):
+        tokens = [843 + row for row in range(len(rows))]
+        cache = backend.reorder(cache, np.array(rows))
+        shared = cache.cross is encoded
+        assert shared == (len(rows) == 4)
+        logits = backend.step(np.array(tokens)[:, None], cache)
+        chosen = [histories[row] for row in rows]
+        histories = [(clip, [*h, t]) for (clip, h), t in zip(chosen, tokens, strict=True)]
+    for (clip, history), found in zip(histories, logits, strict=True):
+        own = tuple(tensor[clip : clip + 1] for tensor in encoded)
+        alone = backend.step(np.array([history]), backend.start(own))
+        np.testing.assert_allclose(found, alone[0], atol=1e-3)
+
+
 def test_the_runtime_s_commands_on_an_exported_bundle(
     directory: Path, run: Run, speech: list[Path]
 ) -> None:

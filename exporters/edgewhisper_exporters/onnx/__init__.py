@@ -16,6 +16,7 @@ from edgewhisper_runtime import atomic
 from edgewhisper_runtime.onnx import DECODER, ENCODER
 
 DISTRIBUTIONS = ("onnx", "onnxruntime")
+LAYOUT = 2  # counted up when graphs of another shape are written: older exports are made again
 
 
 def export(model: Model, arithmetic: Arithmetic, directory: Path) -> dict[str, Any]:

@@ -25,8 +25,10 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
     the last of them, length int32 [] one more. past_key_N and past_value_N, float32 [batch, heads,
     room, width of a head], are written in place when present_key_N and present_value_N are
     bound to the same memory: keys and values grow without being copied. cross_key_N and
-    cross_value_N are the encoder's. logits float32 [batch, vocabulary] are those after the last
-    token.
+    cross_value_N, float32 [audios, heads, heard, width of a head], are the encoder's; the rows of
+    an audio stand together, equally many of each. logits float32 [batch, vocabulary] are those
+    after the last token; query_N float32 [audios, batch / audios * n, width] is what layer N asks
+    of the audio, for word times.
     """
     graph = Graph("decoder")
     linear = Decoder(graph, arithmetic)
@@ -43,6 +45,11 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
         graph.op("Gather", graph.floats(f"{_DECODER}.positions", table), positions),
     )
     normed = norm(graph, model, f"{_DECODER}.layers.0.self_attn_layer_norm", hidden)
+    # Cross-attention has no mask, so the rows of an audio can stand behind one another.
+    audios = graph.op("Shape", "cross_key_0", end=1)
+    rest = graph.constant("rows_of_audio", np.array([-1, width]))
+    by_audio = graph.op("Concat", audios, rest, axis=0)
+    by_row = graph.op("Shape", hidden)
     count = len(numbers(model, _DECODER))
     for number in range(count):
         name = f"{_DECODER}.layers.{number}"
@@ -52,12 +59,10 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
             else f"{_DECODER}.layer_norm"
         )
         cache = {
-            part: graph.input(
-                f"{part}_{number}", np.float32, ["batch", heads, axis, width // heads]
-            )
-            for part, axis in (
-                ("past_key", room), ("past_value", room),
-                ("cross_key", "heard"), ("cross_value", "heard"),
+            part: graph.input(f"{part}_{number}", np.float32, [rows, heads, axis, width // heads])
+            for part, rows, axis in (
+                ("past_key", "batch", room), ("past_value", "batch", room),
+                ("cross_key", "audios", "heard"), ("cross_value", "audios", "heard"),
             )
         }  # fmt: skip
         attended = _self_attention(linear, model, number, normed, cache)
@@ -72,9 +77,12 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
             f"{name}.encoder_attn_layer_norm", few=True,
         )  # fmt: skip
         query = linear.linear(linear.rows(normed), cross, model.layers[cross])
+        query = graph.op("Reshape", query, by_audio, output=f"query_{number}")
+        graph.output(query, query, ["audios", "rows", width])
         attended = graph.fused(
             "MultiHeadAttention", query, cache["cross_key"], cache["cross_value"], num_heads=heads
         )
+        attended = graph.op("Reshape", attended, by_row)
         normed, hidden = add_and_norm(
             graph, model, cross_out, _product(linear, model, cross_out, attended), hidden,
             f"{name}.final_layer_norm", few=True,

@@ -131,6 +131,18 @@ def test_a_fine_tune_works_by_path(tiny_en: Checkpoint, tmp_path: Path) -> None:
     assert checkpoint.settings() == tiny_en.settings()
 
 
+def test_without_alignment_heads_the_upper_half_is_taken(
+    tiny_en: Checkpoint, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
+    path = copy / "generation_config.json"
+    content = json.loads(path.read_text())
+    assert len(content.pop("alignment_heads")) == 8
+    path.write_text(json.dumps(content))
+    heads = open_checkpoint(copy).settings().alignment_heads
+    assert heads == tuple((layer, head) for layer in (2, 3) for head in range(6))
+
+
 def test_a_directory_is_taken_with_from(tiny_en: Checkpoint, own_home: Path) -> None:
     card = replace(cards.find_card("base.en"), name="whisper-mine")
     assert fetch(card, tiny_en.path).weights == tiny_en.weights

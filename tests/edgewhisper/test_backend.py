@@ -1,0 +1,63 @@
+"""The PyTorch backend's cross-attention: the model's own, and the same from every engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgewhisper import pipeline
+from edgewhisper.backend import TorchBackend
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.recipes import find_recipe
+from edgewhisper_runtime import audio, bundle, features, onnx, torchscript
+from edgewhisper_runtime.decoding import Backend
+
+TOKENS = np.array([50257, 50362, 843, 257, 11, 262])
+
+
+@pytest.fixture(scope="module")
+def mels(speech: list[Path]) -> np.ndarray:
+    """Two clips of 8 s."""
+    clips = [audio.load(path)[: 8 * audio.SAMPLE_RATE] for path in speech[:2]]
+    return np.stack([features.log_mel(clip, 80, 800) for clip in clips])
+
+
+def attention(backend: Backend, tiny_en: Checkpoint, mels: np.ndarray) -> np.ndarray:
+    heads = tiny_en.settings().alignment_heads
+    return backend.attention(TOKENS, backend.encode(mels), 1, heads)
+
+
+@pytest.fixture(scope="module")
+def ours(tiny_en: Checkpoint, mels: np.ndarray) -> np.ndarray:
+    return attention(TorchBackend(tiny_en.load()), tiny_en, mels)
+
+
+def test_attention_is_what_the_model_says(
+    tiny_en: Checkpoint, mels: np.ndarray, ours: np.ndarray
+) -> None:
+    import torch
+
+    model = tiny_en.load()
+    model.set_attn_implementation("eager")
+    encoded = TorchBackend(model).encode(mels[1:])
+    with torch.no_grad():
+        said = model.model.decoder(
+            input_ids=torch.from_numpy(TOKENS[None]),
+            encoder_hidden_states=encoded,
+            output_attentions=True,
+        ).cross_attentions
+    heads = tiny_en.settings().alignment_heads
+    expected = np.stack([said[layer][0, head].numpy() for layer, head in heads])
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("to_format", ["onnx", "torchscript"])
+def test_every_engine_attends_alike(
+    tiny_en: Checkpoint, mels: np.ndarray, ours: np.ndarray, to_format: str
+) -> None:
+    directory = pipeline.stage_export(tiny_en, find_recipe("fp32"), to_format=to_format)
+    load = {"onnx": onnx.load, "torchscript": torchscript.load}[to_format]
+    engine = load(directory, bundle.read_manifest(directory), "cpu", 2)
+    np.testing.assert_allclose(attention(engine, tiny_en, mels), ours, atol=1e-5)
