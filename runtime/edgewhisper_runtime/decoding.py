@@ -34,7 +34,19 @@ class Backend(Protocol):
         """
 
     def reorder(self, cache: Any, rows: Ids) -> Any:
-        """Return the cache with its batch rows selected (and repeated) as `rows` int64 [m] says."""
+        """Return the cache with its batch rows selected (and repeated) as `rows` int64 [m] says.
+
+        The cache that is given must not be used again. Rows of one audio best stand together,
+        equally many to an audio: then they share what was encoded.
+        """
+
+    def attention(
+        self, tokens: Ids, encoded: Any, row: int, heads: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float32]:
+        """Return how tokens int64 [n], prompt included, attend to one row of what was encoded.
+
+        Cross-attention weights float32 [heads, n, positions] of (layer, head) pairs.
+        """
 
 
 @dataclass

@@ -59,6 +59,11 @@ class _Stopwatch:
     def reorder(self, cache: Any, rows: NDArray[np.int64]) -> Any:
         return self.backend.reorder(cache, rows)
 
+    def attention(
+        self, tokens: NDArray[np.int64], encoded: Any, row: int, heads: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float32]:
+        return self.backend.attention(tokens, encoded, row, heads)
+
 
 def measure(
     directory: Path,

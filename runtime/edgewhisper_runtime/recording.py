@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgewhisper_runtime import longform
 from edgewhisper_runtime.audio import SAMPLE_RATE
 from edgewhisper_runtime.errors import AudioError
-from edgewhisper_runtime.transcript import Segment, Transcript, Window
+from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
 from edgewhisper_runtime.windows import Decoded, Request, WindowDecoder
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Recording:
             if len(samples) < (_SHORTEST if start else 1):
                 return
             request = self.request(samples, timestamps=start > 0 or not last)
-            seconds, new = self.add(self._decoder.decode(samples, request), start, samples)
+            decoded = self._decoder.decode(samples, request)
+            seconds, new = self.add(decoded, request, start, len(samples))
             yield from new
             start += round(seconds * SAMPLE_RATE)
 
@@ -86,20 +88,19 @@ class Recording:
         return Request(self._language, self._task, timestamps, self._options, previous)
 
     def add(
-        self, decoded: Decoded, start: int, samples: Samples, *, whole: bool = False
+        self, decoded: Decoded, request: Request, start: int, samples: int, *, whole: bool = False
     ) -> tuple[float, list[Segment]]:
-        """Take the text of the window that begins at sample `start`.
+        """Take the text of a window of so many `samples` that begins at sample `start`.
 
         Returns the seconds of it that are done with (all of a `whole` one) and its segments.
         """
-        tokenizer = self._decoder.tokenizer
-        offset, length = start / SAMPLE_RATE, len(samples) / SAMPLE_RATE
-        spans, seconds = longform.spans(decoded.tokens, tokenizer.first_timestamp, length, whole)
-        number = len(self._windows)
+        offset, length = start / SAMPLE_RATE, samples / SAMPLE_RATE
+        first_timestamp = self._decoder.tokenizer.first_timestamp
+        spans, seconds = longform.spans(decoded.tokens, first_timestamp, length, whole)
         self._windows.append(
             Window(
-                start=offset,
-                end=offset + seconds,
+                start=_rounded(offset),
+                end=_rounded(offset + seconds),
                 tokens=decoded.tokens,
                 temperature=decoded.temperature,
                 log_probability=decoded.log_probability,
@@ -109,22 +110,34 @@ class Recording:
                 fell_back=decoded.fell_back,
             )
         )
-        new = [
-            Segment(
-                start=offset + span.start,
-                end=offset + span.end,
-                text=tokenizer.decode(span.tokens),
-                tokens=span.tokens,
-                window=number,
-            )
-            for span in spans
-        ]
+        words: list[Word] = []
+        if request.options.words and spans:
+            at = [span.at + n for span in spans for n in range(len(span.tokens))]
+            words = self._decoder.words(decoded, at, length, request)
+        new = [self._segment(span, words, offset) for span in spans]
         self._segments += new
         self._samples = start + round(seconds * SAMPLE_RATE)
-        if self._options.condition_on_previous_text:
+        if request.options.condition_on_previous_text:
             said = [token for span in spans for token in span.tokens]
             self._said = [] if decoded.temperature > _WARM else [*self._said, *said]
         return seconds, new
+
+    def _segment(self, span: longform.Span, words: list[Word], offset: float) -> Segment:
+        """Return the segment of a span, with the next of `words` that make up its text."""
+        text = self._decoder.tokenizer.decode(span.tokens)
+        own: list[Word] = []
+        while words and sum(len(word.text) for word in own) < len(text):
+            word = words.pop(0)
+            start, end = _rounded(offset + word.start), _rounded(offset + word.end)
+            own.append(replace(word, start=start, end=end))
+        return Segment(
+            start=own[0].start if own else _rounded(offset + span.start),
+            end=own[-1].end if own else _rounded(offset + span.end),
+            text=text,
+            tokens=span.tokens,
+            window=len(self._windows) - 1,
+            words=own,
+        )
 
     def result(self) -> Transcript | AudioError:
         """Return what was found, or the error that reading ended with."""
@@ -136,3 +149,7 @@ class Recording:
             segments=self._segments,
             windows=self._windows,
         )
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 3)

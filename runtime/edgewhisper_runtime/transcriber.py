@@ -126,5 +126,8 @@ class Transcriber:
         while batch := list(islice(windows, size)):
             requests = [recording.request(samples) for recording, _, samples in batch]
             decoded = self.decoder.decode_all([samples for *_, samples in batch], requests)
-            for (recording, start, samples), found in zip(batch, decoded, strict=True):
-                yield recording, recording.add(found, start, samples, whole=True)[1]
+            for (recording, start, samples), asked, found in zip(
+                batch, requests, decoded, strict=True
+            ):
+                _, new = recording.add(found, asked, start, len(samples), whole=True)
+                yield recording, new

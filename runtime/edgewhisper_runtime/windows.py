@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewhisper_runtime import decoding, features, repetition
+from edgewhisper_runtime import alignment, decoding, features, repetition
 from edgewhisper_runtime.decoding import Hypothesis
 from edgewhisper_runtime.rules import TokenRules
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.bundle import Settings
     from edgewhisper_runtime.options import Options
     from edgewhisper_runtime.tokens import Tokenizer
+    from edgewhisper_runtime.transcript import Word
 
     Samples = NDArray[np.float32]
 
@@ -102,6 +103,18 @@ class WindowDecoder:
         else:
             attempt = max(attempts, key=lambda one: (not one.looping, one.log_probability))
         return replace(attempt, fell_back=not cut and frames < features.WINDOW_FRAMES)
+
+    def words(
+        self, decoded: Decoded, at: Sequence[int], seconds: float, request: Request
+    ) -> list[Word]:
+        """Return the words of the text tokens at some places of a window of so many seconds."""
+        prompt = self.tokenizer.prompt(request.language, request.task)
+        tokens = [decoded.tokens[i] for i in at]
+        weights = self.backend.attention(
+            np.array([*prompt, *tokens]), *decoded.encoded, self.settings.alignment_heads
+        )
+        likely = [decoded.probabilities[i] for i in at]
+        return alignment.words(self.tokenizer, tokens, likely, weights, seconds, request.language)
 
     def decode_all(self, windows: Sequence[Samples], requests: Sequence[Request]) -> list[Decoded]:
         """Decode several windows as one batch where that is possible; the results are the same.
