@@ -18,6 +18,7 @@ from edgewhisper_runtime.errors import (
     StorageError,
     TranscriptError,
 )
+from edgewhisper_runtime.serve.command import serve
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
@@ -186,6 +187,9 @@ def profile(
         on_progress=lambda done: click.echo(f"profile: {done} of {repeat} processes", err=True),
     )
     click.echo(json.dumps(report) if as_json else profiling.to_markdown(report))
+
+
+group.add_command(serve)
 
 
 def run(command: click.Group, name: str) -> NoReturn:
