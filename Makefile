@@ -43,7 +43,7 @@ $(VENV)/.host: $(VENV)/.torch pyproject.toml runtime/pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml runtime/pyproject.toml
-	$(INSTALL) --editable ./runtime --editable '.[quanto,hqq,bitsandbytes,ray,dev]'
+	$(INSTALL) --editable './runtime[serve]' --editable '.[quanto,hqq,bitsandbytes,ray,dev]'
 	touch $@ $(VENV)/.host
 
 clean:

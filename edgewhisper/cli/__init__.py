@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from edgewhisper_runtime.cli import info, profile, run, transcribe, verify
+from edgewhisper_runtime.cli import info, profile, run, serve, transcribe, verify
 
 _SUMMARIES = {
     "ablate": "Find out which part of a model bears which precision.",
@@ -52,7 +52,7 @@ def group(context: click.Context, debug: bool) -> None:  # noqa: ARG001 # read b
     context.default_map = {"transcribe": {"bundle": latest_bundle()}}
 
 
-for _command in (info, profile, transcribe, verify):
+for _command in (info, profile, serve, transcribe, verify):
     group.add_command(_command)
 
 

@@ -10,6 +10,7 @@ import click
 
 from edgewhisper_runtime.cli.info import command as info
 from edgewhisper_runtime.cli.profile import command as profile
+from edgewhisper_runtime.cli.serve import command as serve
 from edgewhisper_runtime.cli.transcribe import command as transcribe
 from edgewhisper_runtime.cli.verify import command as verify
 from edgewhisper_runtime.errors import EdgeWhisperError, StorageError
@@ -25,7 +26,7 @@ def group(debug: bool) -> None:
     """Run, verify and profile EdgeWhisper bundles on this machine."""
 
 
-for _command in (info, profile, transcribe, verify):
+for _command in (info, profile, serve, transcribe, verify):
     group.add_command(_command)
 
 

@@ -1,0 +1,100 @@
+"""edgewhisper serve."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+
+from edgewhisper_runtime.bundle import AudioContext
+from edgewhisper_runtime.cli import options
+from edgewhisper_runtime.errors import EdgeWhisperError, MissingLibraryError
+
+_MEGABYTE = 10**6
+
+
+@click.command("serve", cls=options.Sectioned)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@options.option(
+    "Server", "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
+)
+@options.option(
+    "Server",
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one.",
+)
+@options.option(
+    "Server",
+    "--token",
+    envvar="EDGEWHISPER_TOKEN",
+    help="What clients must send as their API key; better kept in EDGEWHISPER_TOKEN, where "
+    "other users do not see it.",
+)
+@options.option(
+    "Server",
+    "--max-upload",
+    default=25,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Largest upload in MB.",
+)
+@options.option(
+    "Server",
+    "--queue",
+    default=16,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Recordings that may wait for the one that is transcribed.",
+)
+@options.option(
+    "Server",
+    "--grace",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds to finish what was taken on when told to stop.",
+)
+@options.engine
+@click.pass_context
+def command(
+    context: click.Context,
+    bundle: Path,
+    host: str,
+    port: int,
+    token: str | None,
+    max_upload: int,
+    queue: int,
+    grace: float,
+    device: str,
+    threads: int | None,
+    audio_context: AudioContext | None,
+) -> None:
+    """Transcribe with BUNDLE for clients of OpenAI's API, until stopped."""
+    try:
+        from edgewhisper_runtime.serve import server
+    except ModuleNotFoundError as error:
+        raise MissingLibraryError(
+            f"serving needs {error.name}: pip install 'edgewhisper-runtime[serve]'."
+        ) from error
+
+    if not token and not _is_loopback(host):
+        raise EdgeWhisperError(
+            f"--host {host} can be reached from other machines, so clients must prove who they "
+            "are: set EDGEWHISPER_TOKEN to a long random text, which they send as their API key."
+        )
+    settings = server.Settings(host, port, token or None, max_upload * _MEGABYTE, queue, grace)
+    debug = context.find_root().params.get("debug", False)
+    server.run(bundle, settings, device, threads, audio_context, debug=debug)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name may come to mean another address

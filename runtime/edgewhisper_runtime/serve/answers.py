@@ -1,0 +1,91 @@
+"""Transcripts in the shapes of OpenAI's API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from edgewhisper_runtime.features import FRAMES_PER_SECOND
+from edgewhisper_runtime.serve.form import Form
+from edgewhisper_runtime.transcript import Segment, Transcript, Window
+from edgewhisper_runtime.writers import WRITERS
+
+
+def whole(transcript: Transcript, form: Form, task: str) -> Response:
+    """Return a transcript in the format that was asked for."""
+    match form.response_format:
+        case "json":
+            return JSONResponse(_common(transcript))
+        case "verbose_json":
+            return JSONResponse(_verbose(transcript, task, form.granularities))
+        case "text":
+            return PlainTextResponse(transcript.text + "\n")
+        case subtitles:
+            return PlainTextResponse(WRITERS[subtitles](transcript))
+
+
+async def events(results: AsyncIterator[Segment | Transcript]) -> AsyncIterator[dict[str, Any]]:
+    """Yield the events for what comes of a recording; their deltas joined are its text."""
+    begun = False
+    async for result in results:
+        if isinstance(result, Transcript):
+            text = result.text
+            yield {"type": "transcript.text.done", "text": text, **_problem(result)}
+        elif delta := result.text if begun else result.text.lstrip():
+            begun = True
+            yield {"type": "transcript.text.delta", "delta": delta}
+
+
+def server_sent(event: dict[str, Any]) -> bytes:
+    """Return an event as it goes over the wire."""
+    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
+
+
+def _common(transcript: Transcript) -> dict[str, Any]:
+    usage = {"type": "duration", "seconds": transcript.duration}
+    return {"text": transcript.text, "usage": usage, **_problem(transcript)}
+
+
+def _problem(transcript: Transcript) -> dict[str, str]:
+    """Say what is wrong with a text, beside what the API defines."""
+    return {"problem": transcript.problem} if transcript.problem else {}
+
+
+def _verbose(transcript: Transcript, task: str, granularities: Collection[str]) -> dict[str, Any]:
+    content = {
+        "task": task,
+        # Of the text, that is, and a code where OpenAI's own server has a name.
+        "language": "en" if task == "translate" else transcript.language,
+        "duration": transcript.duration,
+        **_common(transcript),
+    }
+    if "segment" in granularities:
+        content["segments"] = [
+            _segment(number, segment, transcript.windows[segment.window])
+            for number, segment in enumerate(transcript.segments)
+        ]
+    if "word" in granularities:
+        content["words"] = [
+            {"word": word.text.strip(), "start": word.start, "end": word.end}
+            for segment in transcript.segments
+            for word in segment.words
+        ]
+    return content
+
+
+def _segment(number: int, segment: Segment, window: Window) -> dict[str, Any]:
+    return {
+        "id": number,
+        "seek": round(window.start * FRAMES_PER_SECOND),
+        "start": segment.start,
+        "end": segment.end,
+        "text": segment.text,
+        "tokens": segment.tokens,
+        "temperature": window.temperature,
+        "avg_logprob": window.log_probability,
+        "compression_ratio": window.compression_ratio,
+        "no_speech_prob": window.no_speech_probability,
+    }

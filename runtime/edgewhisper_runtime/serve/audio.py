@@ -1,0 +1,145 @@
+"""The endpoints that take a recording: from its upload to the last byte of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
+from edgewhisper_runtime.serve import answers
+from edgewhisper_runtime.serve.errors import STOPPING, Refusal, report
+from edgewhisper_runtime.serve.form import read
+from edgewhisper_runtime.serve.jobs import DroppedError, Job, Jobs, Recording
+from edgewhisper_runtime.serve.metrics import Metrics
+from edgewhisper_runtime.transcript import Segment, Transcript
+
+_EVENT_STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+# What a request can get wrong that only the transcriber finds out; the rest is the server's fault.
+_BLAMED = {AudioError: "file", EdgeWhisperError: None}
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """Where uploads are kept while they are needed, and the largest one in bytes."""
+
+    directory: Path
+    largest: int
+
+    @asynccontextmanager
+    async def store(self, upload: UploadFile) -> AsyncIterator[Path]:
+        """Keep an upload under a name, which a decoder needs, for as long as the block."""
+        handle, name = tempfile.mkstemp(dir=self.directory)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                await run_in_threadpool(shutil.copyfileobj, upload.file, file)
+            await upload.close()  # where it was received, nameless; once on the disk is enough
+            yield Path(name)
+        finally:
+            with suppress(PermissionError):  # Windows keeps what is being read, to the server's end
+                os.unlink(name)
+
+
+class Audio:
+    """The endpoint of one task, transcribe or translate."""
+
+    def __init__(
+        self, task: str, jobs: Jobs, metrics: Metrics, uploads: Uploads, models: tuple[str, ...]
+    ) -> None:
+        self._task = task
+        self._jobs = jobs
+        self._metrics = metrics
+        self._uploads = uploads
+        self._models = models
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; the place and the file that it takes are given back in any case."""
+        with self._jobs.place():
+            async with (
+                read(Request(scope, receive), self._uploads.largest, self._models) as form,
+                self._uploads.store(form.file) as path,
+            ):
+                recording = Recording(path, form.language, self._task, form.options)
+                with self._jobs.job(recording) as job:
+                    gone = asyncio.create_task(_drop_when_gone(receive, job))
+                    try:
+                        name = form.file.filename or "the file"
+                        results = self._results(job, path, name, gone)
+                        if form.stream:
+                            await _send_events(results, send)
+                        else:
+                            transcript = await _last(results)
+                            answer = answers.whole(transcript, form, self._task)
+                            await answer(scope, receive, send)
+                    finally:
+                        gone.cancel()
+
+    async def _results(
+        self, job: Job, path: Path, name: str, gone: asyncio.Task[None]
+    ) -> AsyncIterator[Segment | Transcript]:
+        """Yield what comes of a job; what goes wrong is raised as the client is to be told."""
+        try:
+            while isinstance(result := await job.result(), Segment):
+                yield result
+        except DroppedError as error:
+            raise (ClientDisconnect() if gone.done() else Refusal(*STOPPING)) from error
+        except EdgeWhisperError as error:
+            if type(error) not in _BLAMED:
+                raise
+            message = str(error).replace(str(path), name)
+            raise Refusal(400, message, _BLAMED[type(error)]) from error
+        self._metrics.audio.inc(result.duration)
+        if result.problem:
+            self._metrics.problems.labels(result.problem).inc()
+        yield result
+
+
+async def _drop_when_gone(receive: Receive, job: Job) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    job.drop()
+
+
+async def _last(results: AsyncIterator[Segment | Transcript]) -> Transcript:
+    async for result in results:
+        if isinstance(result, Transcript):
+            return result
+    raise AssertionError("a job ends with its transcript")
+
+
+async def _send_events(results: AsyncIterator[Segment | Transcript], send: Send) -> None:
+    """Send segments as they come; what fails before the first of them has a status of its own."""
+    begun = False
+
+    async def send_event(event: dict[str, Any]) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            await send({"type": "http.response.start", "status": 200, "headers": _EVENT_STREAM})
+        body = answers.server_sent(event)
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    try:
+        async for event in answers.events(results):
+            await send_event(event)
+    except ClientDisconnect:
+        if not begun:
+            raise
+        return
+    except Exception as error:
+        if not begun:
+            raise
+        refusal = error if isinstance(error, Refusal) else report(error)
+        await send_event(refusal.content)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
