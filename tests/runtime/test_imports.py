@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,17 @@ def test_every_module_of_the_runtime_imports_without_torch() -> None:
     modules = [".".join(["edgewhisper_runtime", *name.parts]) for name in names]
     assert len(modules) > 8
     assert not imported_by(f"import {', '.join(modules)}") & HEAVY
+
+
+def test_no_engine_reports_to_its_maker(tmp_path: Path) -> None:
+    """ONNX Runtime would leave an identifier of the device in its home and temporary directory."""
+    code = "import edgewhisper_runtime, onnxruntime; onnxruntime.get_available_providers()"
+    build = "onnxruntime.InferenceSession(b'', providers=['CPUExecutionProvider'])"
+    code += f"\ntry:\n    {build}\nexcept Exception:\n    pass"
+    places = {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    environment = {k: v for k, v in os.environ.items() if k != "CI"} | places
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_runtime_names_no_heavy_library_in_its_source() -> None:

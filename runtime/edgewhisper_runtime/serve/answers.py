@@ -87,5 +87,6 @@ def _segment(number: int, segment: Segment, window: Window) -> dict[str, Any]:
         "temperature": window.temperature,
         "avg_logprob": window.log_probability,
         "compression_ratio": window.compression_ratio,
-        "no_speech_prob": window.no_speech_probability,
+        # Asked of the model only where the text is unlikely; clients expect a number.
+        "no_speech_prob": window.no_speech_probability or 0.0,
     }
