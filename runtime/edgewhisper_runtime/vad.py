@@ -117,7 +117,7 @@ class EnergyGate(Detector):
 
     The noise floor is the minimum, after Martin 2001 (Noise power spectral density estimation
     based on optimal smoothing and minimum statistics). Speech passes, and so does every noise that
-    comes and goes; silence, hum and steady noise do not.
+    comes and goes; silence does not, nor hum and hiss once they have lasted 10 s.
     """
 
     _MARGIN = 4.0  # dB above the floor that are as likely speech as not
