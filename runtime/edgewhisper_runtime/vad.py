@@ -48,8 +48,7 @@ class Detector(ABC):
         Return the probability of each frame [frames] that they complete; there may be none. The
         probabilities of a stream do not depend on the blocks that it comes in.
         """
-        # One sample of 1e38, which a float file may hold, would leave the model's state infinite.
-        samples = np.concatenate([self._rest, np.clip(samples, -1, 1)])
+        samples = np.concatenate([self._rest, samples])
         frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
         self._rest = samples[frames.size :].copy()
         if not len(frames):
@@ -65,7 +64,8 @@ class Detector(ABC):
 
         In dB of full scale; NaN before the stream began.
         """
-        levels = np.concatenate([self._levels, 10 * np.log10((frames**2).mean(axis=1) + 1e-12)])
+        power = np.square(frames, dtype=np.float64).mean(axis=1)
+        levels = np.concatenate([self._levels, 10 * np.log10(power + 1e-12)])
         self._levels = levels[-_HISTORY:]
         return np.lib.stride_tricks.sliding_window_view(levels, _HISTORY + 1)
 
