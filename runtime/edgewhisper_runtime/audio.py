@@ -81,7 +81,9 @@ def blocks(source: Source) -> Iterator[Samples]:
     if isinstance(source, (str, Path)):
         yield from stream(source)
     else:
-        yield checked(source)
+        samples = checked(source)
+        size = _BLOCK_SECONDS * SAMPLE_RATE
+        yield from (samples[start : start + size] for start in range(0, len(samples), size))
 
 
 def duration(path: Path) -> float:

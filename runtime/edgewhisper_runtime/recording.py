@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgewhisper_runtime import longform
+from edgewhisper_runtime import longform, vad
 from edgewhisper_runtime.audio import SAMPLE_RATE
 from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
@@ -40,7 +40,9 @@ class Recording:
         tokenizer.prompt(language or "en", task)  # a wrong one must fail before the work
         self._error: AudioError | None = None
         self._decoder = decoder
-        self._blocks = blocks
+        self._blocks, self._timeline = blocks, vad.Timeline()
+        if options.vad:
+            self._blocks, self._timeline = vad.speech_only(blocks, vad.load_detector())
         self._language = language
         self._language_probability: float | None = None
         self._task = task
@@ -97,10 +99,11 @@ class Recording:
         offset, length = start / SAMPLE_RATE, samples / SAMPLE_RATE
         first_timestamp = self._decoder.tokenizer.first_timestamp
         spans, seconds = longform.spans(decoded.tokens, first_timestamp, length, whole)
+        begin, end = self._interval(offset, offset + seconds)
         self._windows.append(
             Window(
-                start=_rounded(offset),
-                end=_rounded(offset + seconds),
+                start=begin,
+                end=end,
                 tokens=decoded.tokens,
                 temperature=decoded.temperature,
                 log_probability=decoded.log_probability,
@@ -113,7 +116,7 @@ class Recording:
         words: list[Word] = []
         if request.options.words and spans:
             at = [span.at + n for span in spans for n in range(len(span.tokens))]
-            words = self._decoder.words(decoded, at, length, request)
+            words = self._decoder.words(decoded, at, seconds, request)
         new = [self._segment(span, words, offset) for span in spans]
         self._segments += new
         self._samples = start + round(seconds * SAMPLE_RATE)
@@ -128,11 +131,12 @@ class Recording:
         own: list[Word] = []
         while words and sum(len(word.text) for word in own) < len(text):
             word = words.pop(0)
-            start, end = _rounded(offset + word.start), _rounded(offset + word.end)
+            start, end = self._interval(offset + word.start, offset + word.end)
             own.append(replace(word, start=start, end=end))
+        start, end = self._interval(offset + span.start, offset + span.end)
         return Segment(
-            start=own[0].start if own else _rounded(offset + span.start),
-            end=own[-1].end if own else _rounded(offset + span.end),
+            start=own[0].start if own else start,
+            end=own[-1].end if own else end,
             text=text,
             tokens=span.tokens,
             window=len(self._windows) - 1,
@@ -145,11 +149,12 @@ class Recording:
             text="".join(segment.text for segment in self._segments).strip(),
             language=self._language or "en",
             language_probability=self._language_probability,
-            duration=self._samples / SAMPLE_RATE,
+            duration=self._timeline.duration if self._options.vad else self._samples / SAMPLE_RATE,
             segments=self._segments,
             windows=self._windows,
         )
 
-
-def _rounded(seconds: float) -> float:
-    return round(seconds, 3)
+    def _interval(self, start: float, end: float) -> tuple[float, float]:
+        """Return when in the recording something of the shortened stream begins and ends."""
+        start, end = self._timeline.interval(start, end)
+        return round(start, 3), round(end, 3)

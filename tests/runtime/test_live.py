@@ -1,0 +1,107 @@
+"""Speech transcribed while it comes, on real recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+
+from edgewhisper import pipeline
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.recipes import find_recipe
+from edgewhisper_runtime import audio, load
+from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
+from edgewhisper_runtime.live import Live, Update
+from edgewhisper_runtime.transcriber import Transcriber
+
+
+@pytest.fixture(scope="module")
+def transcriber(tiny_en: Checkpoint) -> Transcriber:
+    directory = pipeline.stage_export(tiny_en, find_recipe("onnx-int8"))
+    return load(directory, threads=2, audio_context="adaptive")
+
+
+@pytest.fixture(scope="module")
+def speech_and_pauses(data: Path) -> tuple[np.ndarray, str]:
+    """Two recordings with silence before, between and after, and what is said in them."""
+    files = [data / "longform" / f"librivox_sense_{number}.wav" for number in ("0870", "0890")]
+    pause = np.zeros(2 * audio.SAMPLE_RATE, np.float32)
+    parts = [pause, audio.load(files[0]), pause, audio.load(files[1]), pause]
+    return np.concatenate(parts), " ".join(file.with_suffix(".txt").read_text() for file in files)
+
+
+def hear(transcriber: Transcriber, samples: np.ndarray, block: int) -> list[Update]:
+    live = Live(transcriber, "en")
+    updates = [
+        update
+        for start in range(0, len(samples), block)
+        for update in live.feed(samples[start : start + block])
+    ]
+    return [*updates, *live.finish()]
+
+
+def words(text: str) -> str:
+    return " ".join("".join(c for c in text.lower() if c.isalnum() or c == " ").split())
+
+
+def test_what_is_final_is_what_was_said(
+    transcriber: Transcriber, speech_and_pauses: tuple[np.ndarray, str]
+) -> None:
+    samples, said = speech_and_pauses
+    updates = hear(transcriber, samples, 1600)
+    final = words("".join(update.final for update in updates))
+    assert jiwer.wer(words(said), final) < 0.2
+    assert sum(update.ended for update in updates) == 2
+    assert updates[-1].ended
+    assert not updates[-1].partial
+    heard = [update.seconds for update in updates]
+    assert heard == sorted(heard)
+    assert 2 < heard[0]
+    assert any(update.final and not update.ended for update in updates), "nothing final midway"
+
+
+def test_partial_text_comes_before_it_is_final(
+    transcriber: Transcriber, speech_and_pauses: tuple[np.ndarray, str]
+) -> None:
+    """Every look shows all of the utterance so far: what is final, then what is not yet."""
+    samples, _ = speech_and_pauses
+    final = ""
+    shown = []
+    for update in hear(transcriber, samples[: 9 * audio.SAMPLE_RATE], 8000):
+        final += update.final
+        shown.append(words(final + update.partial))
+        if update.ended:
+            break
+    assert all(shown)
+    assert len(shown) > 4
+    lengths = [len(text.split()) for text in shown]
+    assert lengths[-1] > lengths[0]
+    ending = words(final).split()
+    early = [text.split()[:2] for text in shown[2:]]
+    assert all(start == ending[:2] for start in early)
+
+
+def test_silence_says_nothing(transcriber: Transcriber) -> None:
+    assert hear(transcriber, np.zeros(5 * audio.SAMPLE_RATE, np.float32), 4000) == []
+
+
+def test_speech_without_a_pause_is_final_before_a_window_is_full(
+    transcriber: Transcriber, data: Path
+) -> None:
+    path = data / "longform" / "librispeech_1089-134686_concat.flac"
+    updates = hear(transcriber, audio.load(path)[: 40 * audio.SAMPLE_RATE], audio.SAMPLE_RATE)
+    ends = [0.0, *(update.seconds for update in updates if update.ended)]
+    assert max(np.diff(ends)) < 30
+    final = words("".join(update.final for update in updates))
+    said = words(path.with_suffix(".txt").read_text())
+    start = " ".join(said.split()[: len(final.split())])
+    assert jiwer.wer(start, final) < 0.25
+
+
+def test_what_it_cannot_take(transcriber: Transcriber) -> None:
+    with pytest.raises(EdgeWhisperError, match="only transcribes English"):
+        Live(transcriber, "de")
+    with pytest.raises(AudioError, match="NaN"):
+        list(Live(transcriber).feed(np.full(1600, np.nan, np.float32)))
