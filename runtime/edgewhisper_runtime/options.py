@@ -18,11 +18,12 @@ class Options:
     model takes for silence (`max_no_speech`) and is unsure of says nothing. None for a threshold
     does without it.
 
-    `timestamps` are predicted where they are needed: in audio longer than a window. True asks for
-    them everywhere, `words` for the time of each word too. `prompt` and `hotwords` are put before
+    Audio longer than a window is cut at pauses, and text comes without times. With `timestamps`
+    the model says when each phrase begins and ends, and a window begins where the last phrase of
+    the one before ended; `words` asks for the time of each word too. With a `batch_size` so many
+    windows are decoded at once, cut at pauses in any case. `prompt` and `hotwords` are put before
     every window, what was said before it only where `condition_on_previous_text`. `vad` leaves out
-    what is not speech. With a `batch_size` audio is cut at pauses instead of where timestamps say,
-    and so many windows are decoded at once.
+    what is not speech.
 
     Raises EdgeWhisperError for values that mean nothing.
     """
@@ -50,6 +51,16 @@ class Options:
             raise EdgeWhisperError("temperatures must be one or more numbers from 0 to 1.")
 
     @property
+    def timed(self) -> bool:
+        """Whether timestamps are to be decoded."""
+        return self.timestamps or self.words
+
+    @property
+    def sequential(self) -> bool:
+        """Whether each window begins where the one before it was done with."""
+        return self.timed and self.batch_size is None
+
+    @property
     def prompt_text(self) -> str:
         """What stands before every window: the prompt and the hotwords; empty for nothing."""
         parts = [part for part in (self.prompt.strip(), ", ".join(self.hotwords)) if part]
@@ -63,5 +74,4 @@ PLAIN = Options(
     min_log_probability=None,
     max_no_speech=None,
     vad=False,
-    batch_size=1,
 )
