@@ -40,10 +40,10 @@ WITHOUT_SPACES = ("zh",)
 THREADS = 2
 INTRODUCTION = """# Decoding parity
 
-The same float32 weights decoded by three engines as their users would: with timestamps and
-temperature fallback, greedy at first. "timestamps" walks through long audio by them, "pauses" cuts it
-there, which is what plain text takes. Word error rates in percent, each language by Whisper's normalizer for it; of zh the rate
-of characters.
+The same float32 weights decoded by three engines as their users would have it: greedy at first,
+with temperature fallback and, but for our plain text, timestamps. "pauses" is how we cut long audio
+for plain text, "timestamps" where times are asked for. Word error rates in percent, each language
+by Whisper's normalizer for it; of zh the rate of characters.
 
 """
 

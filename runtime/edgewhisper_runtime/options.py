@@ -47,6 +47,11 @@ class Options:
         """Check what types cannot."""
         if min(self.beam_size, self.best_of, self.batch_size or 1) < 1:
             raise EdgeWhisperError("beam_size, best_of and batch_size must be at least 1.")
+        if self.batch_size and self.condition_on_previous_text:
+            raise EdgeWhisperError(
+                "windows decoded at once cannot build on each other: leave out batch_size or "
+                "condition_on_previous_text."
+            )
         if not self.temperatures or not all(0 <= t <= 1 for t in self.temperatures):
             raise EdgeWhisperError("temperatures must be one or more numbers from 0 to 1.")
 
