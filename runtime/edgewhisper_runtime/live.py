@@ -131,14 +131,14 @@ class Live:
             self._heard = self._heard[-_BEFORE:]
 
     def _look(self) -> Update:
-        """Decode what there is once; what the last look said too is final, to the last word."""
+        """Decode what there is once; the words that the last look found too are final."""
         self._looked_at = len(self._heard)
         greedy = replace(self._options, beam_size=1, temperatures=(0.0,))
         decoded, request = self._decode(greedy)
         found = [*self._final, *decoded.tokens]
-        agreed = _common(found, self._last_look)
-        whole = (span.end for span in split(self._tokenizer, found, request.language))
-        done = max((end for end in whole if end <= agreed), default=0)
+        agreed = 0 if decoded.looping else _common(found, self._last_look)
+        words = split(self._tokenizer, found, request.language)
+        done = max((word.end for word in words if word.end <= agreed), default=0)
         self._last_look = found
         return self._update(found, max(done, len(self._final)))
 
