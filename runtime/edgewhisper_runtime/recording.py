@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.options import Options
 
 _SHORTEST = SAMPLE_RATE // 10  # what is left of a recording and shorter holds no word
-_WARM = 0.5  # text decoded at a higher temperature is not built upon, as openai-whisper has it
+WARM = 0.5  # text decoded at a higher temperature is not built upon, as openai-whisper has it
 
 
 class Recording:
@@ -120,7 +120,7 @@ class Recording:
         self._samples = start + round(seconds * SAMPLE_RATE)
         if request.options.condition_on_previous_text:
             said = [token for span in spans for token in span.tokens]
-            self._said = [] if decoded.temperature > _WARM else [*self._said, *said]
+            self._said = [] if decoded.temperature > WARM else [*self._said, *said]
         return seconds, new
 
     def _segment(self, span: longform.Span, words: list[Word], offset: float) -> Segment:
