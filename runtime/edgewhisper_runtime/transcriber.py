@@ -45,7 +45,7 @@ class Transcriber:
         options: Options = _DEFAULT,
         on_segment: Callable[[Segment], object] = lambda _segment: None,
     ) -> Transcript:
-        """Transcribe a file, or samples [n] at 16 kHz, of any length.
+        """Transcribe a file, a file's bytes, or samples float32 [n] at 16 kHz, of any length.
 
         Without `language` it is detected from the first window; an English-only model has one.
         `on_segment` is called with each segment as soon as it is there.
