@@ -92,8 +92,8 @@ class Capture:
 def stdin() -> Capture:
     """Return what comes through stdin: signed 16-bit little-endian samples, mono, 16 kHz.
 
-    Raises AudioError when nobody pipes anything into it; `error` is one for what is no such
-    samples.
+    Raises AudioError where stdin is a terminal or closed; the capture ends with one if nothing
+    comes, or a file with a header.
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise AudioError(
