@@ -40,10 +40,10 @@ WITHOUT_SPACES = ("zh",)
 THREADS = 2
 INTRODUCTION = """# Decoding parity
 
-The same float32 weights decoded by three engines as their users would: with timestamps and
-temperature fallback, greedy at first. "sequential" is our default for long audio, "batched" cuts it
-at pauses. Word error rates in percent, each language by Whisper's normalizer for it; of zh the rate
-of characters.
+The same float32 weights decoded by three engines as their users would have it: greedy at first,
+with temperature fallback and, but for our plain text, timestamps. "pauses" is how we cut long audio
+for plain text, "timestamps" where times are asked for. Word error rates in percent, each language
+by Whisper's normalizer for it; of zh the rate of characters.
 
 """
 
@@ -54,7 +54,7 @@ def ours(checkpoint: Checkpoint, **options: Any) -> Engine:
     """Our runtime over the fp32 export."""
     directory = pipeline.stage_export(checkpoint, find_recipe("fp32"))
     transcriber = load(directory, threads=THREADS, audio_context="full")
-    asked = Options(timestamps=True, **options)
+    asked = Options(**options)
 
     def transcribe(path: Path, english: bool) -> tuple[str, str]:
         found = transcriber.transcribe(path, "en" if english else None, options=asked)
@@ -155,8 +155,8 @@ def faster_whisper(checkpoint: Checkpoint) -> Engine:
 
 
 ENGINES: dict[str, Callable[[Checkpoint], Engine]] = {
-    "ours, sequential": ours,
-    "ours, batched": lambda checkpoint: ours(checkpoint, batch_size=8),
+    "ours, pauses": ours,
+    "ours, timestamps": lambda checkpoint: ours(checkpoint, timestamps=True),
     "openai-whisper": openai_whisper,
     "faster-whisper": faster_whisper,
 }

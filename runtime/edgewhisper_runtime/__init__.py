@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgewhisper_runtime.live import Live as Live
+    from edgewhisper_runtime.live import Update as Update
     from edgewhisper_runtime.loading import load as load
+    from edgewhisper_runtime.options import Options as Options
+    from edgewhisper_runtime.transcriber import Transcriber as Transcriber
+    from edgewhisper_runtime.transcript import Segment as Segment
+    from edgewhisper_runtime.transcript import Transcript as Transcript
+    from edgewhisper_runtime.transcript import Word as Word
 
-__all__ = ["load"]
+# Imported where they are first used: the command line must answer without NumPy.
+_HOMES = {
+    "Live": "live",
+    "Options": "options",
+    "Segment": "transcript",
+    "Transcriber": "transcriber",
+    "Transcript": "transcript",
+    "Update": "live",
+    "Word": "transcript",
+    "load": "loading",
+}
+__all__ = [
+    "Live",
+    "Options",
+    "Segment",
+    "Transcriber",
+    "Transcript",
+    "Update",
+    "Word",
+    "load",
+]
 
 # ONNX Runtime's own builds report to their maker from version 1.30 on, and keep an identifier of
 # the device for it. Nobody who runs a bundle was asked, so it is off before the library is loaded.
@@ -16,8 +44,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from edgewhisper_runtime.loading import load
-
-        return load
-    raise AttributeError(name)
+    if name not in _HOMES:
+        raise AttributeError(name)
+    return getattr(import_module(f"edgewhisper_runtime.{_HOMES[name]}"), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Samples = NDArray[np.float32]
-    Source = str | Path | Samples
+    Source = str | Path | bytes | Samples
 
 SAMPLE_RATE = 16_000
 _BLOCK_SECONDS = 10
@@ -26,16 +27,16 @@ _SHORT_CHUNK = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
 _STREAMED = 0x7FFF_0000  # sizes from here on mean "not known yet"
 
 
-def load(path: str | Path) -> Samples:
+def load(source: str | Path | bytes) -> Samples:
     """Return the whole file as float32 samples [n] at 16 kHz, mono, nominally within -1..1.
 
     Raises AudioError when the file is missing, no audio, empty, cut short or holds NaN.
     """
-    return np.concatenate(list(stream(path)))
+    return np.concatenate(list(stream(source)))
 
 
-def stream(path: str | Path) -> Iterator[Samples]:
-    """Yield the file as float32 blocks [n] at 16 kHz, mono, in constant memory.
+def stream(source: str | Path | bytes) -> Iterator[Samples]:
+    """Yield a file, or a file's bytes, as float32 blocks [n] at 16 kHz, mono, in constant memory.
 
     Any rate, channel count and format that libsndfile reads; channels are averaged.
     Raises AudioError as `load` does; damage in the middle is found when it is reached.
@@ -43,10 +44,14 @@ def stream(path: str | Path) -> Iterator[Samples]:
     import soundfile
     import soxr
 
-    path = Path(path)
-    _check_file(path)
+    file_or_path: Path | BytesIO
+    if isinstance(source, bytes):
+        path, file_or_path = "the audio", BytesIO(source)
+    else:
+        path, file_or_path = str(source), Path(source)
+        _check_file(file_or_path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(file_or_path) as file:
             rate = file.samplerate
             expected = _frames_promised(file)
             _check_header(path, rate, expected)
@@ -77,8 +82,8 @@ def stream(path: str | Path) -> Iterator[Samples]:
 
 
 def blocks(source: Source) -> Iterator[Samples]:
-    """Yield the samples of a file, or samples [n] at 16 kHz as they are; raise AudioError."""
-    if isinstance(source, (str, Path)):
+    """Yield the samples of a file or its bytes, or samples [n] at 16 kHz; raise AudioError."""
+    if isinstance(source, (str, Path, bytes)):
         yield from stream(source)
     else:
         samples = checked(source)
@@ -106,7 +111,7 @@ def _check_file(path: Path) -> None:
         raise AudioError(f"{path} is empty (0 bytes). Record or copy it again.")
 
 
-def _check_header(path: Path, rate: int, frames: int) -> None:
+def _check_header(path: str, rate: int, frames: int) -> None:
     if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
         raise AudioError(
             f"{path} says it has {rate} samples a second: its header is damaged. "

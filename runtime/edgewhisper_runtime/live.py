@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,27 +11,33 @@ import numpy as np
 from edgewhisper_runtime import vad
 from edgewhisper_runtime.audio import SAMPLE_RATE, checked
 from edgewhisper_runtime.options import Options
-from edgewhisper_runtime.windows import Request
+from edgewhisper_runtime.recording import WARM
+from edgewhisper_runtime.splitting import split
+from edgewhisper_runtime.windows import Decoded, Request
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.audio import Samples
     from edgewhisper_runtime.transcriber import Transcriber
 
-_STEP = 1.0  # seconds of new audio after which to look again
-_PAUSE = 0.6  # seconds of silence that end an utterance
-_SHORT_PAUSE = 0.2  # the same, of a long one
-_LONG = 15.0  # seconds
-_LONGEST = 28.0  # seconds: an utterance is one window
-_BEFORE = 0.5  # seconds kept of the silence before speech
-_FEWEST_FRAMES = 5  # that sound like speech, 0.16 s: a click is shorter
-_FIRST_OF_SEVERAL = b"\xc0"  # from here on a byte is the first of a letter's in UTF-8
+# In frames of 32 ms:
+_STEP = 31  # 1 s of new audio is worth a look
+_PAUSE = 19  # 0.6 s of silence end an utterance
+_SHORT_PAUSE = 6  # 0.2 s end a long one
+_LONG = 469  # 15 s
+_LONGEST = 875  # 28 s: an utterance is one window
+_BEFORE = 16  # 0.5 s are kept of the silence before speech
+_FEWEST = 5  # that sound like speech, 0.16 s: a click is shorter
+_ENOUGH = 94  # 3 s tell which language is spoken
+
+_UNSURE = 1.0  # seconds before a cut in speech whose words may be cut too
+_DEFAULT = Options()
 
 
 @dataclass(frozen=True)
 class Update:
     """What is new: `final` follows all that was final before; `partial` may still change.
 
-    `ended`: a pause follows, and the next update begins an utterance. `seconds` of audio were
+    `ended`: the utterance is complete, and the next update begins another. `seconds` of audio were
     heard so far.
     """
 
@@ -46,7 +52,9 @@ class Live:
 
     What was said since the last pause is decoded again and again. The words that two looks one
     after the other agree on are final (local agreement: Macháček et al. 2023, Turning Whisper into
-    a real-time transcription system); later looks are made to begin with them.
+    a real-time transcription system); later looks are made to begin with them. An utterance ends
+    with a pause, or after 28 s, and is then decoded with all that the options ask for. Those about
+    times, batches and `vad` mean nothing here.
     """
 
     def __init__(
@@ -54,99 +62,140 @@ class Live:
         transcriber: Transcriber,
         language: str | None = None,
         task: str = "transcribe",
-        options: Options | None = None,
+        options: Options = _DEFAULT,
     ) -> None:
         """Raise EdgeWhisperError for a language or task that the model does not have."""
         self._decoder = transcriber.decoder
         self._tokenizer = transcriber.decoder.tokenizer
-        self._options = options or Options()
+        self._options = options
         self._task = task
         self._language = language if self._tokenizer.multilingual else language or "en"
         self._tokenizer.prompt(self._language or "en", task)
-        self._prompt = self._tokenizer.encode(self._options.prompt_text)
+        self._prompt = self._tokenizer.encode(options.prompt_text)
+        self._said: list[int] = []  # in earlier utterances, where the options build on them
         self._detector = vad.load_detector()
-        self._seconds = 0.0
-        self._begin()
+        self._rest = np.zeros(0, dtype=np.float32)  # samples that are no whole frame yet
+        self._frames = 0
+        self._begin([])
 
     def feed(self, samples: Samples) -> Iterator[Update]:
-        """Take the next samples [n] at 16 kHz, any number; yield what they bring, mostly nothing.
+        """Take the next samples [n] at 16 kHz, n above 0; yield what they bring, mostly nothing.
 
-        Raises AudioError for NaN or another shape.
+        It looks at most once for each call, at the end: who is late catches up by giving all that
+        waits at once. Raises AudioError for NaN or another shape.
         """
         samples = checked(samples)
-        for start in range(0, len(samples), SAMPLE_RATE):
-            yield from self._take(samples[start : start + SAMPLE_RATE])
+        likely = self._detector.feed(samples)
+        samples = np.concatenate([self._rest, samples])
+        self._rest = samples[len(likely) * vad.FRAME :]
+        frames = samples[: len(likely) * vad.FRAME].reshape(-1, vad.FRAME)
+        for frame, probability in zip(frames, likely, strict=True):
+            self._hear(frame, float(probability))
+            if self._speaks and self._is_over:
+                yield self._end()
+            elif len(self._heard) == _LONGEST:
+                yield self._end(paused=False)
+        if self._speaks and len(self._heard) - self._looked_at >= _STEP:
+            yield self._look()
 
     def finish(self) -> Iterator[Update]:
         """Yield what was said last, if it was not final before: nothing more comes."""
         if self._speaks:
+            self._heard.append(self._rest)
             yield self._end()
 
-    def _begin(self) -> None:
-        """Await an utterance."""
-        self._heard = np.zeros(0, dtype=np.float32)
-        self._new = 0
-        self._spoken = 0  # frames that sounded like speech
+    def _begin(self, heard: list[Samples]) -> None:
+        """Await an utterance, which may have begun with frames that were heard already."""
+        self._heard = heard
+        self._looked_at = 0  # frames
+        self._spoken = _FEWEST if heard else 0  # frames that sounded like speech
         self._silence = 0  # frames since the last that did
         self._final: list[int] = []
         self._last_look: list[int] = []
 
     @property
     def _speaks(self) -> bool:
-        return self._spoken >= _FEWEST_FRAMES
+        return self._spoken >= _FEWEST
 
-    def _take(self, samples: Samples) -> Iterator[Update]:
-        self._seconds += len(samples) / SAMPLE_RATE
-        self._heard = np.concatenate([self._heard, samples])
-        self._new += len(samples)
-        for likely in self._detector.feed(samples):
-            self._spoken += int(likely >= vad.ENTER)
-            self._silence = 0 if likely >= vad.LEAVE else self._silence + 1
-        pause = self._silence * vad.FRAME / SAMPLE_RATE
+    @property
+    def _is_over(self) -> bool:
+        return self._silence >= (_PAUSE if len(self._heard) < _LONG else _SHORT_PAUSE)
+
+    def _hear(self, frame: Samples, probability: float) -> None:
+        self._frames += 1
+        self._heard.append(frame)
+        self._spoken += probability >= vad.ENTER
+        self._silence = 0 if probability >= vad.LEAVE else self._silence + 1
         if not self._speaks:
-            self._spoken = 0 if pause >= _PAUSE else self._spoken
-            self._heard = self._heard[-round(_BEFORE * SAMPLE_RATE) :]
-            return
-        length = len(self._heard) / SAMPLE_RATE
-        if pause >= (_PAUSE if length < _LONG else _SHORT_PAUSE) or length >= _LONGEST:
-            yield self._end()
-        elif self._new >= _STEP * SAMPLE_RATE:
-            yield self._look()
+            self._spoken = 0 if self._is_over else self._spoken
+            self._heard = self._heard[-_BEFORE:]
 
     def _look(self) -> Update:
-        """Decode what there is once; what the last look said too is final, to the last word."""
-        self._new = 0
+        """Decode what there is once; the words that the last look found too are final."""
+        self._looked_at = len(self._heard)
         greedy = replace(self._options, beam_size=1, temperatures=(0.0,))
-        found = [*self._final, *self._decode(greedy)]
-        agreed = 0
-        while found[agreed : agreed + 1] and found[: agreed + 1] == self._last_look[: agreed + 1]:
-            agreed += 1
-        while agreed > len(self._final) and not self._is_start(found, agreed):
-            agreed -= 1
-        final = found[len(self._final) : max(agreed, len(self._final))]
-        self._final += final
+        decoded, request = self._decode(greedy)
+        found = [*self._final, *decoded.tokens]
+        agreed = 0 if decoded.looping else _common(found, self._last_look)
+        words = split(self._tokenizer, found, request.language)
+        done = max((word.end for word in words if word.end <= agreed), default=0)
         self._last_look = found
-        partial = self._tokenizer.decode(found[len(self._final) :])
-        return Update(self._tokenizer.decode(final), partial, ended=False, seconds=self._seconds)
+        return self._update(found, max(done, len(self._final)))
 
-    def _end(self) -> Update:
-        """Decode what there is for good, and await the next utterance."""
-        final = self._tokenizer.decode(self._decode(self._options))
-        self._begin()
-        return Update(final, "", ended=True, seconds=self._seconds)
+    def _end(self, *, paused: bool = True) -> Update:
+        """Decode what there is for good, and await the next utterance.
 
-    def _decode(self, options: Options) -> list[int]:
-        """Return the tokens that follow those that are final."""
-        if self._language is None:
-            found = self._decoder.detect_language(self._heard)
-            self._language = max(found, key=found.__getitem__)
-        request = Request(
-            self._language, self._task, timestamps=False, options=options,
-            previous=self._prompt, prefix=self._final,
-        )  # fmt: skip
-        return self._decoder.decode(self._heard, request).tokens
+        Where nobody paused it is cut before its last words, which the next one begins with.
+        """
+        decoded, request = self._decode(self._options)
+        found = [*self._final, *decoded.tokens]
+        done, rest = len(found), len(self._heard)
+        if not paused:
+            decoded = replace(decoded, tokens=found, probabilities=[1.0] * len(found))
+            done, rest = self._cut(decoded, request)
+        update = self._update(found[:done], done, ended=True)
+        if self._options.condition_on_previous_text:
+            said = [*self._said, *found[:done]][-self._decoder.settings.max_tokens :]
+            self._said = [] if decoded.temperature > WARM else said
+        self._begin(self._heard[rest:])
+        return update
 
-    def _is_start(self, tokens: list[int], at: int) -> bool:
-        """Tell whether a word, or a letter of a script without spaces, begins with that token."""
-        piece = self._tokenizer.piece(tokens[at]) if at < len(tokens) else b" "
-        return piece[:1] == b" " or piece[:1] >= _FIRST_OF_SEVERAL
+    def _cut(self, decoded: Decoded, request: Request) -> tuple[int, int]:
+        """Return how many tokens to end an utterance after, and the frame where the next begins."""
+        length = len(self._heard)
+        seconds = length * vad.FRAME / SAMPLE_RATE
+        spans = split(self._tokenizer, decoded.tokens, request.language)
+        at = range(len(decoded.tokens))
+        words = self._decoder.words(decoded, at, seconds, request) if at else []
+        sure = [
+            (span.end, round(word.end * SAMPLE_RATE / vad.FRAME))
+            for span, word in zip(spans, words, strict=True)
+            if span.end <= len(self._final) or word.end <= seconds - _UNSURE
+        ]
+        done, frame = sure[-1] if sure else (len(decoded.tokens), length)
+        return done, max(frame, length - _LONG)
+
+    def _update(self, found: list[int], done: int, *, ended: bool = False) -> Update:
+        """Take the first tokens that were found for final."""
+        final = self._tokenizer.decode(found[len(self._final) : done])
+        self._final = found[:done]
+        partial = self._tokenizer.decode(found[done:])
+        return Update(final, partial, ended, self._frames * vad.FRAME / SAMPLE_RATE)
+
+    def _decode(self, options: Options) -> tuple[Decoded, Request]:
+        """Return what follows the tokens that are final."""
+        heard = np.concatenate(self._heard)
+        language = self._language
+        if language is None:
+            likely = self._decoder.detect_language(heard)
+            language = max(likely, key=likely.__getitem__)
+            self._language = language if len(self._heard) >= _ENOUGH else None
+        previous = (*self._prompt, *self._said)
+        request = Request(language, self._task, False, options, previous, self._final)
+        return self._decoder.decode(heard, request), request
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two texts have in common at their start."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))

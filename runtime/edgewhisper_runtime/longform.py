@@ -20,6 +20,7 @@ _WINDOW = WINDOW_SECONDS * SAMPLE_RATE
 _EARLIEST_CUT = 20 * SAMPLE_RATE
 _FRAME = SAMPLE_RATE // 100
 _PAUSE_FRAMES = 20
+_INEXACT = 2 * SAMPLE_RATE // 5  # how far from a pause its timestamp may be
 
 
 def windows(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
@@ -47,18 +48,15 @@ class Reader:
         self._held = np.zeros(0, dtype=np.float32)
         self._start = 0
 
-    def window(self, start: int) -> tuple[NDArray[np.float32], bool]:
-        """Return up to 30 s from sample `start` on, and whether that is all there is.
+    def window(self, start: int) -> NDArray[np.float32]:
+        """Return up to 30 s from sample `start` on, none at the end of the stream.
 
         What lies before is let go: `start` never goes back.
         """
         self._held, self._start = self._held[start - self._start :], start
-        while len(self._held) <= _WINDOW:
-            block = next(self._blocks, None)
-            if block is None:
-                return self._held, True
+        while len(self._held) < _WINDOW and (block := next(self._blocks, None)) is not None:
             self._held = np.concatenate([self._held, block])
-        return self._held[:_WINDOW], False
+        return self._held[:_WINDOW]
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,17 @@ def spans(
     if closed or whole or begin == len(tokens):
         return found, seconds
     return found, time(tokens[begin - 1]) or seconds
+
+
+def pause_near(samples: NDArray[np.float32], at: int) -> int:
+    """Return where it is quietest, for 0.2 s, within 0.4 s of sample `at` of a window.
+
+    Timestamps are not exact: cut right there, a word at the border would be lost or heard twice.
+    """
+    if at >= len(samples):
+        return len(samples)
+    begin = max(at - _INEXACT, 0)
+    return begin + _quietest(samples[begin : at + _INEXACT])
 
 
 def _quietest(samples: NDArray[np.float32]) -> int:

@@ -18,11 +18,12 @@ class Options:
     model takes for silence (`max_no_speech`) and is unsure of says nothing. None for a threshold
     does without it.
 
-    `timestamps` are predicted where they are needed: in audio longer than a window. True asks for
-    them everywhere, `words` for the time of each word too. `prompt` and `hotwords` are put before
+    Audio longer than a window is cut at pauses, and text comes without times. With `timestamps`
+    the model says when each phrase begins and ends, and a window begins where the last phrase of
+    the one before ended; `words` asks for the time of each word too. With a `batch_size` so many
+    windows are decoded at once, cut at pauses in any case. `prompt` and `hotwords` are put before
     every window, what was said before it only where `condition_on_previous_text`. `vad` leaves out
-    what is not speech. With a `batch_size` audio is cut at pauses instead of where timestamps say,
-    and so many windows are decoded at once.
+    what is not speech.
 
     Raises EdgeWhisperError for values that mean nothing.
     """
@@ -46,8 +47,23 @@ class Options:
         """Check what types cannot."""
         if min(self.beam_size, self.best_of, self.batch_size or 1) < 1:
             raise EdgeWhisperError("beam_size, best_of and batch_size must be at least 1.")
+        if self.batch_size and self.condition_on_previous_text:
+            raise EdgeWhisperError(
+                "windows decoded at once cannot build on each other: leave out batch_size or "
+                "condition_on_previous_text."
+            )
         if not self.temperatures or not all(0 <= t <= 1 for t in self.temperatures):
             raise EdgeWhisperError("temperatures must be one or more numbers from 0 to 1.")
+
+    @property
+    def timed(self) -> bool:
+        """Whether timestamps are to be decoded."""
+        return self.timestamps or self.words
+
+    @property
+    def sequential(self) -> bool:
+        """Whether each window begins where the one before it was done with."""
+        return self.timed and self.batch_size is None
 
     @property
     def prompt_text(self) -> str:
@@ -63,5 +79,4 @@ PLAIN = Options(
     min_log_probability=None,
     max_no_speech=None,
     vad=False,
-    batch_size=1,
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.options import Options
 
 _SHORTEST = SAMPLE_RATE // 10  # what is left of a recording and shorter holds no word
-_WARM = 0.5  # text decoded at a higher temperature is not built upon, as openai-whisper has it
+WARM = 0.5  # text decoded at a higher temperature is not built upon, as openai-whisper has it
 
 
 class Recording:
@@ -50,21 +50,19 @@ class Recording:
         self._prompt = tokenizer.encode(options.prompt_text)
         self._said: list[int] = []
         self._samples = 0
+        self._until = 0.0  # seconds, the end of what was said last
         self._segments: list[Segment] = []
         self._windows: list[Window] = []
 
     def walk(self) -> Iterator[Segment]:
-        """Decode window after window, each from where the one before it was done with."""
+        """Decode window after window, each from where the timestamps say the last was done with."""
         reader, start = longform.Reader(self._blocks), 0
-        while True:
-            samples, last = reader.window(start)
-            if len(samples) < (_SHORTEST if start else 1):
-                return
-            request = self.request(samples, timestamps=start > 0 or not last)
+        while len(samples := reader.window(start)) >= (_SHORTEST if start else 1):
+            request = self.request(samples)
             decoded = self._decoder.decode(samples, request)
             seconds, new = self.add(decoded, request, start, len(samples))
             yield from new
-            start += round(seconds * SAMPLE_RATE)
+            start += longform.pause_near(samples, round(seconds * SAMPLE_RATE))
 
     def windows(self) -> Iterator[tuple[Recording, int, Samples]]:
         """Yield where each window begins and its samples, cut at pauses.
@@ -79,15 +77,15 @@ class Recording:
         except AudioError as error:
             self._error = error
 
-    def request(self, samples: Samples, *, timestamps: bool = False) -> Request:
-        """Return what a window is to be decoded as, with timestamps if there is need of them."""
+    def request(self, samples: Samples) -> Request:
+        """Return what a window is to be decoded as."""
         if self._language is None:
             found = self._decoder.detect_language(samples)
             self._language = max(found, key=found.__getitem__)
             self._language_probability = found[self._language]
-        timestamps = timestamps or self._options.timestamps or self._options.words
         previous = (*self._prompt, *self._said)
-        return Request(self._language, self._task, timestamps, self._options, previous)
+        timed = self._options.timed
+        return Request(self._language, self._task, timed, self._options, previous)
 
     def add(
         self, decoded: Decoded, request: Request, start: int, samples: int, *, whole: bool = False
@@ -122,7 +120,7 @@ class Recording:
         self._samples = start + round(seconds * SAMPLE_RATE)
         if request.options.condition_on_previous_text:
             said = [token for span in spans for token in span.tokens]
-            self._said = [] if decoded.temperature > _WARM else [*self._said, *said]
+            self._said = [] if decoded.temperature > WARM else [*self._said, *said]
         return seconds, new
 
     def _segment(self, span: longform.Span, words: list[Word], offset: float) -> Segment:
@@ -131,12 +129,15 @@ class Recording:
         own: list[Word] = []
         while words and sum(len(word.text) for word in own) < len(text):
             word = words.pop(0)
-            start, end = self._interval(offset + word.start, offset + word.end)
+            start, end = self._spoken(offset + word.start, offset + word.end)
             own.append(replace(word, start=start, end=end))
-        start, end = self._interval(offset + span.start, offset + span.end)
+        if own:
+            start, end = own[0].start, own[-1].end
+        else:
+            start, end = self._spoken(offset + span.start, offset + span.end)
         return Segment(
-            start=own[0].start if own else start,
-            end=own[-1].end if own else end,
+            start=start,
+            end=end,
             text=text,
             tokens=span.tokens,
             window=len(self._windows) - 1,
@@ -153,6 +154,13 @@ class Recording:
             segments=self._segments,
             windows=self._windows,
         )
+
+    def _spoken(self, start: float, end: float) -> tuple[float, float]:
+        """Return the same of what is said next, which does not begin before the last has ended."""
+        start, end = self._interval(start, end)
+        start = max(start, self._until)
+        self._until = max(start, end)
+        return start, self._until
 
     def _interval(self, start: float, end: float) -> tuple[float, float]:
         """Return when in the recording something of the shortened stream begins and ends."""

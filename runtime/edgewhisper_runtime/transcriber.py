@@ -45,7 +45,7 @@ class Transcriber:
         options: Options = _DEFAULT,
         on_segment: Callable[[Segment], object] = lambda _segment: None,
     ) -> Transcript:
-        """Transcribe a file, or samples [n] at 16 kHz, of any length.
+        """Transcribe a file, a file's bytes, or samples float32 [n] at 16 kHz, of any length.
 
         Without `language` it is detected from the first window; an English-only model has one.
         `on_segment` is called with each segment as soon as it is there.
@@ -68,15 +68,13 @@ class Transcriber:
     ) -> Generator[Segment, None, Transcript]:
         """Transcribe as `transcribe` does, segment by segment; the generator returns the whole.
 
-        What fits into one window is decoded in one, without timestamps unless they are asked for.
-        Longer audio is walked through by the timestamps that the model predicts, or cut at pauses
-        where a batch size is given.
+        A segment is what two timestamps enclose, or a window where none are asked for.
         """
         recording = self._recording(source, language, task, options)
-        if options.batch_size is None:
+        if options.sequential:
             yield from recording.walk()
         else:
-            for _, new in self._in_batches(recording.windows(), options.batch_size):
+            for _, new in self._in_batches(recording.windows(), options.batch_size or 1):
                 yield from new
         found = recording.result()
         if isinstance(found, AudioError):
@@ -95,7 +93,7 @@ class Transcriber:
         With a batch size, windows of them all are decoded so many at once, in the memory that so
         many take. The texts are those of `transcribe` with the same options, but for rounding.
         """
-        if options.batch_size is None:
+        if options.sequential:
             for source in sources:
                 try:
                     yield self.transcribe(source, language, task, options)
@@ -109,7 +107,7 @@ class Transcriber:
                 opened.append(self._recording(source, language, task, options))
                 yield from opened[-1].windows()
 
-        for recording, _ in self._in_batches(windows(), options.batch_size):
+        for recording, _ in self._in_batches(windows(), options.batch_size or 1):
             while opened[0] is not recording:
                 yield opened.popleft().result()
         yield from (recording.result() for recording in opened)

@@ -76,3 +76,9 @@ def test_arrays_are_checked() -> None:
         audio.checked(np.zeros(0, np.float32))
     with pytest.raises(AudioError, match="NaN"):
         audio.checked(np.array([0.0, np.nan], np.float32))
+
+
+def test_the_bytes_of_a_file_are_the_file(speech: list[Path]) -> None:
+    np.testing.assert_array_equal(audio.load(speech[0].read_bytes()), audio.load(speech[0]))
+    with pytest.raises(AudioError, match="the audio could not be read"):
+        audio.load(b"nothing of the kind")

@@ -11,10 +11,13 @@ import pytest
 from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import audio, load
+from edgewhisper_runtime import audio, load, vad
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 from edgewhisper_runtime.live import Live, Update
+from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.transcriber import Transcriber
+
+DEFAULT = Options()
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +35,20 @@ def speech_and_pauses(data: Path) -> tuple[np.ndarray, str]:
     return np.concatenate(parts), " ".join(file.with_suffix(".txt").read_text() for file in files)
 
 
-def hear(transcriber: Transcriber, samples: np.ndarray, block: int) -> list[Update]:
-    live = Live(transcriber, "en")
+def hear(
+    transcriber: Transcriber, samples: np.ndarray, block: int, options: Options = DEFAULT
+) -> list[Update]:
+    live = Live(transcriber, "en", options=options)
     updates = [
         update
         for start in range(0, len(samples), block)
         for update in live.feed(samples[start : start + block])
     ]
     return [*updates, *live.finish()]
+
+
+def everything(updates: list[Update]) -> str:
+    return words("".join(update.final for update in updates))
 
 
 def words(text: str) -> str:
@@ -51,8 +60,7 @@ def test_what_is_final_is_what_was_said(
 ) -> None:
     samples, said = speech_and_pauses
     updates = hear(transcriber, samples, 1600)
-    final = words("".join(update.final for update in updates))
-    assert jiwer.wer(words(said), final) < 0.2
+    assert jiwer.wer(words(said), everything(updates)) < 0.2
     assert sum(update.ended for update in updates) == 2
     assert updates[-1].ended
     assert not updates[-1].partial
@@ -87,17 +95,39 @@ def test_silence_says_nothing(transcriber: Transcriber) -> None:
     assert hear(transcriber, np.zeros(5 * audio.SAMPLE_RATE, np.float32), 4000) == []
 
 
-def test_speech_without_a_pause_is_final_before_a_window_is_full(
-    transcriber: Transcriber, data: Path
+def test_who_is_late_looks_less_often(
+    transcriber: Transcriber, speech_and_pauses: tuple[np.ndarray, str]
 ) -> None:
+    """Utterances end where they would have ended, and nothing is lost."""
+    samples, said = speech_and_pauses
+    in_time = hear(transcriber, samples, 1600)
+    late = hear(transcriber, samples, len(samples))
+    assert [one.seconds for one in late] == [one.seconds for one in in_time if one.ended]
+    assert jiwer.wer(words(said), everything(late)) < 0.2
+
+
+def test_speech_without_a_pause_is_cut_between_words(transcriber: Transcriber, data: Path) -> None:
+    """Every pause is taken out of a minute of speech: all there is to cut it by are its words."""
     path = data / "longform" / "librispeech_1089-134686_concat.flac"
-    updates = hear(transcriber, audio.load(path)[: 40 * audio.SAMPLE_RATE], audio.SAMPLE_RATE)
-    ends = [0.0, *(update.seconds for update in updates if update.ended)]
-    assert max(np.diff(ends)) < 30
-    final = words("".join(update.final for update in updates))
-    said = words(path.with_suffix(".txt").read_text())
-    start = " ".join(said.split()[: len(final.split())])
-    assert jiwer.wer(start, final) < 0.25
+    samples = audio.load(path)
+    likely = vad.load_detector().feed(samples)
+    frames = samples[: len(likely) * vad.FRAME].reshape(-1, vad.FRAME)
+    spoken = frames[likely >= 0.6].ravel()[: 60 * audio.SAMPLE_RATE]
+    updates = hear(transcriber, spoken, len(spoken))
+    ends = [update.seconds for update in updates if update.ended]
+    assert len(ends) == 3
+    assert max(np.diff([0, *ends])) <= 28
+    final = everything(updates).split()
+    said = words(path.with_suffix(".txt").read_text()).split()[: len(final)]
+    assert jiwer.wer(" ".join(said), " ".join(final)) < 0.25
+
+
+def test_options(transcriber: Transcriber, speech_and_pauses: tuple[np.ndarray, str]) -> None:
+    samples, said = speech_and_pauses
+    options = Options(hotwords=("Dashwoode",), condition_on_previous_text=True)
+    updates = hear(transcriber, samples, len(samples), options)
+    assert jiwer.wer(words(said), everything(updates)) < 0.2
+    assert "Dashwoode" in updates[0].final
 
 
 def test_what_it_cannot_take(transcriber: Transcriber) -> None:

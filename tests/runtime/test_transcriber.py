@@ -35,13 +35,16 @@ def multilingual(base: Checkpoint) -> Transcriber:
     return load(stage(base, find_recipe("fp32")))
 
 
-def test_long_audio_is_as_good_as_its_utterances(lean: Transcriber, data: Path) -> None:
+@pytest.mark.parametrize("options", [Options(), Options(timestamps=True)])
+def test_long_audio_is_as_good_as_its_utterances(
+    lean: Transcriber, data: Path, options: Options
+) -> None:
     """Nothing is lost or said twice where a window ends."""
     path = data / "longform" / "librispeech_1089-134686_concat.flac"
-    transcript = lean.transcribe(path)
+    transcript = lean.transcribe(path, options=options)
     assert transcript.duration == pytest.approx(276, abs=1)
     assert len(transcript.windows) > 5
-    assert len(transcript.segments) > 30
+    assert (len(transcript.segments) > 30) is options.timestamps
     times = [time for segment in transcript.segments for time in (segment.start, segment.end)]
     assert times == sorted(times)
     assert times[0] >= 0
@@ -51,7 +54,14 @@ def test_long_audio_is_as_good_as_its_utterances(lean: Transcriber, data: Path) 
         u for u in librispeech.utterances(dataset, "test-clean") if u.id.startswith("1089-134686")
     ]
     alone = [
-        Record(u.id, u.speaker, u.reference, lean.transcribe(u.path).text, u.duration, 1.0)
+        Record(
+            u.id,
+            u.speaker,
+            u.reference,
+            lean.transcribe(u.path, options=options).text,
+            u.duration,
+            1.0,
+        )
         for u in said
     ]
     reference = path.with_suffix(".txt").read_text()
@@ -62,7 +72,9 @@ def test_long_audio_is_as_good_as_its_utterances(lean: Transcriber, data: Path) 
 def test_segments_come_as_they_are_decoded(lean: Transcriber, data: Path) -> None:
     path = data / "longform" / "librivox_sonnet1.mp3"
     heard: list[Segment] = []
-    transcript = lean.transcribe(path, on_segment=heard.append)
+    timed = Options(timestamps=True)
+    transcript = lean.transcribe(path, options=timed, on_segment=heard.append)
+    assert len(heard) > len(transcript.windows)
     assert heard == transcript.segments
     assert transcript.text == "".join(segment.text for segment in heard).strip()
 
@@ -81,7 +93,8 @@ def test_many_recordings_in_batches_and_one_that_cannot_be_read(
     assert [one.text for one in found] == [one.text for one in alone]
     assert [one.duration for one in found] == [one.duration for one in alone]
     assert len(found[1].windows) == 2
-    one_by_one = list(lean.transcribe_many([files[0], absent, files[1]]))
+    timed = Options(timestamps=True)
+    one_by_one = list(lean.transcribe_many([files[0], absent, files[1]], options=timed))
     assert [isinstance(one, AudioError) for one in one_by_one] == [False, True, False]
     with pytest.raises(AudioError, match="does not exist"):
         lean.transcribe(absent, options=options)

@@ -56,7 +56,7 @@ def language(default: str | None = None) -> Callable[[F], F]:
 
 def engine(command: F) -> F:
     """Add the options of `loading.load`: --device, --threads, --audio-context."""
-    return _add(
+    return add(
         command,
         option("Engine", "--device", default="cpu", show_default=True, help="cpu or cuda."),
         option(
@@ -78,7 +78,7 @@ def engine(command: F) -> F:
 
 def decoding(command: F) -> F:
     """Add an option for every field of Options, by the field's name."""
-    return _add(
+    return add(
         command,
         option(
             "Speech",
@@ -187,7 +187,8 @@ def decoding(command: F) -> F:
     )
 
 
-def _add(command: F, *options: Callable[[F], F]) -> F:
+def add(command: F, *options: Callable[[F], F]) -> F:
+    """Add options to a command, in this order."""
     for add in reversed(options):
         command = add(command)
     return command

@@ -59,9 +59,11 @@ def find(arguments: Sequence[str]) -> list[Recording]:
     """Return the recordings that FILES names, in its order; directories and patterns sorted.
 
     What a directory holds is named by its path below that directory. A path that does not exist is
-    returned as it is. Raises AudioError for a directory without audio, UsageError for two stdins
-    or an empty name.
+    returned as it is. Raises AudioError for a directory without audio, UsageError for no FILES, two
+    stdins, or an empty name.
     """
+    if not arguments:
+        raise click.UsageError("name the FILES to transcribe; --mic and --live listen instead.")
     if "" in arguments:  # an unset variable of a shell; to pathlib, it is the current directory
         raise click.UsageError("one of FILES is an empty name.")
     if arguments.count("-") > 1:

@@ -15,6 +15,7 @@ import click
 
 from edgewhisper_runtime.atomic import storage_errors, write_text
 from edgewhisper_runtime.bundle import AudioContext
+from edgewhisper_runtime.cli import live as listening
 from edgewhisper_runtime.cli import options, recordings
 from edgewhisper_runtime.errors import (
     AudioError,
@@ -58,7 +59,8 @@ class _Job:
 
 
 @click.command("transcribe", cls=options.Sectioned)
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1)
+@listening.sources
 @options.option(
     "Output",
     "--output-dir",
@@ -97,6 +99,9 @@ class _Job:
 @options.decoding
 def command(
     files: tuple[str, ...],
+    mic: bool,
+    input_device: str | None,
+    live: bool,
     output_dir: Path | None,
     formats: tuple[str, ...],
     as_json: bool,
@@ -110,12 +115,13 @@ def command(
     timestamps: bool | None,
     **decoding: Any,
 ) -> None:
-    """Write what is said in FILES: as text, subtitles, a table, or JSON.
+    """Write what is said in FILES, or while it is being said.
 
     FILES are audio files, directories (all audio in them and below), patterns such as
     'talks/**/*.flac', or - for an audio file on stdin. One that fails does not stop the others;
-    what --output-dir has already is not done again.
+    what --output-dir has already is not done again. With --mic or --live there are no FILES.
     """
+    from edgewhisper_runtime.live import Live
     from edgewhisper_runtime.loading import load
 
     if bundle is None:
@@ -123,9 +129,14 @@ def command(
             "no bundle is named and none was built here. Build one with "
             "`edgewhisper build --recipe quanto-int8`, or name one with --bundle DIR."
         )
+    if source := listening.open_source(mic, input_device, live):
+        with source, listening.stopped_by_signals(source):
+            transcriber = load(bundle, device, threads, audio_context)
+            heard = Live(transcriber, language, task, Options(**decoding))
+            listening.listen(source, heard, as_json)
+        return
     wanted = set(formats) | ({"json"} if as_json else set()) or {"txt"}
-    if timestamps is None:
-        timestamps = wanted != {"txt"}
+    timestamps = wanted != {"txt"} if timestamps is None else timestamps
     decoded_with = Options(timestamps=timestamps, **decoding)
     found = recordings.find(files)
     _check_formats(wanted, timestamps, to_stdout=output_dir is None, count=len(found))

@@ -1,0 +1,178 @@
+"""edgewhisper transcribe --mic and --live: what is being said, as soon as it is understood."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from edgewhisper_runtime.cli import options
+
+if TYPE_CHECKING:
+    from edgewhisper_runtime.capture import Capture
+    from edgewhisper_runtime.live import Live, Update
+
+_OF_FILES = {
+    "batch_size", "files", "formats", "output_dir", "overwrite", "timestamps", "vad", "words",
+}  # fmt: skip
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LATE = 10.0  # seconds
+_CLEAR_LINE = "\r\x1b[K"
+_USUAL_COLUMNS = 80  # where a terminal does not know
+
+
+def sources(command: options.F) -> options.F:
+    """Add the options that `open_source` reads: --mic, --input-device, --live."""
+    return options.add(
+        command,
+        options.option(
+            "Live", "--mic", is_flag=True, help="Listen to the microphone, until Ctrl-C."
+        ),
+        options.option(
+            "Live",
+            "--input-device",
+            metavar="NAME",
+            help="Another microphone than the system's own: its number or a part of its name; "
+            "`python -m sounddevice` lists them.",
+        ),
+        options.option(
+            "Live",
+            "--live",
+            is_flag=True,
+            help="Listen to stdin: raw samples, signed 16-bit little-endian, mono, 16 kHz.",
+        ),
+    )
+
+
+def open_source(mic: bool, input_device: str | None, live: bool) -> Capture | None:
+    """Return what the current command is to listen to; None where it is given FILES.
+
+    Raises UsageError for what means nothing together, and the errors of `capture`.
+    """
+    from edgewhisper_runtime import capture
+
+    if input_device is not None and not mic:
+        raise click.UsageError("--input-device chooses a microphone; add --mic.")
+    if not mic and not live:
+        return None
+    if mic and live:
+        raise click.UsageError("--mic and --live are two sources; choose one.")
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in _OF_FILES and source is ParameterSource.COMMANDLINE:
+            hint = parameter.get_error_hint(context)
+            raise click.UsageError(f"{hint} is for recordings, not for --mic or --live.")
+    if live:
+        return capture.stdin()
+    return capture.microphone(input_device)
+
+
+def listen(source: Capture, live: Live, as_json: bool) -> None:
+    """Write what is said until the source ends, or Ctrl-C or SIGTERM ends it.
+
+    Raises the error that the source ended with, after the last words.
+    """
+    from edgewhisper_runtime.audio import SAMPLE_RATE
+
+    screen = _Screen(as_json)
+    screen.say(f"listening to {source.name}; Ctrl-C ends it")
+    was_late = False
+    try:
+        for samples in source:
+            late = len(samples) > _LATE * SAMPLE_RATE
+            if late and not was_late:
+                seconds = len(samples) // SAMPLE_RATE
+                screen.say(f"{seconds} s of sound wait; text comes less often until they are done")
+            was_late = late
+            for update in live.feed(samples):
+                screen.show(update)
+        for update in live.finish():
+            screen.show(update)
+    finally:
+        screen.clear()
+    if source.error:
+        raise source.error
+
+
+@contextmanager
+def stopped_by_signals(source: Capture) -> Iterator[None]:
+    """Have the first Ctrl-C or SIGTERM stop the source; the second one aborts."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore(*_signal: object) -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(*_signal: object) -> None:
+        restore()
+        source.stop()
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as a shell's background jobs have it
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        restore()
+
+
+class _Screen:
+    """Final text on stdout, an utterance to a line; what may still change on stderr.
+
+    On a terminal one line of stderr shows the end of the utterance under way, rewritten in place.
+    If stdout is the same terminal it gets utterances as a whole, else words as soon as they are
+    final.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._rewrites = sys.stderr.isatty() and not as_json
+        self._whole = self._rewrites and sys.stdout.isatty()
+        self._utterance = ""
+
+    def show(self, update: Update) -> None:
+        """Write an update."""
+        if self._as_json:
+            click.echo(json.dumps(asdict(update), ensure_ascii=False))
+            return
+        new = update.final if self._utterance else update.final.lstrip()
+        self._utterance += new
+        self.clear()
+        if not self._whole:
+            click.echo(new, nl=False)
+        if update.ended and self._utterance:
+            click.echo(self._utterance if self._whole else "")
+            self._utterance = ""
+        if self._rewrites:
+            click.echo(_end_of(self._utterance + update.partial), nl=False, err=True)
+
+    def say(self, text: str) -> None:
+        """Write a line about the work to stderr."""
+        self.clear()
+        click.echo(text, err=True)
+
+    def clear(self) -> None:
+        """Empty the line that is rewritten."""
+        if self._rewrites:
+            click.echo(_CLEAR_LINE, nl=False, err=True)
+
+
+def _end_of(text: str) -> str:
+    """Return as much of the end of a text as one line of the terminal shows."""
+    from edgewhisper_runtime.subtitles import columns
+
+    room = (os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS) - 1
+    if columns(text) <= room:
+        return text
+    while columns(text) >= room > 0:
+        text = text[1:]
+    return f"…{text}"
