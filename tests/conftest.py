@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from edgewhisper import checkpoints
 from edgewhisper.checkpoints import Checkpoint
@@ -76,6 +78,14 @@ def tiny_bundle(tiny_en: Checkpoint) -> Path:
     return stage(tiny_en, find_recipe("quanto-int8"))
 
 
+@pytest.fixture(scope="session")
+def onnx_bundle(tiny_en: Checkpoint) -> Path:
+    """whisper-tiny.en by onnx-int8, exported and staged: what opens and runs quickest."""
+    from edgewhisper.pipeline import stage_export
+
+    return stage_export(tiny_en, find_recipe("onnx-int8"))
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mount a file system of a size such as "256k"; that takes root, which CI has."""
@@ -97,7 +107,10 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 @pytest.fixture(scope="session")
 def run(home: Path) -> Run:
-    """Run a console script of this environment; return its exit code, stdout and stderr."""
+    """Run a console script in this process, where what is imported stays so.
+
+    Returns its exit code, stdout and stderr.
+    """
 
     def call(
         *arguments: object,
@@ -105,17 +118,40 @@ def run(home: Path) -> Run:
         script: str = "edgewhisper",
         stdin: Path = Path(os.devnull),
     ) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / script), *map(str, arguments)]
-        environment = os.environ | {"EDGEWHISPER_HOME": str(env_home)}
-        with stdin.open("rb") as file:
-            return subprocess.run(
-                command,
-                stdin=file,
-                capture_output=True,
-                text=True,
-                timeout=600,
-                check=False,
-                env=environment,
-            )
+        (entry,) = entry_points(group="console_scripts", name=script)
+        command = [script, *map(str, arguments)]
+        with (
+            stdin.open("rb") as file,
+            pytest.MonkeyPatch.context() as patch,
+            CliRunner().isolation(file) as (stdout, stderr, *_),
+        ):
+            patch.setattr(sys, "argv", command)
+            patch.setenv("EDGEWHISPER_HOME", str(env_home))
+            with pytest.raises(SystemExit) as ended:
+                entry.load()()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            said = (stream.getvalue().decode() for stream in (stdout, stderr))
+            return subprocess.CompletedProcess(command, ended.value.code, *said)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def run_afresh(home: Path) -> Run:
+    """Do the same in a process of its own, for what a process is the point of."""
+
+    def call(
+        *arguments: object, env_home: Path = home, script: str = "edgewhisper"
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).parent / script), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+            env=os.environ | {"EDGEWHISPER_HOME": str(env_home)},
+        )
 
     return call

@@ -12,6 +12,7 @@ from edgewhisper_runtime import audio, features
 from edgewhisper_runtime.decoding import Backend
 
 PROMPT, NEXT = [[50257, 50362]], [[843]]
+SECONDS = 5  # of the recording: enough to be speech, and quick
 
 
 def first_logits(model: Any, path: Path) -> np.ndarray:
@@ -21,6 +22,8 @@ def first_logits(model: Any, path: Path) -> np.ndarray:
 
 def logits_of(backend: Backend, path: Path) -> np.ndarray:
     """Return the same of a backend."""
-    cache = backend.start(backend.encode(features.log_mel(audio.load(path), 80)[None]))
+    clip = audio.load(path)[: SECONDS * audio.SAMPLE_RATE]
+    mels = features.log_mel(clip, 80, SECONDS * features.FRAMES_PER_SECOND)
+    cache = backend.start(backend.encode(mels[None]))
     steps = [backend.step(np.array(tokens), cache).copy() for tokens in (PROMPT, NEXT)]
     return np.concatenate(steps)

@@ -10,8 +10,8 @@ from conftest import Run
 from edgewhisper.checkpoints import Checkpoint
 
 
-def test_help_lists_every_command(run: Run) -> None:
-    result = run("--help")
+def test_help_lists_every_command(run: Run, run_afresh: Run) -> None:
+    result = run_afresh("--help")
     assert result.returncode == 0
     for name in ("build", "data", "evaluate", "fetch", "models", "profile", "recipes", "score",
                  "transcribe", "verify"):  # fmt: skip
@@ -35,12 +35,14 @@ def test_fetch_prints_where_it_is(run: Run, tiny_en: Checkpoint) -> None:
     assert run("fetch", "tiny.en").stdout.strip() == str(tiny_en.path)
 
 
-def test_the_whole_job(run: Run, tiny_en: Checkpoint, smoke_clip: Path, tmp_path: Path) -> None:
-    absent = run("transcribe", smoke_clip, env_home=tmp_path / "none")
+def test_the_whole_job(
+    run: Run, run_afresh: Run, tiny_en: Checkpoint, smoke_clip: Path, tmp_path: Path
+) -> None:
+    absent = run_afresh("transcribe", smoke_clip, env_home=tmp_path / "none")
     assert absent.returncode == 6
     assert "edgewhisper build" in absent.stderr
 
-    built = run("build", "--model", "tiny.en", "--recipe", "quanto-int8", "--limit", 3)
+    built = run_afresh("build", "--model", "tiny.en", "--recipe", "quanto-int8", "--limit", 3)
     assert built.returncode == 0, built.stderr
     assert "synthetic smoke set" in built.stdout
     assert "65 of 65 Linear layers" in built.stdout
@@ -68,25 +70,25 @@ def test_the_whole_job(run: Run, tiny_en: Checkpoint, smoke_clip: Path, tmp_path
     assert json.loads(evaluated.stdout)["summary"]["smoke"]["comparison"]["utterances"] == 3
 
 
-def test_a_failed_gate_shows_what_it_measured(
-    run: Run, tiny_en: Checkpoint, tmp_path: Path
+def test_a_failed_gate_installs_nothing_and_shows_what_it_measured(
+    run: Run, tiny_en: Checkpoint, tmp_path: Path, home: Path
 ) -> None:
-    recipe = tmp_path / "bad.toml"
-    recipe.write_text(
-        'name = "bad"\nsummary = "s"\nlibrary = "quanto"\nscheme = "dynamic"\n'
-        'max_wer_increase = 0.5\nscope = ["encoder.feed_forward", "decoder.attention"]\n'
-        '[weights]\ndtype = "int2"\nmethod = "asymmetric"\n'
-        'granularity = "per-group"\ngroup_size = 128\n'
-    )
     target = tmp_path / "bundle"
     result = run(
-        "build", "--model", "tiny.en", "--recipe", recipe, "--limit", 4, "--output", target
+        "build", "--model", "tiny.en", "--recipe", "quanto-int2", "--limit", 12, "--output", target
     )
     assert result.returncode == 9, result.stderr
     assert "gate: failed" in result.stdout
     assert "variant WER" in result.stdout
     assert "the gate failed" in result.stderr
     assert not target.exists()
+    report = json.loads(
+        (home / "reports" / "whisper-tiny.en-quanto-int2" / "report.json").read_text()
+    )
+    assert report["gate"]["verdict"] == "failed"
+    assert report["summary"]["smoke"]["variant"]["wer"] > 50
+    assert report["summary"]["smoke"]["variant"]["looping"] > 0
+    assert 1 <= len(report["records"]["variant"]["smoke"]) < 12, "no need to hear the rest"
 
 
 def test_one_bad_file_does_not_stop_the_others(

@@ -59,15 +59,15 @@ def test_an_export_computes_the_variant_s_bits(
     theirs = backend.TorchBackend(network)
     export = pipeline.stage_export(tiny_en, recipe, to_format="torchscript")
     ours = TorchScriptBackend(export / FILE)
-    tokenizer = Tokenizer(export / bundle.TOKENIZER)
     for path in speech[:2]:
         np.testing.assert_array_equal(logits_of(ours, path), logits_of(theirs, path))
-        spoken = [
-            Transcriber(engine, tokenizer, manifest.settings).transcribe(path)
-            for engine in (ours, theirs)
-        ]
-        assert spoken[0] == spoken[1]
-        assert spoken[0].text
+    tokenizer = Tokenizer(export / bundle.TOKENIZER)
+    spoken = [
+        Transcriber(engine, tokenizer, manifest.settings).transcribe(speech[1])
+        for engine in (ours, theirs)
+    ]
+    assert spoken[0] == spoken[1]
+    assert spoken[0].text
 
 
 def test_the_file_needs_pytorch_alone_and_unpickles_nothing(tiny_en: Checkpoint) -> None:

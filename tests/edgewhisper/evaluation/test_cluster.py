@@ -17,6 +17,7 @@ from edgewhisper.evaluation import librispeech
 from edgewhisper.evaluation.run import Options, evaluate
 from edgewhisper.evaluation.wer import Record
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
+from edgewhisper_runtime.onnx import ENCODER
 
 OPTIONS = Options(librispeech.find(), threads=1)
 ON_RAY = replace(OPTIONS, engine="ray")
@@ -51,7 +52,7 @@ def workers() -> list[psutil.Process]:
 
 
 def test_the_same_result_and_a_killed_worker_loses_nothing(
-    two_workers: None, tiny_bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+    two_workers: None, onnx_bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
     over = threading.Event()
@@ -59,50 +60,50 @@ def test_the_same_result_and_a_killed_worker_loses_nothing(
     def kill_one() -> None:
         while not over.is_set() and not killed:
             for process in workers()[:1]:
-                time.sleep(1.0)  # into its work
+                time.sleep(0.3)  # into its work
                 process.send_signal(signal.SIGKILL)
                 killed.append(process.pid)
             time.sleep(0.02)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    found = evaluate(tiny_bundle, ON_RAY)
+    found = evaluate(onnx_bundle, ON_RAY)
     over.set()
     killer.join()
     assert killed
 
     lines = next((own_home / "evaluations").rglob("*.jsonl")).read_text().splitlines()
     assert len(lines) == len(found["smoke"]) == 24
-    assert evaluate(tiny_bundle, OPTIONS) == found  # nothing is left to do for another engine
+    assert evaluate(onnx_bundle, OPTIONS) == found  # nothing is left to do for another engine
     monkeypatch.setenv("EDGEWHISPER_HOME", str(own_home / "local"))
-    assert texts(evaluate(tiny_bundle, OPTIONS)) == texts(found)
+    assert texts(evaluate(onnx_bundle, OPTIONS)) == texts(found)
 
 
 def test_what_is_enough_is_enough_at_the_same_place(
-    two_workers: None, tiny_bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+    two_workers: None, onnx_bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def after_one_batch(_split: str, records: list[Record]) -> bool:
         return bool(records)
 
-    on_ray = evaluate(tiny_bundle, ON_RAY, after_one_batch)
+    on_ray = evaluate(onnx_bundle, ON_RAY, after_one_batch)
     monkeypatch.setenv("EDGEWHISPER_HOME", str(own_home / "local"))
-    assert texts(evaluate(tiny_bundle, OPTIONS, after_one_batch)) == texts(on_ray)
+    assert texts(evaluate(onnx_bundle, OPTIONS, after_one_batch)) == texts(on_ray)
     assert 0 < len(on_ray["smoke"]) < 24
 
 
-def test_what_no_machine_has_is_said_at_once(two_workers: None, tiny_bundle: Path) -> None:
+def test_what_no_machine_has_is_said_at_once(two_workers: None, onnx_bundle: Path) -> None:
     for options in (replace(ON_RAY, threads=64), replace(ON_RAY, device="cuda")):
         with pytest.raises(EdgeWhisperError, match="no machine of the Ray cluster has"):
-            evaluate(tiny_bundle, options)
+            evaluate(onnx_bundle, options)
 
 
-def test_an_error_on_a_worker_is_ours(two_workers: None, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_an_error_on_a_worker_is_ours(two_workers: None, onnx_bundle: Path, tmp_path: Path) -> None:
     from edgewhisper.evaluation.cluster import transcribe
 
-    for path in tiny_bundle.iterdir():
+    for path in onnx_bundle.iterdir():
         os.link(path, tmp_path / path.name)
-    (tmp_path / "weights.safetensors").unlink()
-    (tmp_path / "weights.safetensors").write_bytes(b"damaged")
+    (tmp_path / ENCODER).unlink()
+    (tmp_path / ENCODER).write_bytes(b"damaged")
     batch = librispeech.utterances(OPTIONS.dataset, "smoke", 1)
-    with pytest.raises(BundleError, match=r"^\S*weights.safetensors"):
+    with pytest.raises(BundleError, match=rf"^\S*{ENCODER}"):
         list(transcribe(tmp_path, ON_RAY, [batch]))

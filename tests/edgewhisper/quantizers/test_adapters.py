@@ -18,8 +18,7 @@ from sizes import expected_bytes
 from variants import config_of, float_model, quantize
 
 # HQQ fits for many seconds what test_hqq.py tries in all widths, groups and axes on a little model.
-HQQ = {"hqq-int8-g64", "hqq-int3-g32", "hqq-mixed"}
-RECIPES = [recipe for recipe in all_recipes() if recipe.library != "hqq" or recipe.name in HQQ]
+RECIPES = [r for r in all_recipes() if r.library != "hqq" or r.name == "hqq-mixed"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

@@ -50,7 +50,7 @@ def test_lookup_and_product_use_the_same_values(recipe: Recipe) -> None:
 
 def test_four_bits_are_closer_than_plain_rounding_to_the_full_range(tiny_en: Checkpoint) -> None:
     weight = float_model(tiny_en).model.decoder.layers[0].fc1.weight.detach()
-    model = quantize(float_model(tiny_en), INT4)
+    model = quantize(float_model(tiny_en), replace(INT4, scope=("decoder.fc1",)))
     ours = model.model.decoder.layers[0].fc1.codes.values()
     groups = weight.reshape(-1, 32)
     low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)

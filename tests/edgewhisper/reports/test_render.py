@@ -19,7 +19,7 @@ from edgewhisper.recipes import find_recipe
 @pytest.fixture(scope="module")
 def report(tiny_en: Checkpoint, tiny_bundle: Path) -> dict:
     baseline = pipeline.stage(tiny_en, find_recipe("fp32"))
-    options = Options(librispeech.find(), limit=6)
+    options = Options(librispeech.find(), limit=3)
     found = pipeline.compare(baseline, tiny_bundle, 0.5, options)
     return json.loads(json.dumps(found | {"command": "edgewhisper evaluate <b>&"}))
 
