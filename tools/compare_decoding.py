@@ -272,9 +272,10 @@ def main(speech: Path | None, models: tuple[str, ...], engines: tuple[str, ...])
                 run(name, checkpoints.resolve(model), speech)
     results: dict[str, dict[str, Any]] = {}
     for model in models:
-        for name in ENGINES:
-            if (path := raw(model, name)).exists():
-                results.setdefault(model, {})[name] = json.loads(path.read_text())["records"]
+        found = {name: raw(model, name) for name in ENGINES}
+        texts = {n: json.loads(p.read_text())["records"] for n, p in found.items() if p.exists()}
+        most = max(map(len, texts.values()), default=0)
+        results[model] = {name: kinds for name, kinds in texts.items() if len(kinds) == most}
     TABLE.write_text(to_markdown(results))
     click.echo(TABLE.read_text())
 
