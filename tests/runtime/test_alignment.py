@@ -30,17 +30,19 @@ def spoken(transcriber: Transcriber, clip: np.ndarray) -> tuple[str, list[Word]]
     """Return the text of a clip of one window, and its words."""
     transcript = transcriber.transcribe(clip)
     tokens = [token for segment in transcript.segments for token in segment.tokens]
-    prompt = transcriber.tokenizer.prompt("en")
-    mel = features.log_mel(clip, transcriber.settings.mels, features.WINDOW_FRAMES)
-    weights = transcriber.backend.attention(
+    prompt = transcriber.decoder.tokenizer.prompt("en")
+    mel = features.log_mel(clip, transcriber.decoder.settings.mels, features.WINDOW_FRAMES)
+    weights = transcriber.decoder.backend.attention(
         np.array([*prompt, *tokens]),
-        transcriber.backend.encode(mel[None]),
+        transcriber.decoder.backend.encode(mel[None]),
         0,
-        transcriber.settings.alignment_heads,
+        transcriber.decoder.settings.alignment_heads,
     )
     probabilities = np.linspace(0.2, 0.8, len(tokens)).tolist()
     seconds = len(clip) / SECOND
-    words = alignment.words(transcriber.tokenizer, tokens, probabilities, weights, seconds, "en")
+    words = alignment.words(
+        transcriber.decoder.tokenizer, tokens, probabilities, weights, seconds, "en"
+    )
     assert "".join(word.text for word in words).strip() == transcript.text
     return transcript.text, words
 
@@ -86,7 +88,7 @@ def test_a_known_path_is_found(transcriber: Transcriber) -> None:
     weights = np.full((2, 5, 100), 1e-3, np.float32)
     for row, (start, end) in enumerate([(0, 10), (10, 30), (30, 45), (45, 70), (70, 100)]):
         weights[:, row, start:end] = 1
-    words = alignment.words(transcriber.tokenizer, tokens, [0.5, 0.75, 1], weights, 2, "en")
+    words = alignment.words(transcriber.decoder.tokenizer, tokens, [0.5, 0.75, 1], weights, 2, "en")
     assert [word.probability for word in words] == [0.5, 0.75, 1]
     # after silence: in the fourth of twenty positions a fifth of the attention is paid
     starts = [13 * POSITION, 30 * POSITION, 45 * POSITION]
@@ -98,11 +100,13 @@ def test_a_known_path_is_found(transcriber: Transcriber) -> None:
 def test_what_is_behind_the_sound_does_not_count(transcriber: Transcriber) -> None:
     weights = np.random.default_rng(0).random((2, 4, 300), dtype=np.float32)
     weights[:, :, 50:] = 9
-    words = alignment.words(transcriber.tokenizer, [843, 257], [1, 1], weights, 0.99, "en")
+    words = alignment.words(transcriber.decoder.tokenizer, [843, 257], [1, 1], weights, 0.99, "en")
     assert all(0 <= word.start <= word.end <= 0.99 for word in words)
     shorter = weights[:, :, :50]
-    assert words == alignment.words(transcriber.tokenizer, [843, 257], [1, 1], shorter, 0.99, "en")
-    assert alignment.words(transcriber.tokenizer, [], [], weights[:, :2], 1, "en") == []
+    assert words == alignment.words(
+        transcriber.decoder.tokenizer, [843, 257], [1, 1], shorter, 0.99, "en"
+    )
+    assert alignment.words(transcriber.decoder.tokenizer, [], [], weights[:, :2], 1, "en") == []
 
 
 costs = st.tuples(st.integers(1, 6), st.integers(1, 9)).flatmap(
@@ -140,6 +144,6 @@ def test_no_path_is_cheaper(rows: list[list[int]]) -> None:
 def test_heads_that_are_not_there_are_refused(
     transcriber: Transcriber, heads: tuple[tuple[int, int], ...]
 ) -> None:
-    encoded = transcriber.backend.encode(np.zeros((1, 80, 200), np.float32))
+    encoded = transcriber.decoder.backend.encode(np.zeros((1, 80, 200), np.float32))
     with pytest.raises(BundleError, match=r"alignment heads .* Build again"):
-        transcriber.backend.attention(np.array([50257, 50362]), encoded, 0, heads)
+        transcriber.decoder.backend.attention(np.array([50257, 50362]), encoded, 0, heads)

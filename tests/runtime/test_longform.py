@@ -80,7 +80,7 @@ def test_no_piece_reaches_beyond_a_short_window() -> None:
     assert seconds == 4.5
 
 
-@settings(deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 400_000), max_size=8), st.randoms())
 def test_a_reader_s_windows_are_the_stream(lengths: list[int], random: Random) -> None:
     stream = np.arange(sum(lengths), dtype=np.float32)

@@ -206,7 +206,7 @@ def test_verbose_json(server: Server, transcriber: Transcriber) -> None:
     assert 0 <= first.start < first.end <= verbose.duration
     assert first.avg_logprob < 0 < first.compression_ratio
     assert 0 <= first.no_speech_prob <= 1
-    assert transcriber.tokenizer.decode(first.tokens).strip()
+    assert transcriber.decoder.tokenizer.decode(first.tokens).strip()
     assert [word.word for word in verbose.words] == verbose.text.split()
     assert all(0 <= word.start <= word.end <= verbose.duration for word in verbose.words)
 
