@@ -124,6 +124,7 @@ def command(
     from edgewhisper_runtime.live import Live
     from edgewhisper_runtime.loading import load
 
+    found = [] if mic or live else recordings.find(files)
     if bundle is None:
         raise BundleError(
             "no bundle is named and none was built here. Build one with "
@@ -138,7 +139,6 @@ def command(
     wanted = set(formats) | ({"json"} if as_json else set()) or {"txt"}
     timestamps = wanted != {"txt"} if timestamps is None else timestamps
     decoded_with = Options(timestamps=timestamps, **decoding)
-    found = recordings.find(files)
     _check_formats(wanted, timestamps, to_stdout=output_dir is None, count=len(found))
     planned = _plan(found, wanted, output_dir)
     jobs = planned if overwrite else _undone(planned)
