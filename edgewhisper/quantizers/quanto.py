@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers.census import WeightFormat
@@ -69,6 +70,7 @@ def quantize(
     if weights.dtype not in _RULES:
         raise RecipeError(f"{recipe.name}: quanto has no weights.dtype {weights.dtype!r}.")
     qtype, method, granularity = _RULES[weights.dtype]
+    _unpack_without_compiler()
     names = linear_modules(model, recipe)
     group = _group_size(model, names) if granularity == "per-group" else 0
     if weights != Weights(weights.dtype, method, granularity, group):
@@ -104,6 +106,7 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
     from optimum.quanto import QModuleMixin
     from optimum.quanto.quantize import _quantize_submodule
 
+    _unpack_without_compiler()
     tensors, metadata = read_tensors(path)
     model = skeleton(config)
     try:
@@ -130,6 +133,23 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
     except UNFIT as error:
         raise BundleError(f"{path} has unusable layers ({error!r}). Build again.") from error
     return model
+
+
+def _unpack_without_compiler() -> None:
+    """Unpack codes of 4 and 2 bits by torch's own operators.
+
+    Quanto compiles C++ for the same at first use: that needs a compiler, and where such a
+    compilation was killed once, its lock makes every later process wait for ever.
+    """
+    import torch
+    from optimum.quanto.library.extensions import get_extension
+
+    def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
+        mask = 2**bits - 1
+        return torch.cat([packed >> shift & mask for shift in range(0, 8, bits)])
+
+    extension: Any = get_extension("quanto_cpp")
+    extension._lib = SimpleNamespace(unpack=unpack)  # noqa: SLF001 # what it would compile
 
 
 def _check_shapes(weight: Any, shape: Any) -> None:

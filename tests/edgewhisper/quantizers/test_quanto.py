@@ -45,6 +45,18 @@ def test_calibration_decides_what_stays_quantized(
     np.testing.assert_array_equal(*logits)
 
 
+def test_nothing_is_compiled(
+    tiny_en: Checkpoint, speech: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unpacking 4-bit codes needs no compiler, and leaves no lock behind."""
+    from optimum.quanto.library.extensions import extension
+
+    monkeypatch.setattr(extension, "load", None)  # what would compile
+    monkeypatch.setattr(extension.get_extension("quanto_cpp"), "_lib", None)
+    model = quantize(float_model(tiny_en), find_recipe("quanto-int4"))
+    assert np.isfinite(first_logits(model, speech[0])).all()
+
+
 def test_scope_is_honoured_part_by_part(tiny_en: Checkpoint) -> None:
     adapter = quantizers.adapter("quanto")
     for part in ("encoder.fc1", "decoder.attention"):
