@@ -147,7 +147,7 @@ class Live:
 
         Where nobody paused it is cut before its last words, which the next one begins with.
         """
-        decoded, request = self._decode(self._options)
+        decoded, request = self._decode(replace(self._options, words=not paused))
         found = [*self._final, *decoded.tokens]
         done, rest = len(found), len(self._heard)
         if not paused:
