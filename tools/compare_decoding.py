@@ -15,20 +15,22 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech, wer
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import audio, load, machine
+from edgewhisper_runtime import audio, features, load, machine
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.windows import WindowDecoder
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results" / "decoding"
@@ -42,7 +44,8 @@ INTRODUCTION = """# Decoding parity
 
 The same float32 weights decoded by three engines as their users would have it: greedy at first,
 with temperature fallback and, but for our plain text, timestamps. "pauses" is how we cut long audio
-for plain text, "timestamps" where times are asked for. Word error rates in percent, each language
+for plain text, "timestamps" where times are asked for; "zeros" pads the features of short audio with
+zeros, as both others do and we do not (docs/evaluation.md). Word error rates in percent, each language
 by Whisper's normalizer for it; of zh the rate of characters.
 
 """
@@ -50,10 +53,24 @@ by Whisper's normalizer for it; of zh the rate of characters.
 Engine = Callable[[Path, bool], tuple[str, str]]  # file, whether English is known -> text, language
 
 
-def ours(checkpoint: Checkpoint, **options: Any) -> Engine:
+class PaddedWithZeros(WindowDecoder):
+    """Pads features with zeros to 30 s, where ours pad the samples with silence."""
+
+    def _encode(self, windows: Sequence[Any], frames: int = features.WINDOW_FRAMES) -> Any:
+        mels = [features.log_mel(window, self.settings.mels, frames) for window in windows]
+        for window, mel in zip(windows, mels, strict=True):
+            mel[:, len(window) // features.HOP :] = 0
+        return self.backend.encode(np.stack(mels))
+
+
+def ours(checkpoint: Checkpoint, *, zeros: bool = False, **options: Any) -> Engine:
     """Our runtime over the fp32 export."""
     directory = pipeline.stage_export(checkpoint, find_recipe("fp32"))
     transcriber = load(directory, threads=THREADS, audio_context="full")
+    if zeros:
+        own = transcriber.decoder
+        padding = PaddedWithZeros(own.backend, own.tokenizer, own.settings, adaptive=False)
+        transcriber.decoder = padding
     asked = Options(**options)
 
     def transcribe(path: Path, english: bool) -> tuple[str, str]:
@@ -157,6 +174,7 @@ def faster_whisper(checkpoint: Checkpoint) -> Engine:
 ENGINES: dict[str, Callable[[Checkpoint], Engine]] = {
     "ours, pauses": ours,
     "ours, timestamps": lambda checkpoint: ours(checkpoint, timestamps=True),
+    "ours, timestamps, zeros": lambda checkpoint: ours(checkpoint, timestamps=True, zeros=True),
     "openai-whisper": openai_whisper,
     "faster-whisper": faster_whisper,
 }
