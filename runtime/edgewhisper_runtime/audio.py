@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Samples = NDArray[np.float32]
-    Source = str | Path | bytes | Samples
+    Source = str | Path | bytes | Samples | Iterator[Samples]
 
 SAMPLE_RATE = 16_000
 _BLOCK_SECONDS = 10
@@ -49,8 +49,9 @@ def stream(source: str | Path | bytes) -> Iterator[Samples]:
         path, file_or_path = "the audio", BytesIO(source)
     else:
         path, file_or_path = str(source), Path(source)
-        _check_file(file_or_path)
     try:
+        if isinstance(file_or_path, Path):
+            _check_file(file_or_path)
         with soundfile.SoundFile(file_or_path) as file:
             rate = file.samplerate
             expected = _frames_promised(file)
@@ -82,9 +83,14 @@ def stream(source: str | Path | bytes) -> Iterator[Samples]:
 
 
 def blocks(source: Source) -> Iterator[Samples]:
-    """Yield the samples of a file or its bytes, or samples [n] at 16 kHz; raise AudioError."""
+    """Yield the samples of a file or its bytes, or samples [n] at 16 kHz, all at once or in blocks.
+
+    Raises AudioError.
+    """
     if isinstance(source, (str, Path, bytes)):
         yield from stream(source)
+    elif isinstance(source, Iterator):
+        yield from map(checked, source)
     else:
         samples = checked(source)
         size = _BLOCK_SECONDS * SAMPLE_RATE
@@ -109,6 +115,7 @@ def _check_file(path: Path) -> None:
         raise AudioError(f"{path} does not exist. Check the path.")
     if path.stat().st_size == 0:
         raise AudioError(f"{path} is empty (0 bytes). Record or copy it again.")
+    path.open("rb").close()  # libsndfile does not say that it may not
 
 
 def _check_header(path: str, rate: int, frames: int) -> None:

@@ -13,6 +13,7 @@ import json
 import re
 import stat
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -128,6 +129,7 @@ def read_manifest(directory: Path) -> Manifest:
             **content,
         )
         _ = str(manifest.name), manifest.model["name"], manifest.model["weights"]
+        _ = datetime.fromisoformat(manifest.created)
         _ = manifest.recipe["name"], manifest.recipe["library"]
         _ = [str(version) for version in manifest.libraries.values()]
         if (found := manifest.evaluation) is not None:

@@ -28,6 +28,7 @@ _LONGEST = 875  # 28 s: an utterance is one window
 _BEFORE = 16  # 0.5 s are kept of the silence before speech
 _FEWEST = 5  # that sound like speech, 0.16 s: a click is shorter
 _ENOUGH = 94  # 3 s tell which language is spoken
+_RESERVE = 64  # tokens: more are not found between two looks
 
 _UNSURE = 1.0  # seconds before a cut in speech whose words may be cut too
 _DEFAULT = Options()
@@ -53,8 +54,8 @@ class Live:
     What was said since the last pause is decoded again and again. The words that two looks one
     after the other agree on are final (local agreement: Macháček et al. 2023, Turning Whisper into
     a real-time transcription system); later looks are made to begin with them. An utterance ends
-    with a pause, or after 28 s, and is then decoded with all that the options ask for. Those about
-    times, batches and `vad` mean nothing here.
+    with a pause, or when a window would soon have no more room, and is then decoded with all that
+    the options ask for. Those about times, batches and `vad` mean nothing here.
     """
 
     def __init__(
@@ -64,14 +65,17 @@ class Live:
         task: str = "transcribe",
         options: Options = _DEFAULT,
     ) -> None:
-        """Raise EdgeWhisperError for a language or task that the model does not have."""
+        """Raise EdgeWhisperError for a language or task that the model does not have.
+
+        Also for too long a prompt.
+        """
         self._decoder = transcriber.decoder
         self._tokenizer = transcriber.decoder.tokenizer
         self._options = options
         self._task = task
         self._language = language if self._tokenizer.multilingual else language or "en"
         self._tokenizer.prompt(self._language or "en", task)
-        self._prompt = self._tokenizer.encode(options.prompt_text)
+        self._hints = self._decoder.hints(options)
         self._said: list[int] = []  # in earlier utterances, where the options build on them
         self._detector = vad.load_detector()
         self._rest = np.zeros(0, dtype=np.float32)  # samples that are no whole frame yet
@@ -93,7 +97,7 @@ class Live:
             self._hear(frame, float(probability))
             if self._speaks and self._is_over:
                 yield self._end()
-            elif len(self._heard) == _LONGEST:
+            elif len(self._heard) == _LONGEST or self._is_full:
                 yield self._end(paused=False)
         if self._speaks and len(self._heard) - self._looked_at >= _STEP:
             yield self._look()
@@ -120,6 +124,11 @@ class Live:
     @property
     def _is_over(self) -> bool:
         return self._silence >= (_PAUSE if len(self._heard) < _LONG else _SHORT_PAUSE)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the text may soon be longer than what has room in a window."""
+        return len(self._final) > self._decoder.most_text - _RESERVE
 
     def _hear(self, frame: Samples, probability: float) -> None:
         self._frames += 1
@@ -190,8 +199,9 @@ class Live:
             likely = self._decoder.detect_language(heard)
             language = max(likely, key=likely.__getitem__)
             self._language = language if len(self._heard) >= _ENOUGH else None
-        previous = (*self._prompt, *self._said)
-        request = Request(language, self._task, False, options, previous, self._final)
+        request = Request(
+            language, self._task, False, options, self._hints, self._said, self._final
+        )
         return self._decoder.decode(heard, request), request
 
 

@@ -45,7 +45,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check what types cannot."""
-        if min(self.beam_size, self.best_of, self.batch_size or 1) < 1:
+        batch = 1 if self.batch_size is None else self.batch_size
+        if min(self.beam_size, self.best_of, batch) < 1:
             raise EdgeWhisperError("beam_size, best_of and batch_size must be at least 1.")
         if self.batch_size and self.condition_on_previous_text:
             raise EdgeWhisperError(

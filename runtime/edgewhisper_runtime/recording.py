@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from edgewhisper_runtime import longform, vad
@@ -23,7 +25,8 @@ WARM = 0.5  # text decoded at a higher temperature is not built upon, as openai-
 class Recording:
     """Blocks of samples [n] at 16 kHz, and all that is asked for and known of them.
 
-    Raises EdgeWhisperError for a language or task that the model does not have.
+    Raises EdgeWhisperError for a language or task that the model does not have, and for too long a
+    prompt.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Recording:
         self._language_probability: float | None = None
         self._task = task
         self._options = options
-        self._prompt = tokenizer.encode(options.prompt_text)
+        self._hints = decoder.hints(options)
         self._said: list[int] = []
         self._samples = 0
         self._until = 0.0  # seconds, the end of what was said last
@@ -87,9 +90,14 @@ class Recording:
             found = self._decoder.detect_language(samples)
             self._language = max(found, key=found.__getitem__)
             self._language_probability = found[self._language]
-        previous = (*self._prompt, *self._said)
-        timed = self._options.timed
-        return Request(self._language, self._task, timed, self._options, previous)
+        return Request(
+            self._language,
+            self._task,
+            self._options.timed,
+            self._options,
+            self._hints,
+            self._said,
+        )
 
     def add(
         self, decoded: Decoded, request: Request, start: int, samples: int, *, whole: bool = False
@@ -119,7 +127,12 @@ class Recording:
         if request.options.words and spans:
             at = [span.at + n for span in spans for n in range(len(span.tokens))]
             words = self._decoder.words(decoded, at, seconds, request)
-        new = [self._segment(span, words, offset) for span in spans]
+        texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
+        shares = share(words, list(map(len, texts)))
+        new = [
+            self._segment(span, text, own, offset)
+            for span, text, own in zip(spans, texts, shares, strict=True)
+        ]
         self._segments += new
         self._samples = start + round(seconds * SAMPLE_RATE)
         if request.options.condition_on_previous_text:
@@ -127,12 +140,12 @@ class Recording:
             self._said = [] if decoded.temperature > WARM else [*self._said, *said]
         return seconds, new
 
-    def _segment(self, span: longform.Span, words: list[Word], offset: float) -> Segment:
-        """Return the segment of a span, with the next of `words` that make up its text."""
-        text = self._decoder.tokenizer.decode(span.tokens)
-        own: list[Word] = []
-        while words and sum(len(word.text) for word in own) < len(text):
-            word = words.pop(0)
+    def _segment(
+        self, span: longform.Span, text: str, words: Sequence[Word], offset: float
+    ) -> Segment:
+        """Return the segment of a span with its words, at their times in the recording."""
+        own = []
+        for word in words:
             start, end = self._spoken(offset + word.start, offset + word.end)
             own.append(replace(word, start=start, end=end))
         if own:
@@ -170,3 +183,17 @@ class Recording:
         """Return when in the recording something of the shortened stream begins and ends."""
         start, end = self._timeline.interval(start, end)
         return round(start, 3), round(end, 3)
+
+
+def share(words: Sequence[Word], lengths: Sequence[int]) -> list[list[Word]]:
+    """Return for texts of so many characters, one after the other, the words that begin in each.
+
+    The words make up the same characters; one may reach into the next text.
+    """
+    shares: list[list[Word]] = [[] for _ in lengths]
+    ends = list(accumulate(lengths))
+    at = 0
+    for word in words:
+        shares[min(bisect_right(ends, at), len(ends) - 1)].append(word)
+        at += len(word.text)
+    return shares

@@ -38,8 +38,8 @@ def is_hopeless(tokens: Sequence[int]) -> bool:
 def is_suspect(tokens: Sequence[int]) -> bool:
     """Tell whether the tokens end in a repetition that a second look may turn out to be a failure.
 
-    One phrase of up to 8 tokens three times over, 6 tokens or more in all, or any longer phrase
-    twice. Speech does that too, but seldom.
+    One phrase of up to 8 tokens three times over, 6 tokens or more in all, or any phrase of 6 or
+    more twice. Speech does that too, but seldom.
     """
     if _repeats(tokens, _SUSPECT_TOKENS):
         return True

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from edgewhisper_runtime.onnx_file import Tensor
 
+_WINDOWS = (features.WINDOW_SECONDS, 10)  # seconds: all of one, and a clip with adaptive context
 _ROWS, _SIDE = 1024, 2048  # of the matrices: large enough that packing them does not count
 _READ_BYTES = 512 * 2**20  # beyond any processor's caches
 _REPEATS = 7
@@ -37,8 +38,8 @@ def measure(directory: Path, threads: int) -> dict[str, Any]:
     """Return this machine's peaks, and what share of them the bundle's two graphs reach.
 
     Rates are per second: multiplications and additions counted apart, bytes read. Times are medians
-    in seconds, of a full window and of a step in the middle of it. Raises EdgeWhisperError for a
-    bundle that ONNX Runtime does not run.
+    in seconds, for each length of a window: of its encoding, and of a step early in its text.
+    Raises EdgeWhisperError for a bundle that ONNX Runtime does not run.
     """
     manifest = bundle.verify(directory)
     if manifest.backend != "onnx":
@@ -47,64 +48,73 @@ def measure(directory: Path, threads: int) -> dict[str, Any]:
             "Name a bundle that was exported to ONNX."
         )
     integers = manifest.recipe["activations"]["dtype"] == "int8"
-    encoder_seconds, step_seconds, of_caches = _times(
-        onnx.load(directory, manifest, "cpu", threads), manifest.settings.mels
-    )
-    of_weights, of_attention = _encoder_operations(
-        onnx_file.read(directory / onnx.ENCODER).tensors, features.WINDOW_FRAMES // 2
-    )
-    read = of_caches + _read_bytes(onnx_file.read(directory / onnx.DECODER).tensors)
+    backend = onnx.load(directory, manifest, "cpu", threads)
+    encoder = onnx_file.read(directory / onnx.ENCODER).tensors
+    decoder = _read_bytes(onnx_file.read(directory / onnx.DECODER).tensors)
     int8_peak = _product_rate(threads, int8=True)
     float_peak = _product_rate(threads, int8=False)
     bandwidth = _read_rate(threads)
+    windows = []
+    for seconds in _WINDOWS:
+        frames = seconds * features.FRAMES_PER_SECOND
+        encoder_seconds, step_seconds, of_caches = _times(backend, manifest.settings.mels, frames)
+        of_weights, of_attention = _encoder_operations(encoder, frames // 2)
+        read = of_caches + decoder
+        windows.append(
+            {
+                "seconds": seconds,
+                "encoder_seconds": encoder_seconds,
+                "encoder_weight_operations": of_weights,
+                "encoder_attention_operations": of_attention,
+                "encoder_share_of_weights": of_weights
+                / (int8_peak if integers else float_peak)
+                / encoder_seconds,
+                "encoder_share_of_attention": of_attention / float_peak / encoder_seconds,
+                "step_seconds": step_seconds,
+                "step_bytes": read,
+                "step_share_of_bandwidth": read / bandwidth / step_seconds,
+            }
+        )
     return {
         "int8_operations_per_second": int8_peak,
         "float32_operations_per_second": float_peak,
         "read_bytes_per_second": bandwidth,
-        "encoder_seconds": encoder_seconds,
-        "encoder_weight_operations": of_weights,
-        "encoder_attention_operations": of_attention,
         "encoder_weights_in": "int8" if integers else "float32",
-        "encoder_share_of_weights": of_weights
-        / (int8_peak if integers else float_peak)
-        / encoder_seconds,
-        "encoder_share_of_attention": of_attention / float_peak / encoder_seconds,
-        "step_seconds": step_seconds,
-        "step_bytes": read,
-        "step_share_of_bandwidth": read / bandwidth / step_seconds,
+        "windows": windows,
     }
 
 
 def to_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the measurement as a table's names and values."""
-    weights, attention = found["encoder_share_of_weights"], found["encoder_share_of_attention"]
     peaks = (
         f"{found['int8_operations_per_second'] / 1e9:.0f} Gop/s int8, "
         f"{found['float32_operations_per_second'] / 1e9:.0f} Gop/s float32, "
         f"{found['read_bytes_per_second'] / 1e9:.1f} GB/s read"
     )
-    encoder = (
-        f"{1e3 * found['encoder_seconds']:.0f} ms; its weights at the "
-        f"{found['encoder_weights_in']} peak would take {weights:.0%} of that, attention at the "
-        f"float32 peak {attention:.0%}"
-    )
-    step = (
-        f"{1e3 * found['step_seconds']:.2f} ms; to read its {found['step_bytes'] / 1e6:.1f} MB "
-        f"would take {found['step_share_of_bandwidth']:.0%} of that"
-    )
-    return [
-        ("This machine's peaks", peaks),
-        ("Encoder, full window", encoder),
-        ("Decoder step, full window", step),
-    ]
+    rows = [("This machine's peaks", peaks)]
+    for window in found["windows"]:
+        length = f"window of {window['seconds']} s"
+        encoder = (
+            f"{1e3 * window['encoder_seconds']:.0f} ms; its weights at the "
+            f"{found['encoder_weights_in']} peak would take "
+            f"{window['encoder_share_of_weights']:.0%} of that, attention at the float32 peak "
+            f"{window['encoder_share_of_attention']:.0%}"
+        )
+        step = (
+            f"{1e3 * window['step_seconds']:.2f} ms; to read its "
+            f"{window['step_bytes'] / 1e6:.1f} MB would take "
+            f"{window['step_share_of_bandwidth']:.0%} of that"
+        )
+        rows += [(f"Encoder, {length}", encoder), (f"Decoder step, {length}", step)]
+    return rows
 
 
-def _times(backend: onnx.OnnxBackend, mels: int) -> tuple[float, float, int]:
+def _times(backend: onnx.OnnxBackend, mels: int, frames: int) -> tuple[float, float, int]:
     """Return the seconds of a window's encoding and of a step, and the bytes of its audio's cache.
 
     Bytes of the text's own cache are left out: they are few.
     """
-    silence = np.zeros((1, mels, features.WINDOW_FRAMES), dtype=np.float32)
+    silence = np.zeros((1, mels, frames), dtype=np.float32)
     encoder_seconds = _median(lambda: backend.encode(silence))
     encoded = backend.encode(silence)
     cache = backend.start(encoded)

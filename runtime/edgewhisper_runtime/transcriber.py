@@ -93,7 +93,8 @@ class Transcriber:
         With a batch size, windows of them all are decoded so many at once, in the memory that so
         many take. The texts are those of `transcribe` with the same options, but for rounding.
         """
-        if options.sequential:
+        size = options.batch_size
+        if size is None:
             for source in sources:
                 try:
                     yield self.transcribe(source, language, task, options)
@@ -107,7 +108,7 @@ class Transcriber:
                 opened.append(self._recording(source, language, task, options))
                 yield from opened[-1].windows()
 
-        for recording, _ in self._in_batches(windows(), options.batch_size or 1):
+        for recording, _ in self._in_batches(windows(), size):
             while opened[0] is not recording:
                 yield opened.popleft().result()
         yield from (recording.result() for recording in opened)

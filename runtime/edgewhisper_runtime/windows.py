@@ -10,6 +10,7 @@ import numpy as np
 
 from edgewhisper_runtime import alignment, decoding, features, repetition
 from edgewhisper_runtime.decoding import Hypothesis
+from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.rules import TokenRules
 
 if TYPE_CHECKING:
@@ -29,14 +30,16 @@ _MARGIN_FRAMES = 2 * features.FRAMES_PER_SECOND
 class Request:
     """What a window is decoded as.
 
-    `previous` are tokens that stand before its own prompt, `prefix` those that its text begins
-    with; what is decoded follows them.
+    `hints` and then `previous`, as much of its end as there is room for, are tokens that stand
+    before the window's own prompt, `prefix` those that its text begins with; what is decoded
+    follows them.
     """
 
     language: str
     task: str
     timestamps: bool
     options: Options
+    hints: Sequence[int] = ()
     previous: Sequence[int] = ()
     prefix: Sequence[int] = ()
 
@@ -78,6 +81,24 @@ class WindowDecoder:
         self.settings = settings
         self.adaptive = adaptive
 
+    @property
+    def most_text(self) -> int:
+        """How many tokens of text have room in any window: half of the positions.
+
+        As many may stand before the window's own prompt.
+        """
+        return self.settings.max_tokens // 2 - 1
+
+    def hints(self, options: Options) -> list[int]:
+        """Return the tokens of the prompt and the hotwords; raise EdgeWhisperError for too many."""
+        tokens = self.tokenizer.encode(options.prompt_text)
+        if len(tokens) > self.most_text:
+            raise EdgeWhisperError(
+                f"prompt and hotwords are {len(tokens)} tokens long, and there is room for "
+                f"{self.most_text} before a window. Shorten them."
+            )
+        return tokens
+
     def detect_language(self, window: Samples) -> dict[str, float]:
         """Return how likely each of the model's languages is in samples [n] at 16 kHz."""
         encoded = self._encode([window], self._frames(window))
@@ -85,13 +106,16 @@ class WindowDecoder:
         logits = self.backend.step(first, self.backend.start(encoded))[0]
         return decoding.language_probabilities(logits, self.tokenizer.languages)
 
-    def decode(self, window: Samples, request: Request) -> Decoded:
-        """Decode samples [n] at 16 kHz, n at most 480,000."""
+    def decode(self, window: Samples, request: Request, first: Decoded | None = None) -> Decoded:
+        """Decode samples [n] at 16 kHz, n at most 480,000.
+
+        `first` is what the first temperature gave, where that is known.
+        """
         frames = self._frames(window)
         cut = frames < features.WINDOW_FRAMES
         encoded = self._encode([window], frames)
-        attempts: list[Decoded] = []
-        for temperature in request.options.temperatures:
+        attempts = [first] if first else []
+        for temperature in request.options.temperatures[len(attempts) :]:
             attempt = self._attempt(encoded, request, temperature, cut)
             if cut and (attempt.unsure or repetition.is_suspect(attempt.tokens)):
                 cut = False
@@ -129,7 +153,8 @@ class WindowDecoder:
         length of its own: these are taken one by one. The options of all requests are the same.
         """
         options = requests[0].options
-        if self.adaptive or options.beam_size > 1 or options.temperatures[0] > 0:
+        alone = len(windows) == 1 or self.adaptive
+        if alone or options.beam_size > 1 or options.temperatures[0] > 0:
             return [self.decode(*one) for one in zip(windows, requests, strict=True)]
         encoded = self._encode(windows)
         cache, logits = self._prompted(encoded, requests)
@@ -139,12 +164,11 @@ class WindowDecoder:
             self._judged(text, 0.0, request, encoded, row)
             for row, (text, request) in enumerate(zip(texts, requests, strict=True))
         ]
-        warmer = options.temperatures[1:]
-        if not warmer:
+        if len(options.temperatures) == 1:
             return found
-        again = replace(options, temperatures=warmer)
+        del encoded, cache  # a window's second encoding would come on top
         return [
-            self.decode(window, replace(request, options=again)) if one.unsure else one
+            self.decode(window, request, one) if one.unsure else one
             for window, request, one in zip(windows, requests, found, strict=True)
         ]
 
@@ -180,9 +204,10 @@ class WindowDecoder:
 
     def _prompt(self, request: Request) -> list[int]:
         own = self.tokenizer.prompt(request.language, request.task, request.timestamps)
-        if request.previous:
-            room = self.settings.max_tokens // 2 - 1  # half of the positions stay for the text
-            own = [self.tokenizer.start_of_previous, *request.previous[-room:], *own]
+        room = self.most_text - len(request.hints)
+        previous = request.previous[max(len(request.previous) - room, 0) :]
+        if request.hints or previous:
+            own = [self.tokenizer.start_of_previous, *request.hints, *previous, *own]
         return [*own, *request.prefix]
 
     def _rules(self, request: Request) -> TokenRules:
@@ -199,14 +224,15 @@ class WindowDecoder:
     ) -> Decoded:
         """Return a text with what speaks for and against it; silence has no tokens.
 
-        Whether nobody speaks is asked only of what is unlikely: it takes both to be silence.
+        Whether nobody speaks is asked only of what is unlikely: it takes both to be silence, where
+        the options have a limit for both.
         """
         options, likely = request.options, text.log_probability
         ratio = repetition.compression_ratio(self.tokenizer.decode(text.tokens))
         repeats = repetition.is_looping(text.tokens)
         unlikely = options.min_log_probability is not None and likely < options.min_log_probability
         silence = None
-        if unlikely and options.max_no_speech is not None:
+        if options.max_no_speech is not None and (unlikely or options.min_log_probability is None):
             silence = self._silence(encoded, row, request)
         silent = silence is not None and silence > (options.max_no_speech or 0)
         squeezed = options.max_compression_ratio is not None and (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -70,6 +71,16 @@ def test_text_is_replaced_whole(tmp_path: Path) -> None:
     atomic.write_text(tmp_path / "deep" / "file", "two")
     assert (tmp_path / "deep" / "file").read_text() == "two"
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file"]
+
+
+def test_a_file_is_as_private_as_its_owner_has_it(tmp_path: Path) -> None:
+    for umask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(umask)
+        try:
+            atomic.write_text(tmp_path / "file", "private")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "file").stat().st_mode & 0o777 == mode
 
 
 def test_a_full_disk_keeps_what_was_there(small_disk: Callable[[str], Path]) -> None:

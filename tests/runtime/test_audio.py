@@ -78,6 +78,14 @@ def test_arrays_are_checked() -> None:
         audio.checked(np.array([0.0, np.nan], np.float32))
 
 
+def test_samples_may_come_in_blocks(speech: list[Path]) -> None:
+    whole = audio.load(speech[0])
+    halves = np.array_split(whole, 2)
+    np.testing.assert_array_equal(np.concatenate(list(audio.blocks(iter(halves)))), whole)
+    with pytest.raises(AudioError, match="NaN"):
+        list(audio.blocks(iter([whole, whole * np.nan])))
+
+
 def test_the_bytes_of_a_file_are_the_file(speech: list[Path]) -> None:
     np.testing.assert_array_equal(audio.load(speech[0].read_bytes()), audio.load(speech[0]))
     with pytest.raises(AudioError, match="the audio could not be read"):

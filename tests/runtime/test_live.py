@@ -11,7 +11,7 @@ import pytest
 from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import audio, load, vad
+from edgewhisper_runtime import audio, live, load, vad
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 from edgewhisper_runtime.live import Live, Update
 from edgewhisper_runtime.options import Options
@@ -117,6 +117,20 @@ def test_speech_without_a_pause_is_cut_between_words(transcriber: Transcriber, d
     ends = [update.seconds for update in updates if update.ended]
     assert len(ends) == 3
     assert max(np.diff([0, *ends])) <= 28
+    final = everything(updates).split()
+    said = words(path.with_suffix(".txt").read_text()).split()[: len(final)]
+    assert jiwer.wer(" ".join(said), " ".join(final)) < 0.25
+
+
+def test_a_text_that_fills_its_window_is_cut_between_words(
+    transcriber: Transcriber, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Languages of many tokens a second get there; English does with a reserve this large."""
+    monkeypatch.setattr(live, "_RESERVE", transcriber.decoder.most_text - 20)
+    path = data / "longform" / "librispeech_1089-134686_concat.flac"
+    samples = audio.load(path)[: 40 * audio.SAMPLE_RATE]
+    updates = hear(transcriber, samples, audio.SAMPLE_RATE)
+    assert sum(update.ended for update in updates) >= 5
     final = everything(updates).split()
     said = words(path.with_suffix(".txt").read_text()).split()[: len(final)]
     assert jiwer.wer(" ".join(said), " ".join(final)) < 0.25

@@ -24,13 +24,18 @@ CONVOLUTIONS = 3 * 80 * WIDTH * 2 * POSITIONS + 3 * WIDTH**2 * POSITIONS
 
 
 def check(found: dict[str, Any]) -> None:
+    assert found["int8_operations_per_second"] > 0
+    assert found["read_bytes_per_second"] > 0
+    full, part = found["windows"]
     expected = 2 * (ENCODER_WEIGHTS + CONVOLUTIONS)
-    assert found["encoder_weight_operations"] == pytest.approx(expected, rel=0.01)
-    assert found["encoder_attention_operations"] == 2 * 2 * LAYERS * POSITIONS**2 * WIDTH
+    assert full["encoder_weight_operations"] == pytest.approx(expected, rel=0.01)
+    assert part["encoder_weight_operations"] == pytest.approx(expected / 3, rel=0.01)
+    assert full["encoder_attention_operations"] == 2 * 2 * LAYERS * POSITIONS**2 * WIDTH
+    assert part["encoder_attention_operations"] == full["encoder_attention_operations"] / 9
     cross = LAYERS * 2 * POSITIONS * WIDTH * 4
-    assert found["step_bytes"] > cross
-    for measured in ("int8_operations_per_second", "read_bytes_per_second", "step_seconds"):
-        assert found[measured] > 0
+    assert full["step_bytes"] > cross
+    assert full["step_bytes"] - part["step_bytes"] == cross * 2 / 3
+    assert full["step_seconds"] > 0
 
 
 @pytest.mark.parametrize("name", ["onnx-int4", "fp32"])

@@ -437,6 +437,19 @@ def test_what_takes_longer_than_the_grace_period_is_told_so(
         assert "not finished in time: 2 recordings" in server.process.stderr.read()
 
 
+def test_silence_without_end_does_not_keep_the_server(bundle: Path, tmp_path: Path) -> None:
+    """No segment comes of six hours of it: a job that is given up ends where it reads on."""
+    path = tmp_path / "silence.flac"
+    with soundfile.SoundFile(path, "w", audio.SAMPLE_RATE, 1) as file:
+        for _ in range(6 * 60):
+            file.write(np.zeros(60 * audio.SAMPLE_RATE, dtype=np.int16))
+    with serving(bundle, tmp_path, "--grace", 0) as server:
+        Upload(server, path).send_rest()
+        wait_until(lambda: server.metric("edgewhisper_queue_length ") == 0 and server.stored)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+
+
 def test_without_a_token_only_this_machine_is_served(
     bundle: Path, tmp_path: Path, run: Run
 ) -> None:

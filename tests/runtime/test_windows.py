@@ -12,6 +12,7 @@ from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, load
+from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.options import PLAIN, Options
 from edgewhisper_runtime.windows import Decoded, Request, WindowDecoder
 
@@ -89,11 +90,23 @@ def test_a_prompt_stands_before_the_text(decoder: WindowDecoder, clips: list[np.
     plain = decode(decoder, clips[0], PLAIN)
     text = decoder.tokenizer.decode(plain.tokens)
     upper = decoder.tokenizer.encode(f" {text.upper()} THAT IS HOW THINGS ARE WRITTEN HERE.")
-    prompted = decoder.tokenizer.decode(decode(decoder, clips[0], PLAIN, previous=upper).tokens)
-    assert prompted.casefold() != prompted
-    assert sum(map(str.isupper, prompted)) > sum(map(str.isupper, text))
-    endless = decode(decoder, clips[0], PLAIN, previous=upper * 40)
-    assert endless.tokens
+    prompted = decode(decoder, clips[0], PLAIN, previous=upper).tokens
+    spelled = decoder.tokenizer.decode(prompted)
+    assert sum(map(str.isupper, spelled)) > sum(map(str.isupper, text))
+    assert decode(decoder, clips[0], PLAIN, hints=upper).tokens == prompted
+    assert decode(decoder, clips[0], PLAIN, previous=upper * 40).tokens
+
+
+def test_hints_stay_however_much_was_said_before(
+    decoder: WindowDecoder, clips: list[np.ndarray]
+) -> None:
+    hints = decoder.hints(Options(prompt="As I said,", hotwords=("Ladislaw", "Dorothea")))
+    said = decoder.tokenizer.encode(" And so on." * 100)
+    room = decoder.most_text - len(hints)
+    full = decode(decoder, clips[0], PLAIN, hints=hints, previous=said[-room:])
+    assert decode(decoder, clips[0], PLAIN, hints=hints, previous=said).tokens == full.tokens
+    with pytest.raises(EdgeWhisperError, match="there is room for 223"):
+        decoder.hints(Options(prompt="and so on " * 100))
 
 
 def test_a_batch_gives_what_its_windows_give_alone(
@@ -106,3 +119,17 @@ def test_a_batch_gives_what_its_windows_give_alone(
     together = decoder.decode_all(clips, [asked] * len(clips))
     alone = [decoder.decode(clip, asked) for clip in clips]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
+
+
+def test_what_a_batch_is_unsure_of_is_decoded_as_alone(
+    tiny_en: Checkpoint, clips: list[np.ndarray]
+) -> None:
+    """The first temperature's text is among those that the best is chosen from."""
+    directory = pipeline.stage_export(tiny_en, find_recipe("fp32"))
+    decoder = load(directory, threads=2, audio_context="full").decoder
+    strict = replace(THOROUGH, min_log_probability=0.0, temperatures=(0.0, 1.0), best_of=1)
+    asked = Request("en", "transcribe", timestamps=False, options=strict)
+    together = decoder.decode_all(clips[:2], [asked] * 2)
+    alone = [decoder.decode(clip, asked) for clip in clips[:2]]
+    assert [one.tokens for one in together] == [one.tokens for one in alone]
+    assert {one.temperature for one in together} == {0.0}

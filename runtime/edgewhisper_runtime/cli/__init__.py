@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import NoReturn
 
@@ -42,9 +41,6 @@ def run(command: click.Group, name: str) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was finished is kept.", err=True)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         if debug:
             raise

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +150,8 @@ def command(
 
     def write(job: _Job, transcript: Transcript | AudioError, seconds: float) -> None:
         if isinstance(transcript, AudioError):
-            raise transcript
+            path = paths[jobs.index(job)]  # stdin's is temporary
+            raise AudioError(str(transcript).replace(str(path), job.recording.label))
         for name in sorted(wanted):
             text = WRITERS[name](transcript, file=job.recording.label, seconds=round(seconds, 3))
             _write(job, name, text, prefixed=name == "txt" and len(found) > 1)
@@ -173,22 +174,26 @@ def command(
 
 def _transcribe_one(
     transcriber: Transcriber, path: Path, language: str | None, task: str, decoded_with: Options
-) -> Transcript:
-    """Transcribe with a progress bar over the seconds of the file."""
+) -> Transcript | AudioError:
+    """Transcribe, on a terminal with a progress bar over the seconds of the file."""
     from edgewhisper_runtime.audio import duration
 
-    if not sys.stderr.isatty():
-        return transcriber.transcribe(path, language, task, decoded_with)
     with click.progressbar(
-        length=round(duration(path)), label="transcribing", file=sys.stderr
+        length=round(duration(path)),
+        label="transcribing",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
     ) as bar:
-        return transcriber.transcribe(
-            path,
-            language,
-            task,
-            decoded_with,
-            on_segment=lambda segment: bar.update(round(segment.end) - bar.pos),
-        )
+        try:
+            return transcriber.transcribe(
+                path,
+                language,
+                task,
+                decoded_with,
+                on_segment=lambda segment: bar.update(round(segment.end) - bar.pos),
+            )
+        except AudioError as error:
+            return error
 
 
 def _write_all(
@@ -200,9 +205,10 @@ def _write_all(
     failures = []
     # Text that goes to the same terminal would tear a bar to pieces.
     shown = sys.stderr.isatty() and (bool(jobs[0].outputs) or not sys.stdout.isatty())
-    bar = click.progressbar(jobs, label="transcribing", show_pos=True, file=sys.stderr)
     begin = time.perf_counter()
-    with bar if shown else nullcontext(jobs) as progress:
+    with click.progressbar(
+        jobs, label="transcribing", show_pos=True, file=sys.stderr, hidden=not shown
+    ) as progress:
         for job, transcript in zip(progress, transcripts, strict=True):
             end = time.perf_counter()
             try:

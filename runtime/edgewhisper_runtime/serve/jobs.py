@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
+from edgewhisper_runtime import audio
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.serve.errors import STOPPING, Refusal
 from edgewhisper_runtime.serve.metrics import Metrics
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import Segment, Transcript
+
+if TYPE_CHECKING:
+    from edgewhisper_runtime.audio import Samples
 
 
 class DroppedError(Exception):
@@ -30,10 +35,21 @@ class Recording:
     task: str
     options: Options
 
-    def results(self, transcriber: Transcriber) -> Iterator[Segment | Transcript]:
-        """Yield the segments as they are decoded, then the transcript."""
-        segments = transcriber.stream(self.path, self.language, self.task, self.options)
-        yield (yield from segments)
+    def results(
+        self, transcriber: Transcriber, dropped: Callable[[], bool]
+    ) -> Iterator[Segment | Transcript]:
+        """Yield the segments as they are decoded, then the transcript.
+
+        Raises DroppedError where more of the file is to be read and it was `dropped`.
+        """
+        blocks = self._blocks(dropped)
+        yield (yield from transcriber.stream(blocks, self.language, self.task, self.options))
+
+    def _blocks(self, dropped: Callable[[], bool]) -> Iterator[Samples]:
+        for block in audio.stream(self.path):
+            if dropped():
+                raise DroppedError
+            yield block
 
 
 class Job:
@@ -62,16 +78,14 @@ class Job:
         return result
 
     def drop(self) -> None:
-        """Give it up; one that is at work ends after the segment that is being decoded."""
+        """Give it up; one that is at work ends after the window that is being decoded."""
         self._dropped = True
         self._turn.cancel()
         self._results.put_nowait(DroppedError())
 
     def run(self, transcriber: Transcriber) -> None:
         """Do the work, on the thread that does it all."""
-        for result in self._recording.results(transcriber):
-            if self._dropped:
-                return
+        for result in self._recording.results(transcriber, lambda: self._dropped):
             self.hand_over(result)
 
     def hand_over(self, result: Segment | Transcript | Exception) -> None:
@@ -158,7 +172,7 @@ class Jobs:
         return self._held
 
     def close(self) -> None:
-        """Wait for the segment that is being decoded, and end the thread."""
+        """Wait for the window that is being decoded, and end the thread."""
         self._executor.shutdown(cancel_futures=True)
 
     def _work(self, job: Job) -> None:

@@ -127,7 +127,7 @@ def test_stdin(transcribe: Transcribe, smoke_clip: Path, tmp_path: Path) -> None
     assert transcribe("-", stdin=smoke_clip).stdout.startswith("There is")
     nothing = transcribe("-", "--output-dir", tmp_path)
     assert nothing.returncode == 3
-    assert "stdin is empty" in nothing.stderr
+    assert nothing.stderr.startswith("error: stdin is empty")
     assert below(tmp_path) == []
 
 
