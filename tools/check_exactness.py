@@ -31,7 +31,7 @@ from edgewhisper_runtime.transcriber import Transcriber
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results" / "exactness"
 TABLE = ROOT / "docs" / "results" / "exactness.md"
-AUDIO = (".flac", ".wav", ".mp3", ".opus")
+AUDIO = (".flac", ".wav", ".mp3", ".ogg", ".opus")
 SLOW = {"quanto", "hqq"}  # they unpack their weights at each token
 BATCH = 8
 INTRODUCTION = """# Exports against their variants

@@ -252,8 +252,8 @@ def to_markdown(results: dict[str, dict[str, dict[str, list[dict[str, Any]]]]]) 
     lines = []
     for model, engines in results.items():
         kinds = list(next(iter(engines.values())))
-        lines += [f"## {model}", "", f"| engine | {' | '.join(kinds)} | languages found | RTF |"]
-        lines += ["|---" * (len(kinds) + 3) + "|"]
+        lines += [f"## {model}", "", f"| engine | {' | '.join(kinds)} | languages found |"]
+        lines += ["|---" * (len(kinds) + 2) + "|"]
         for name, records in engines.items():
             figures = [f"{error_rate(kind, records[kind]):.2f}" for kind in kinds]
             spoken = [
@@ -263,9 +263,7 @@ def to_markdown(results: dict[str, dict[str, dict[str, list[dict[str, Any]]]]]) 
                 for row in records[kind]
             ]
             detected = f"{sum(found == kind for found, kind in spoken)} of {len(spoken)}"
-            rows = [row for kind in kinds for row in records[kind]]
-            rtf = sum(row["seconds"] for row in rows) / sum(row["duration"] for row in rows)
-            lines.append(f"| {name} | {' | '.join(figures)} | {detected} | {rtf:.2f} |")
+            lines.append(f"| {name} | {' | '.join(figures)} | {detected} |")
         counts = ", ".join(
             f"{len(rows)} {kind}" for kind, rows in next(iter(engines.values())).items()
         )

@@ -90,7 +90,7 @@ def blocks(source: Source) -> Iterator[Samples]:
     if isinstance(source, (str, Path, bytes)):
         yield from stream(source)
     elif isinstance(source, Iterator):
-        yield from map(checked, source)
+        yield from (checked(block) for block in source if len(block))
     else:
         samples = checked(source)
         size = _BLOCK_SECONDS * SAMPLE_RATE

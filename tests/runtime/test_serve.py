@@ -443,9 +443,12 @@ def test_silence_without_end_does_not_keep_the_server(bundle: Path, tmp_path: Pa
     with soundfile.SoundFile(path, "w", audio.SAMPLE_RATE, 1) as file:
         for _ in range(6 * 60):
             file.write(np.zeros(60 * audio.SAMPLE_RATE, dtype=np.int16))
-    with serving(bundle, tmp_path, "--grace", 0) as server:
-        Upload(server, path).send_rest()
-        wait_until(lambda: server.metric("edgewhisper_queue_length ") == 0 and server.stored)
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    with serving(bundle, uploads, "--grace", 0) as server:
+        upload = Upload(server, path)
+        upload.send_rest()
+        wait_until(lambda: bool(server.stored))
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
 
