@@ -45,9 +45,9 @@ INTRODUCTION = """# Decoding parity
 The same float32 weights decoded by three engines as their users would have it: greedy at first,
 with temperature fallback and, but for our plain text, timestamps. "pauses" is how we cut long audio
 for plain text, "timestamps" where times are asked for; "zeros" pads the features of short audio
-with zeros, as both others do and we do not: that, not the decoding, is what sets our texts apart from
-theirs (docs/evaluation.md). Word error rates in percent, each language by Whisper's normalizer for
-it; of zh the rate of characters.
+with zeros, as both others do and we do not: that, not the decoding, is what sets our texts apart
+from theirs (docs/evaluation.md). Word error rates in percent, each language by Whisper's normalizer
+for it; of zh the rate of characters.
 
 """
 
