@@ -39,6 +39,7 @@ SPLITS = ("test-clean", "test-other")
 AUDIO = (".flac", ".wav", ".mp3", ".ogg", ".opus")
 ENGLISH = (*SPLITS, "longform", "en")
 WITHOUT_SPACES = ("zh",)
+REFERENCE = "openai-whisper"
 THREADS = 2
 INTRODUCTION = """# Decoding parity
 
@@ -253,8 +254,8 @@ def to_markdown(results: dict[str, dict[str, dict[str, list[dict[str, Any]]]]]) 
     lines = []
     for model, engines in results.items():
         kinds = list(next(iter(engines.values())))
-        lines += [f"## {model}", "", f"| engine | {' | '.join(kinds)} | languages found |"]
-        lines += ["|---" * (len(kinds) + 2) + "|"]
+        columns = ("engine", *kinds, "languages found", f"same text as {REFERENCE}")
+        lines += [f"## {model}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         for name, records in engines.items():
             figures = [f"{error_rate(kind, records[kind]):.2f}" for kind in kinds]
             spoken = [
@@ -264,7 +265,8 @@ def to_markdown(results: dict[str, dict[str, dict[str, list[dict[str, Any]]]]]) 
                 for row in records[kind]
             ]
             detected = f"{sum(found == kind for found, kind in spoken)} of {len(spoken)}"
-            lines.append(f"| {name} | {' | '.join(figures)} | {detected} |")
+            same = _same(records, engines[REFERENCE])
+            lines.append(f"| {name} | {' | '.join(figures)} | {detected} | {same} |")
         counts = ", ".join(
             f"{len(rows)} {kind}" for kind, rows in next(iter(engines.values())).items()
         )
@@ -275,6 +277,15 @@ def to_markdown(results: dict[str, dict[str, dict[str, list[dict[str, Any]]]]]) 
         + "\n".join(lines)
         + f"\nWritten by `{command}` from the raw texts in `docs/results/decoding/`.\n"
     )
+
+
+def _same(records: dict[str, list[dict[str, Any]]], others: dict[str, list[dict[str, Any]]]) -> str:
+    """Return of how many recordings both have the same text, to the letter."""
+    pairs = [
+        pair for kind, rows in records.items() for pair in zip(rows, others[kind], strict=True)
+    ]
+    same = sum(one["hypothesis"] == other["hypothesis"] for one, other in pairs)
+    return f"{same} of {len(pairs)}"
 
 
 @click.command()
