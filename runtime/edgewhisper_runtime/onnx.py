@@ -79,12 +79,10 @@ class OnnxBackend:
         tensors = onnx_file.read(decoder).tensors
         # The larger first: reading a file takes twice its size for a moment.
         self._decoder, self._encoder = (_session(path, threads) for path in (decoder, encoder))
-        return_free_memory()
         try:
-            self._cross = {
-                output.name: (output.shape[1], output.shape[3])
-                for output in self._encoder.get_outputs()
-            }
+            self._cross = {}  # each of the encoder's outputs and its heads
+            for output in self._encoder.get_outputs():
+                _, self._cross[output.name], _, _ = output.shape
             inputs = {i.name: i for i in self._decoder.get_inputs()}
             self._tables = {
                 name: _Table(decoder, tensors[name.removeprefix(ROWS)])
@@ -180,7 +178,7 @@ class OnnxBackend:
         heads: Sequence[tuple[int, int]],
     ) -> NDArray[np.float32]:
         """Return how tokens [n] attend to one row of the audio, float32 [heads, n, positions]."""
-        alignment.check(heads, self._layers, self._cross["cross_key_0"][0])
+        alignment.check(heads, self._layers, self._cross["cross_key_0"])
         cache = self.start({name: array[row : row + 1] for name, array in encoded.items()})
         given = tokens[None]
         self._bind_step(cache, given.shape)
@@ -243,16 +241,24 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
 
 def _session(path: Path, threads: int | None) -> Any:
     try:
-        import onnxruntime
+        return open_session(path, threads)
     except ImportError as error:
         raise MissingLibraryError(
             f"{path} needs onnxruntime: pip install onnxruntime ({error})."
         ) from error
-    options = session_options(threads)
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own exception classes have no common base
         raise BundleError(f"ONNX Runtime cannot open {path} ({error}). Build again.") from error
+
+
+def open_session(model: Path | bytes, threads: int | None) -> Any:
+    """Open a model, or the bytes of one; what that took and is not needed is given back."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        model, session_options(threads), providers=["CPUExecutionProvider"]
+    )
+    _return_free_memory()
+    return session
 
 
 def session_options(threads: int | None) -> Any:
@@ -274,7 +280,7 @@ def session_options(threads: int | None) -> Any:
     return options
 
 
-def return_free_memory() -> None:
+def _return_free_memory() -> None:
     """Have glibc return to the system what opening models took, and large arrays as they are freed.
 
     It would take ever larger ones from its heap, which holes between them make grow: with windows

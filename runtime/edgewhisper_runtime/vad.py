@@ -15,7 +15,7 @@ import numpy as np
 
 from edgewhisper_runtime.audio import SAMPLE_RATE
 from edgewhisper_runtime.errors import MissingLibraryError
-from edgewhisper_runtime.onnx import return_free_memory, session_options
+from edgewhisper_runtime.onnx import open_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,19 +149,13 @@ def load_detector() -> Detector:
 
 @cache
 def _session(model: Path) -> Any:
-    import onnxruntime
-
     content = model.read_bytes() if model.is_file() else b""
     if hashlib.sha256(content).hexdigest() != _SHA256:
         raise MissingLibraryError(
             f"{model} is not the model that {_PACKAGE} {_VERSION} came with. "
             f"pip install --force-reinstall {_PACKAGE}=={_VERSION}"
         )
-    session = onnxruntime.InferenceSession(
-        content, session_options(threads=1), providers=["CPUExecutionProvider"]
-    )
-    return_free_memory()
-    return session
+    return open_session(content, threads=1)
 
 
 class Timeline:

@@ -178,11 +178,10 @@ def _transcribe_one(
     """Transcribe, on a terminal with a progress bar over the seconds of the file."""
     from edgewhisper_runtime.audio import duration
 
+    shown = sys.stderr.isatty()
+    length = round(duration(path)) if shown else 0
     with click.progressbar(
-        length=round(duration(path)),
-        label="transcribing",
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
+        length=length, label="transcribing", file=sys.stderr, hidden=not shown
     ) as bar:
         try:
             return transcriber.transcribe(
