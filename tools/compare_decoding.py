@@ -3,11 +3,10 @@
     pip install openai-whisper faster-whisper
     python tools/compare_decoding.py --speech DIR [--model whisper-base --model whisper-tiny.en]
 
-DIR holds LibriSpeech/, longform/ and multilingual/, recordings beside their texts. Each engine
-transcribes as a user would have it: timestamps, fallback by its own thresholds, language detected
-where there is a choice. Greedy, so that nothing but the decoding differs. Raw texts go to
-docs/results/decoding/, the table to docs/results/decoding.md. Resumable; without --speech only the
-table is written.
+DIR holds LibriSpeech/, longform/ and multilingual/, recordings beside their texts. Fallback is by
+each engine's own thresholds, language detected where there is a choice. Greedy, so that nothing
+but the decoding differs. Raw texts go to docs/results/decoding/, the tables to
+docs/results/decoding.md. Resumable; without --speech only the tables are written.
 """
 
 from __future__ import annotations
@@ -15,22 +14,24 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech, wer
+from edgewhisper.evaluation.significance import bootstrap
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import audio, features, load, machine
+from edgewhisper_runtime import audio, load, machine
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.options import Options
-from edgewhisper_runtime.windows import WindowDecoder
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results" / "decoding"
@@ -39,40 +40,32 @@ SPLITS = ("test-clean", "test-other")
 AUDIO = (".flac", ".wav", ".mp3", ".ogg", ".opus")
 ENGLISH = (*SPLITS, "longform", "en")
 WITHOUT_SPACES = ("zh",)
-REFERENCE = "openai-whisper"
+DECODE, TRANSCRIBE = "openai-whisper, decode", "openai-whisper, transcribe"
 THREADS = 2
 INTRODUCTION = """# Decoding parity
 
-The same float32 weights decoded by three engines as their users would have it: greedy at first,
-with temperature fallback and, but for our plain text, timestamps. "pauses" is how we cut long audio
-for plain text, "timestamps" where times are asked for; "zeros" pads the features of short audio
-with zeros, as both others do and we do not: that, not the decoding, is what sets our texts apart
-from theirs (docs/evaluation.md). Word error rates in percent, each language by Whisper's normalizer
-for it; of zh the rate of characters.
+The same float32 weights decoded by three engines, greedy, the first two rows of each table as our
+users have it: "pauses" is how we cut long audio for plain text, "timestamps" where times are asked
+for. Word error rates in percent, each language by Whisper's normalizer for it; of zh the rate of
+characters.
+
+openai-whisper has two ways. Its `decode` takes at most 30 s, pads the samples with silence, as we
+do, and writes no timestamps; "ours, pauses" is to be compared with it. Its `transcribe`, and
+faster-whisper, pad the features with zeros; "ours, timestamps, no VAD, zeros" asks for the same:
+`--timestamps --no-vad --padding zeros`. The second table of each model gives the difference of the
+word error rates over all words of both (not zh) in points with its 95 % interval, paired by
+recording, and the texts that are the same to the letter.
 
 """
 
+Records = list[dict[str, Any]]
 Engine = Callable[[Path, bool], tuple[str, str]]  # file, whether English is known -> text, language
 
 
-class PaddedWithZeros(WindowDecoder):
-    """Pads features with zeros to 30 s, where ours pad the samples with silence."""
-
-    def _encode(self, windows: Sequence[Any], frames: int = features.WINDOW_FRAMES) -> Any:
-        mels = [features.log_mel(window, self.settings.mels, frames) for window in windows]
-        for window, mel in zip(windows, mels, strict=True):
-            mel[:, len(window) // features.HOP :] = 0
-        return self.backend.encode(np.stack(mels))
-
-
-def ours(checkpoint: Checkpoint, *, zeros: bool = False, **options: Any) -> Engine:
+def ours(checkpoint: Checkpoint, **options: Any) -> Engine:
     """Our runtime over the fp32 export."""
     directory = pipeline.stage_export(checkpoint, find_recipe("fp32"))
     transcriber = load(directory, threads=THREADS, audio_context="full")
-    if zeros:
-        own = transcriber.decoder
-        padding = PaddedWithZeros(own.backend, own.tokenizer, own.settings, adaptive=False)
-        transcriber.decoder = padding
     asked = Options(**options)
 
     def transcribe(path: Path, english: bool) -> tuple[str, str]:
@@ -82,8 +75,41 @@ def ours(checkpoint: Checkpoint, *, zeros: bool = False, **options: Any) -> Engi
     return transcribe
 
 
-def openai_whisper(checkpoint: Checkpoint) -> Engine:
-    """openai-whisper over the checkpoint's tensors, renamed."""
+def openai_transcribe(checkpoint: Checkpoint) -> Engine:
+    """openai-whisper's `transcribe`: features padded with zeros, text with timestamps."""
+    model = _openai_model(checkpoint)
+
+    def transcribe(path: Path, english: bool) -> tuple[str, str]:
+        found = model.transcribe(
+            audio.load(path),
+            language="en" if english else None,
+            fp16=False,
+            condition_on_previous_text=False,
+        )
+        return str(found["text"]).strip(), str(found["language"])
+
+    return transcribe
+
+
+def openai_decode(checkpoint: Checkpoint) -> Engine:
+    """openai-whisper's `decode`: at most 30 s, padded with silence, text without timestamps."""
+    import whisper
+
+    model = _openai_model(checkpoint)
+
+    def transcribe(path: Path, english: bool) -> tuple[str, str]:
+        samples = whisper.pad_or_trim(audio.load(path))
+        mel = whisper.log_mel_spectrogram(samples, model.dims.n_mels)
+        language = "en" if english or not model.is_multilingual else None
+        options = whisper.DecodingOptions(language=language, without_timestamps=True, fp16=False)
+        found = whisper.decode(model, mel, options)
+        return found.text.strip(), found.language
+
+    return transcribe
+
+
+def _openai_model(checkpoint: Checkpoint) -> Any:
+    """Return openai-whisper's model with the checkpoint's tensors, renamed."""
     import torch
     import whisper
     from safetensors.torch import load_file
@@ -103,7 +129,7 @@ def openai_whisper(checkpoint: Checkpoint) -> Engine:
         n_text_head=config["decoder_attention_heads"],
         n_text_layer=config["decoder_layers"],
     )
-    model = whisper.model.Whisper(dimensions)
+    model = whisper.model.Whisper(dimensions).eval()
     tensors = {
         _openai_name(name): tensor.float()
         for name, tensor in load_file(checkpoint.path / "model.safetensors").items()
@@ -112,17 +138,7 @@ def openai_whisper(checkpoint: Checkpoint) -> Engine:
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected or set(missing) - {"encoder.positional_embedding", "decoder.mask"}:
         raise DataError(f"the tensors do not fit openai-whisper: {missing}, {unexpected}")
-
-    def transcribe(path: Path, english: bool) -> tuple[str, str]:
-        found = model.eval().transcribe(
-            audio.load(path),
-            language="en" if english else None,
-            fp16=False,
-            condition_on_previous_text=False,
-        )
-        return str(found["text"]).strip(), str(found["language"])
-
-    return transcribe
+    return model
 
 
 def _openai_name(name: str) -> str:
@@ -175,10 +191,12 @@ def faster_whisper(checkpoint: Checkpoint) -> Engine:
 
 ENGINES: dict[str, Callable[[Checkpoint], Engine]] = {
     "ours, pauses": ours,
-    "ours, timestamps": lambda checkpoint: ours(checkpoint, timestamps=True),
-    "ours, timestamps, zeros": lambda checkpoint: ours(checkpoint, timestamps=True, zeros=True),
-    "openai-whisper": openai_whisper,
+    "ours, timestamps": partial(ours, timestamps=True),
+    DECODE: openai_decode,
+    "ours, pauses, no VAD": partial(ours, vad=False),
+    TRANSCRIBE: openai_transcribe,
     "faster-whisper": faster_whisper,
+    "ours, timestamps, no VAD, zeros": partial(ours, timestamps=True, vad=False, padding="zeros"),
 }
 
 
@@ -206,7 +224,7 @@ def run(name: str, checkpoint: Checkpoint, speech: Path) -> None:
     engine: Engine | None = None
     multilingual = "en" not in checkpoint.name.split(".")
     for kind, files in recordings(speech, multilingual).items():
-        if len(stored.get(kind, [])) == len(files):
+        if len(stored.get(kind, [])) == len(files) or (name, kind) == (DECODE, "longform"):
             continue
         engine = engine or ENGINES[name](checkpoint)
         records = []
@@ -234,43 +252,65 @@ def raw(model: str, engine: str) -> Path:
     return RESULTS / f"{model}-{engine}.json".replace(", ", "-")
 
 
-def error_rate(kind: str, records: list[dict[str, Any]]) -> float:
-    """Return WER in percent by Whisper's normalizer of that language; of zh the characters'."""
+def errors(kind: str, records: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each recording's errors and words by Whisper's normalizer; of zh the characters'."""
     import jiwer
     from whisper_normalizer.basic import BasicTextNormalizer
     from whisper_normalizer.english import EnglishTextNormalizer
 
     normalize = EnglishTextNormalizer() if kind in ENGLISH else BasicTextNormalizer()
-    said = [normalize(row["reference"]) for row in records]
-    found = [normalize(row["hypothesis"]) for row in records]
-    if kind in WITHOUT_SPACES:
-        said, found = (["".join(text.split()) for text in texts] for texts in (said, found))
-        return 100 * float(jiwer.cer(said, found))
-    return 100 * float(jiwer.wer(said, found))
+    counts = []
+    for row in records:
+        texts = [normalize(row[text]) for text in ("reference", "hypothesis")]
+        if kind in WITHOUT_SPACES:
+            texts = [" ".join("".join(text.split())) for text in texts]
+        found = jiwer.process_words(*texts)
+        wrong = found.substitutions + found.deletions + found.insertions
+        counts.append((wrong, len(texts[0].split())))
+    wrong_by_row, words = np.array(counts).T
+    return wrong_by_row, words
 
 
-def to_markdown(results: dict[str, dict[str, dict[str, list[dict[str, Any]]]]]) -> str:
+def difference(ours: dict[str, Records], theirs: dict[str, Records]) -> str:
+    """Return ours minus theirs over all words of all recordings, in points, with its interval."""
+    both = [kind for kind in ours if kind in theirs and kind not in WITHOUT_SPACES]
+    pairs = [(errors(kind, ours[kind]), errors(kind, theirs[kind])) for kind in both]
+    words = np.concatenate([own[1] for own, _ in pairs])
+    apart = np.concatenate([own[0] - other[0] for own, other in pairs])
+    interval = bootstrap(apart, words)
+    points = 100 * apart.sum() / words.sum()
+    return f"{points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+
+
+def same(ours: dict[str, Records], theirs: dict[str, Records]) -> str:
+    """Return of how many recordings both have the same text, to the letter."""
+    pairs = [
+        (own["hypothesis"], other["hypothesis"])
+        for kind, rows in ours.items()
+        for own, other in zip(rows, theirs.get(kind, ()), strict=kind in theirs)
+    ]
+    return f"{sum(own == other for own, other in pairs)} of {len(pairs)}"
+
+
+def to_markdown(results: dict[str, dict[str, dict[str, Records]]]) -> str:
     """Return the page; results by model, engine and kind of recording."""
     lines = []
     for model, engines in results.items():
-        kinds = list(next(iter(engines.values())))
-        columns = ("engine", *kinds, "languages found", f"same text as {REFERENCE}")
+        kinds = list(engines[TRANSCRIBE])
+        columns = ("engine", *kinds, "languages found")
         lines += [f"## {model}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         for name, records in engines.items():
-            figures = [f"{error_rate(kind, records[kind]):.2f}" for kind in kinds]
+            figures = [rate(kind, records[kind]) if kind in records else "-" for kind in kinds]
             spoken = [
                 (row["language"], kind)
-                for kind in kinds
+                for kind, rows in records.items()
                 if kind not in (*SPLITS, "longform")
-                for row in records[kind]
+                for row in rows
             ]
             detected = f"{sum(found == kind for found, kind in spoken)} of {len(spoken)}"
-            same = _same(records, engines[REFERENCE])
-            lines.append(f"| {name} | {' | '.join(figures)} | {detected} | {same} |")
-        counts = ", ".join(
-            f"{len(rows)} {kind}" for kind, rows in next(iter(engines.values())).items()
-        )
-        lines += ["", f"Recordings: {counts}.", ""]
+            lines.append(f"| {name} | {' | '.join(figures)} | {detected} |")
+        counts = ", ".join(f"{len(rows)} {kind}" for kind, rows in engines[TRANSCRIBE].items())
+        lines += ["", f"Recordings: {counts}.", "", *_against(engines), ""]
     command = "python tools/compare_decoding.py"
     return (
         INTRODUCTION
@@ -279,13 +319,25 @@ def to_markdown(results: dict[str, dict[str, dict[str, list[dict[str, Any]]]]]) 
     )
 
 
-def _same(records: dict[str, list[dict[str, Any]]], others: dict[str, list[dict[str, Any]]]) -> str:
-    """Return of how many recordings both have the same text, to the letter."""
-    pairs = [
-        pair for kind, rows in records.items() for pair in zip(rows, others[kind], strict=True)
-    ]
-    same = sum(one["hypothesis"] == other["hypothesis"] for one, other in pairs)
-    return f"{same} of {len(pairs)}"
+def rate(kind: str, records: Records) -> str:
+    """Return the error rate in percent."""
+    wrong, words = errors(kind, records)
+    return f"{100 * wrong.sum() / words.sum():.2f}"
+
+
+def _against(engines: dict[str, dict[str, Records]]) -> list[str]:
+    """Return the table that compares the others with openai-whisper's two ways."""
+    titles = [f"{what} `{how}`" for how in ("decode", "transcribe") for what in ("WER -", "as")]
+    lines = [f"| engine | {' | '.join(titles)} |", "|---" * 5 + "|"]
+    for name, records in engines.items():
+        figures = [
+            figure(records, engines[how])
+            for how in (DECODE, TRANSCRIBE)
+            for figure in (difference, same)
+        ]
+        if name not in (DECODE, TRANSCRIBE):
+            lines.append(f"| {name} | {' | '.join(figures)} |")
+    return lines
 
 
 @click.command()
@@ -298,12 +350,10 @@ def main(speech: Path | None, models: tuple[str, ...], engines: tuple[str, ...])
         for model in models:
             for name in engines or ENGINES:
                 run(name, checkpoints.resolve(model), speech)
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, dict[str, Records]]] = {}
     for model in models:
         found = {name: raw(model, name) for name in ENGINES}
-        texts = {n: json.loads(p.read_text())["records"] for n, p in found.items() if p.exists()}
-        most = max(map(len, texts.values()), default=0)
-        results[model] = {name: kinds for name, kinds in texts.items() if len(kinds) == most}
+        results[model] = {n: json.loads(p.read_text())["records"] for n, p in found.items()}
     TABLE.write_text(to_markdown(results))
     click.echo(TABLE.read_text())
 

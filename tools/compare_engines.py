@@ -23,6 +23,7 @@ from edgewhisper import checkpoints
 from edgewhisper.backend import TorchBackend
 from edgewhisper.evaluation import librispeech, wer
 from edgewhisper_runtime import audio, decoding, features, machine
+from edgewhisper_runtime.options import Padding
 from edgewhisper_runtime.rules import TokenRules
 from edgewhisper_runtime.tokens import Tokenizer
 from peers import worker
@@ -33,7 +34,7 @@ SPLITS = ("dev-clean", "test-clean", "test-other")
 Engine = Callable[[np.ndarray], str]
 
 
-def ours(checkpoint: checkpoints.Checkpoint, padding: str) -> Engine:
+def ours(checkpoint: checkpoints.Checkpoint, padding: Padding) -> Engine:
     """Our features, loop and tokens over the Hugging Face model in float32."""
     import torch
     from transformers import WhisperForConditionalGeneration
@@ -46,12 +47,7 @@ def ours(checkpoint: checkpoints.Checkpoint, padding: str) -> Engine:
     rules = TokenRules(settings.suppress, settings.suppress_first, tokenizer.end_of_text, room)
 
     def transcribe(samples: np.ndarray) -> str:
-        if padding == "silence":
-            mels = features.log_mel(samples, settings.mels)
-        else:
-            frames = -(-len(samples) // features.HOP)
-            mels = features.log_mel(samples, settings.mels, frames)
-            mels = np.pad(mels, ((0, 0), (0, features.WINDOW_FRAMES - frames)))
+        mels = features.log_mel(samples, settings.mels, padding=padding)
         cache = backend.start(backend.encode(mels[None]))
         (text,) = decoding.follow(backend, cache, backend.step(prompt, cache), rules)
         return tokenizer.decode(text.tokens).strip()

@@ -13,6 +13,8 @@ from edgewhisper_runtime.audio import SAMPLE_RATE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgewhisper_runtime.options import Padding
+
     Features = NDArray[np.float32]
 
 N_FFT = 400
@@ -24,11 +26,16 @@ _AT_ONCE = 500  # frames transformed together: all of a window would take 20 MB
 _SILENCE = -10.0  # log10 of the 1e-10 floor that Whisper puts under the mel power
 
 
-def log_mel(samples: NDArray[np.float32], mels: int, frames: int = WINDOW_FRAMES) -> Features:
+def log_mel(
+    samples: NDArray[np.float32],
+    mels: int,
+    frames: int = WINDOW_FRAMES,
+    padding: Padding = "silence",
+) -> Features:
     """Return log-mel features float32 [mels, frames] of samples [n] at 16 kHz.
 
-    Shorter audio is padded with silence before the transform, as transformers does
-    (docs/evaluation.md compares this with padding the features with zeros).
+    Shorter audio is padded with silence before the transform, as transformers does, or with zeros
+    after it, as openai-whisper does (docs/evaluation.md compares both).
     Raises ValueError when the samples do not fit: audio is never cut.
     """
     if len(samples) > frames * HOP:
@@ -48,7 +55,12 @@ def log_mel(samples: NDArray[np.float32], mels: int, frames: int = WINDOW_FRAMES
     with _threads().limit(limits=1, user_api="blas"):
         mel_power = mel_filters(mels) @ power.T
     log_power[:, :sounding] = np.log10(np.maximum(mel_power, 1e-10))
-    return np.asarray((np.maximum(log_power, log_power.max() - 8.0) + 4.0) / 4.0, dtype=np.float32)
+    np.maximum(log_power, log_power.max() - 8.0, out=log_power)
+    log_power += 4.0
+    log_power /= 4.0
+    if padding == "zeros":
+        log_power[:, len(samples) // HOP :] = 0.0
+    return log_power
 
 
 @lru_cache

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from edgewhisper_runtime.errors import EdgeWhisperError
+
+Padding = Literal["silence", "zeros"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Options:
     the one before ended; `words` asks for the time of each word too. With a `batch_size` so many
     windows are decoded at once, cut at pauses in any case. `prompt` and `hotwords` are put before
     every window, what was said before it only where `condition_on_previous_text`. `vad` leaves out
-    what is not speech.
+    what is not speech. `padding` fills what is shorter than a window: the samples with silence, or
+    the features with zeros, as openai-whisper and faster-whisper do.
 
     Raises EdgeWhisperError for values that mean nothing.
     """
@@ -40,11 +44,16 @@ class Options:
     hotwords: tuple[str, ...] = ()
     condition_on_previous_text: bool = False
     vad: bool = True
+    padding: Padding = "silence"
     batch_size: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Check what types cannot."""
+        if self.padding not in get_args(Padding):
+            raise EdgeWhisperError(
+                f"padding is one of {', '.join(get_args(Padding))}, not {self.padding!r}."
+            )
         batch = 1 if self.batch_size is None else self.batch_size
         if min(self.beam_size, self.best_of, batch) < 1:
             raise EdgeWhisperError("beam_size, best_of and batch_size must be at least 1.")

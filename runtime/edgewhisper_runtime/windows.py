@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgewhisper_runtime.bundle import Settings
-    from edgewhisper_runtime.options import Options
+    from edgewhisper_runtime.options import Options, Padding
     from edgewhisper_runtime.tokens import Tokenizer
     from edgewhisper_runtime.transcript import Word
 
@@ -100,7 +100,10 @@ class WindowDecoder:
         return tokens
 
     def detect_language(self, window: Samples) -> dict[str, float]:
-        """Return how likely each of the model's languages is in samples [n] at 16 kHz."""
+        """Return how likely each of the model's languages is in samples [n] at 16 kHz.
+
+        They are padded with silence whatever the options say, as openai-whisper does here too.
+        """
         encoded = self._encode([window], self._frames(window))
         first = np.array([[self.tokenizer.start_of_transcript]])
         logits = self.backend.step(first, self.backend.start(encoded))[0]
@@ -113,14 +116,15 @@ class WindowDecoder:
         """
         frames = self._frames(window)
         cut = frames < features.WINDOW_FRAMES
-        encoded = self._encode([window], frames)
+        padding = request.options.padding
+        encoded = self._encode([window], frames, padding)
         attempts = [first] if first else []
         for temperature in request.options.temperatures[len(attempts) :]:
             attempt = self._attempt(encoded, request, temperature, cut)
             if cut and (attempt.unsure or repetition.is_suspect(attempt.tokens)):
                 cut = False
                 del encoded, attempt  # two at a time would take twice the memory
-                encoded = self._encode([window])
+                encoded = self._encode([window], padding=padding)
                 attempt = self._attempt(encoded, request, temperature, cut)
             attempts.append(attempt)
             if not attempt.unsure:
@@ -156,7 +160,7 @@ class WindowDecoder:
         alone = len(windows) == 1 or self.adaptive
         if alone or options.beam_size > 1 or options.temperatures[0] > 0:
             return [self.decode(*one) for one in zip(windows, requests, strict=True)]
-        encoded = self._encode(windows)
+        encoded = self._encode(windows, padding=options.padding)
         cache, logits = self._prompted(encoded, requests)
         rules = self._rules(requests[0])
         texts = decoding.follow(self.backend, cache, logits, rules)
@@ -258,6 +262,12 @@ class WindowDecoder:
         heard = -(-len(window) // features.HOP) + _MARGIN_FRAMES
         return min(heard + heard % 2, features.WINDOW_FRAMES)
 
-    def _encode(self, windows: Sequence[Samples], frames: int = features.WINDOW_FRAMES) -> Any:
-        mels = [features.log_mel(window, self.settings.mels, frames) for window in windows]
+    def _encode(
+        self,
+        windows: Sequence[Samples],
+        frames: int = features.WINDOW_FRAMES,
+        padding: Padding = "silence",
+    ) -> Any:
+        bands = self.settings.mels
+        mels = [features.log_mel(window, bands, frames, padding) for window in windows]
         return self.backend.encode(np.stack(mels))

@@ -24,6 +24,16 @@ def test_equal_to_the_reference_extractor(speech: list[Path], mels: int) -> None
         np.testing.assert_allclose(ours, expected, atol=2e-4)
 
 
+def test_zeros_follow_the_last_whole_hop_of_sound(speech: list[Path]) -> None:
+    samples = audio.load(speech[0])
+    heard = len(samples) // 160
+    silent = features.log_mel(samples, 80)
+    zeros = features.log_mel(samples, 80, padding="zeros")
+    np.testing.assert_array_equal(zeros[:, :heard], silent[:, :heard])
+    assert silent[:, heard:].any()
+    assert not zeros[:, heard:].any()
+
+
 def test_equal_when_the_window_is_full() -> None:
     from transformers import WhisperFeatureExtractor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jiwer
@@ -14,8 +15,8 @@ from edgewhisper.evaluation.wer import Record, summarize
 from edgewhisper.pipeline import stage, stage_export
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, load
-from edgewhisper_runtime.errors import AudioError
-from edgewhisper_runtime.options import PLAIN, Options
+from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
+from edgewhisper_runtime.options import PLAIN, Options, Padding
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import Segment
 
@@ -116,9 +117,10 @@ def test_samples_and_files_give_the_same_text(tiny: Transcriber, speech: list[Pa
     assert from_file.problem is None
 
 
+@pytest.mark.parametrize("padding", ["silence", "zeros"])
 @pytest.mark.parametrize(("model", "ours"), [("tiny_en", "tiny"), ("base", "multilingual")])
 def test_the_text_is_that_of_transformers_generate(
-    model: str, ours: str, speech: list[Path], request: pytest.FixtureRequest
+    model: str, ours: str, padding: Padding, speech: list[Path], request: pytest.FixtureRequest
 ) -> None:
     import torch
     from transformers import (
@@ -136,12 +138,27 @@ def test_the_text_is_that_of_transformers_generate(
     tokenizer = WhisperTokenizerFast.from_pretrained(checkpoint.path)
     named = {"language": "en", "task": "transcribe"} if model == "base" else {}
     for path in speech:
+        samples = audio.load(path)
         inputs = WhisperFeatureExtractor()(
-            audio.load(path), sampling_rate=audio.SAMPLE_RATE, return_tensors="pt"
-        )
-        (tokens,) = reference.generate(inputs.input_features, num_beams=1, do_sample=False, **named)
+            samples, sampling_rate=audio.SAMPLE_RATE, return_tensors="pt"
+        ).input_features
+        if padding == "zeros":
+            inputs[..., len(samples) // 160 :] = 0
+        (tokens,) = reference.generate(inputs, num_beams=1, do_sample=False, **named)
         expected = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        assert transcriber.transcribe(path, language="en", options=PLAIN).text == expected
+        found = transcriber.transcribe(path, "en", options=replace(PLAIN, padding=padding))
+        assert found.text == expected
+
+
+def test_options_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(EdgeWhisperError, match="one of silence, zeros, not 'noise'"):
+        Options(padding="noise")  # type: ignore[arg-type]
+    with pytest.raises(EdgeWhisperError, match="at least 1"):
+        Options(beam_size=0)
+    with pytest.raises(EdgeWhisperError, match="cannot build on each other"):
+        Options(batch_size=2, condition_on_previous_text=True)
+    with pytest.raises(EdgeWhisperError, match="from 0 to 1"):
+        Options(temperatures=(1.5,))
 
 
 @pytest.mark.parametrize("language", ["de", "en", "es", "fr", "zh"])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from edgewhisper_runtime import languages
-from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.options import Options, Padding
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -147,6 +147,14 @@ def decoding(command: F) -> F:
             default=_DEFAULT.seed,
             show_default=True,
             help="The same seed draws the same samples.",
+        ),
+        option(
+            "Decoding",
+            "--padding",
+            type=click.Choice(get_args(Padding)),
+            default=_DEFAULT.padding,
+            show_default=True,
+            help="What fills up short audio; openai-whisper has zeros.",
         ),
         option(
             "Decoding",
