@@ -1,0 +1,58 @@
+"""A server, and what its recordings say without it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.pipeline import stage_export
+from edgewhisper.recipes import find_recipe
+from edgewhisper_runtime import audio, load
+from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.transcriber import Transcriber
+from servers import CLIPS, TOKEN, WAITING, Server, serving
+
+
+@pytest.fixture(scope="package")
+def bundle(tiny_en: Checkpoint) -> Path:
+    return stage_export(tiny_en, find_recipe("onnx-int8"))
+
+
+@pytest.fixture(scope="package")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    uploads = tmp_path_factory.mktemp("uploads")
+    with serving(bundle, uploads, "--queue", WAITING, "--max-upload", 1, token=TOKEN) as running:
+        yield running
+        assert not running.stored
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0
+        assert running.process.stderr.read() == ""
+    assert not list(uploads.glob("edgewhisper-serve-*"))
+
+
+@pytest.fixture(scope="package")
+def transcriber(bundle: Path) -> Transcriber:
+    return load(bundle)
+
+
+@pytest.fixture(scope="package")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of more than one window, in less than a megabyte."""
+    path = tmp_path_factory.mktemp("long") / "long.opus"
+    samples = np.concatenate([audio.load(clip) for clip in [*CLIPS, *CLIPS]])
+    assert len(samples) > 40 * audio.SAMPLE_RATE
+    soundfile.write(path, samples, audio.SAMPLE_RATE, format="OGG", subtype="OPUS")
+    return path
+
+
+@pytest.fixture(scope="package")
+def texts(transcriber: Transcriber, long: Path) -> dict[Path, str]:
+    """What the recordings say to the same model without a server."""
+    options = Options()
+    return {clip: transcriber.transcribe(clip, options=options).text for clip in (*CLIPS, long)}

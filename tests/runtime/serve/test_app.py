@@ -1,0 +1,150 @@
+"""Requests and answers, by OpenAI's own client."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from pathlib import Path
+
+import openai
+import pytest
+import soundfile
+
+from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.transcriber import Transcriber
+from edgewhisper_runtime.writers import WRITERS
+from servers import CLIPS, TOKEN, Server
+
+
+def test_json_and_text(server: Server, texts: dict[Path, str]) -> None:
+    clip = CLIPS[0]
+    create = server.client.audio.transcriptions.create
+    spoken = create(file=clip, model="whisper-1", language="en")
+    assert spoken.text == texts[clip]
+    assert spoken.usage.type == "duration"
+    assert spoken.usage.seconds == pytest.approx(soundfile.info(clip).duration, abs=0.1)
+    assert create(file=clip, model="whisper-1", response_format="text").strip() == texts[clip]
+
+
+def test_verbose_json(server: Server, transcriber: Transcriber) -> None:
+    clip = CLIPS[0]
+    verbose = server.client.audio.transcriptions.create(
+        file=clip,
+        model="whisper-1",
+        response_format="verbose_json",
+        timestamp_granularities=["segment", "word"],
+    )
+    expected = transcriber.transcribe(clip, options=Options(timestamps=True, words=True))
+    assert verbose.text == expected.text
+    assert verbose.language == "en"
+    assert verbose.duration == expected.duration
+    assert "".join(segment.text for segment in verbose.segments).strip() == verbose.text
+    first = verbose.segments[0]
+    assert first.id == first.seek == first.temperature == 0
+    assert 0 <= first.start < first.end <= verbose.duration
+    assert first.avg_logprob < 0 < first.compression_ratio
+    assert 0 <= first.no_speech_prob <= 1
+    assert transcriber.decoder.tokenizer.decode(first.tokens).strip()
+    assert [word.word for word in verbose.words] == verbose.text.split()
+    assert all(0 <= word.start <= word.end <= verbose.duration for word in verbose.words)
+
+
+def test_segments_are_left_out_where_only_words_are_asked_for(server: Server) -> None:
+    verbose = server.client.audio.transcriptions.create(
+        file=CLIPS[0],
+        model="whisper-1",
+        response_format="verbose_json",
+        timestamp_granularities=["word"],
+    )
+    assert verbose.words
+    assert verbose.segments is None
+
+
+@pytest.mark.parametrize("subtitles", ["srt", "vtt"])
+def test_subtitles(server: Server, bundle: Path, transcriber: Transcriber, subtitles: str) -> None:
+    clip = CLIPS[0]
+    answer = server.client.audio.transcriptions.create(
+        file=clip, model="whisper-1", response_format=subtitles
+    )
+    expected = transcriber.transcribe(clip, options=Options(timestamps=True))
+    assert answer == WRITERS[subtitles](expected)
+    assert "-->" in answer
+
+
+def test_a_stream_says_the_text_bit_by_bit(
+    server: Server, long: Path, texts: dict[Path, str]
+) -> None:
+    events = list(
+        server.client.audio.transcriptions.create(file=long, model="whisper-1", stream=True)
+    )
+    *deltas, done = events
+    assert {event.type for event in deltas} == {"transcript.text.delta"}
+    assert done.type == "transcript.text.done"
+    assert len(deltas) > 1
+    assert "".join(event.delta for event in deltas).strip() == done.text
+    assert done.text == texts[long]
+
+
+def test_models(server: Server, bundle: Path) -> None:
+    (model,) = server.client.models.list()
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert model.id == manifest["name"]
+    assert server.client.models.retrieve(model.id).created == model.created > 0
+    with pytest.raises(openai.NotFoundError, match="no model"):
+        server.client.models.retrieve("another")
+    spoken = server.client.audio.transcriptions.create(file=CLIPS[0], model=model.id)
+    assert spoken.text
+
+
+def test_translation_takes_a_multilingual_model(server: Server) -> None:
+    with pytest.raises(openai.BadRequestError, match="only transcribes English") as refusal:
+        server.client.audio.translations.create(file=CLIPS[0], model="whisper-1")
+    assert refusal.value.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "param"),
+    [
+        ({"model": "another"}, openai.NotFoundError, "model"),
+        ({"model": ""}, openai.BadRequestError, "model"),
+        ({"file": ("talk.wav", b"no audio" * 100)}, openai.BadRequestError, "file"),
+        ({"file": ("talk.wav", b"")}, openai.BadRequestError, "file"),
+        ({"language": "de"}, openai.BadRequestError, None),
+        ({"response_format": "docx"}, openai.BadRequestError, "response_format"),
+        ({"temperature": 2}, openai.BadRequestError, "temperature"),
+        ({"temperature": float("nan")}, openai.BadRequestError, "temperature"),
+        ({"include": ["logprobs"]}, openai.BadRequestError, "include[]"),
+        (
+            {"timestamp_granularities": ["word"]},
+            openai.BadRequestError,
+            "timestamp_granularities",
+        ),
+        ({"stream": True, "response_format": "srt"}, openai.BadRequestError, "response_format"),
+        ({"stream": True, "file": ("a.wav", b"no audio")}, openai.BadRequestError, "file"),
+    ],
+)
+def test_wrong_requests(
+    server: Server, changed: dict[str, object], error: type[openai.APIStatusError], param: str
+) -> None:
+    with pytest.raises(error) as refusal:
+        server.client.audio.transcriptions.create(
+            **({"file": CLIPS[0], "model": "whisper-1"} | changed)
+        )
+    assert refusal.value.param == param
+    assert refusal.value.type == "invalid_request_error"
+    assert "/" not in refusal.value.body["message"]  # no path of the server's
+    if "file" in changed:
+        assert changed["file"][0] in refusal.value.body["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/v1/audio/transcriptions", 415), ("PUT", "/v1/models", 405), ("GET", "/v2", 404)],
+)
+def test_other_requests(server: Server, method: str, path: str, status: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    connection.request(method, path, b"{}", headers | {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    assert response.status == status
+    assert json.loads(response.read())["error"]["message"]

@@ -1,0 +1,57 @@
+"""More than one request at a time: nothing lost, nothing mixed up."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import openai
+
+from servers import CLIPS, PLACES, WAITING, Server, Upload, overloaded, wait_until
+
+
+def test_more_than_the_queue_takes_is_refused(server: Server, texts: dict[Path, str]) -> None:
+    uploads = [Upload(server, clip) for clip in CLIPS[:PLACES]]
+    wait_until(lambda: overloaded(server))
+    for upload in uploads:
+        upload.send_rest()
+    assert [upload.text() for upload in uploads] == [texts[clip] for clip in CLIPS[:PLACES]]
+
+
+def test_many_at_once_lose_nothing_and_mix_nothing_up(
+    server: Server, texts: dict[Path, str]
+) -> None:
+    clips = CLIPS * 3
+    assert len(clips) > 2 * PLACES
+
+    def ask(clip: Path) -> str | int:
+        try:
+            return server.client.audio.transcriptions.create(file=clip, model="whisper-1").text
+        except openai.APIStatusError as error:
+            return error.status_code
+
+    with ThreadPoolExecutor(len(clips)) as pool:
+        answers = list(pool.map(ask, clips))
+    right = [answer == texts[clip] for clip, answer in zip(clips, answers, strict=True)]
+    assert sum(right) >= PLACES
+    assert all(ok or answer == 503 for ok, answer in zip(right, answers, strict=True))
+
+
+def test_a_client_that_hangs_up_is_forgotten(
+    server: Server, long: Path, texts: dict[Path, str]
+) -> None:
+    gone = 'edgewhisper_requests_total{path="/v1/audio/transcriptions",status="499"}'
+    before = server.metric(gone)
+    with ExitStack() as connections:
+        for _ in range(PLACES):
+            upload = Upload(server, long)
+            connections.callback(upload.connection.close)
+            upload.send_rest()
+        wait_until(lambda: server.metric("edgewhisper_queue_length ") == WAITING)
+    wait_until(lambda: server.metric(gone) - before == PLACES)
+    Upload(server, long).connection.close()
+    wait_until(lambda: server.metric(gone) - before == PLACES + 1)
+    assert server.metric("edgewhisper_queue_length ") == 0
+    spoken = server.client.audio.transcriptions.create(file=CLIPS[0], model="whisper-1")
+    assert spoken.text == texts[CLIPS[0]]
