@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,12 @@ import numpy as np
 
 from edgewhisper_runtime import alignment
 from edgewhisper_runtime.bundle import MANIFEST, Manifest
-from edgewhisper_runtime.errors import BundleError, MissingLibraryError, RecipeError
+from edgewhisper_runtime.errors import (
+    BundleError,
+    EdgeWhisperError,
+    MissingLibraryError,
+    RecipeError,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,6 +125,23 @@ class TorchBackend:
         return torch.cuda.max_memory_allocated(self._device)
 
 
+def check_device(device: str) -> None:
+    """Raise EdgeWhisperError unless it is cpu or a CUDA device that PyTorch sees here."""
+    if device == "cpu":
+        return
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise EdgeWhisperError(f"there is no device {device!r}. Use cpu, cuda or cuda:1.")
+    import torch
+
+    _, _, number = device.partition(":")
+    if int(number or 0) >= torch.cuda.device_count():
+        raise MissingLibraryError(
+            f"the device {device!r} was asked for, but this PyTorch sees "
+            f"{torch.cuda.device_count()} CUDA devices. "
+            "Use --device cpu, or install PyTorch's CUDA build on a machine with a GPU."
+        )
+
+
 def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> TorchBackend:
     """Load a bundle's variant; called by the runtime for bundles whose backend is "torch"."""
     import torch
@@ -133,11 +156,7 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
         reason = quantizers.adapter(recipe.library).CPU_ONLY
         if recipe.quantizes and reason is not None:
             raise RecipeError(f"{recipe.name} runs on the CPU only: {reason}. Use --device cpu.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise MissingLibraryError(
-            f"the device {device!r} was asked for, but this PyTorch sees no CUDA device. "
-            "Use --device cpu, or install PyTorch's CUDA build on a machine with a GPU."
-        )
+    check_device(device)
     return TorchBackend(load_model(directory, manifest), device)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # What of a variant no export keeps: the exported file has it.
 _REPLACED = {WEIGHTS, CONFIG}
+_INHERITED = ("name", "backend", "libraries", "recipe", "settings", "model", "calibration")
 _EXPORTERS: dict[Format, ModuleType] = {"onnx": onnx, "torchscript": torchscript}
 
 
@@ -131,7 +132,6 @@ def _export_of(target: Path, known: bundle.Manifest) -> bundle.Manifest | None:
         found.export is not None
         and known.export is not None
         and known.export.items() <= found.export.items()
-        and (found.backend, found.libraries, found.recipe)
-        == (known.backend, known.libraries, known.recipe)
+        and all(getattr(found, one) == getattr(known, one) for one in _INHERITED)
     )
     return found if same else None

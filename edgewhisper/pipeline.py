@@ -30,10 +30,17 @@ from edgewhisper_exporters import eligibility
 from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.onnx import DISTRIBUTIONS as EXPORT_LIBRARIES
 from edgewhisper_runtime import atomic, bundle, machine
-from edgewhisper_runtime.errors import BundleError, DataError, GateFailedError, GateNotProvenError
+from edgewhisper_runtime.errors import (
+    BundleError,
+    DataError,
+    GateFailedError,
+    GateNotProvenError,
+    StorageError,
+)
 
 # In the order of their speed.
 _CONTEXTS: tuple[bundle.AudioContext, ...] = ("adaptive", "full")
+_COPIED = (CONFIG, bundle.TOKENIZER)  # from the checkpoint, as they are
 _LICENSE = "LICENSE"
 _LICENSE_TEXT = """The weights in this bundle derive from OpenAI's Whisper models.
 
@@ -73,7 +80,7 @@ def stage(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) ->
         weights = staging / WEIGHTS
         adapter.save(model, weights)
         del model, calibrate
-        for file in (CONFIG, bundle.TOKENIZER):
+        for file in _COPIED:
             shutil.copyfile(checkpoint.path / file, staging / file)
         (staging / _LICENSE).write_text(_LICENSE_TEXT, encoding="utf-8")
         config = WhisperConfig(**checkpoint.config())
@@ -93,7 +100,10 @@ def staged(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -
     except BundleError:
         return None
     wanted = plan(checkpoint, recipe, speech)
-    return directory if _planned(found) == _planned(wanted) else None
+    same = _planned(found) == _planned(wanted) and all(
+        found.files.get(file) == bundle.describe_file(checkpoint.path / file) for file in _COPIED
+    )
+    return directory if same else None
 
 
 def _variant_directory(checkpoint: Checkpoint, recipe: Recipe) -> Path:
@@ -188,6 +198,17 @@ def measure(
     return variant, report
 
 
+def check_target(target: Path) -> None:
+    """Raise StorageError unless a bundle may be put at `target`: what is there would be lost."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise StorageError(f"{target} is no directory. Choose another place for the bundle.")
+    if target.exists() and any(target.iterdir()) and not (target / bundle.MANIFEST).is_file():
+        raise StorageError(
+            f"{target} holds other files than a bundle's, and they would be lost. Choose another "
+            "place for the bundle, or empty the directory."
+        )
+
+
 def install(
     variant: Path, report: dict[str, Any], target: Path | None = None, strict: bool = False
 ) -> Path:
@@ -195,11 +216,12 @@ def install(
 
     The bundle of an export brings the runtime's wheel. Raises GateFailedError when the gate
     failed, and with `strict` GateNotProvenError when the data cannot tell; the report is kept,
-    and nothing is installed.
+    and nothing is installed. Raises StorageError where `target` is something else than a bundle.
     """
     where = _report_of(variant)
     _enforce(report["gate"], where, strict)
     target = target or home() / "bundles" / variant.name
+    check_target(target)
     summary = {
         "verdict": report["gate"]["verdict"],
         "gate": report["gate"],

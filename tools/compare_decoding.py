@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech, wer
-from edgewhisper.evaluation.significance import bootstrap
+from edgewhisper.evaluation.significance import paired_bootstrap
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, load, machine
 from edgewhisper_runtime.errors import DataError
@@ -249,7 +249,7 @@ def run(name: str, checkpoint: Checkpoint, speech: Path) -> None:
 
 def raw(model: str, engine: str) -> Path:
     """Return where an engine's texts are kept."""
-    return RESULTS / f"{model}-{engine}.json".replace(", ", "-")
+    return RESULTS / f"{model}-{engine.replace(', ', '-').replace(' ', '-')}.json"
 
 
 def errors(kind: str, records: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -277,7 +277,7 @@ def difference(ours: dict[str, Records], theirs: dict[str, Records]) -> str:
     pairs = [(errors(kind, ours[kind]), errors(kind, theirs[kind])) for kind in both]
     words = np.concatenate([own[1] for own, _ in pairs])
     apart = np.concatenate([own[0] - other[0] for own, other in pairs])
-    interval = bootstrap(apart, words)
+    interval = paired_bootstrap(apart, words)
     points = 100 * apart.sum() / words.sum()
     return f"{points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
 
@@ -327,7 +327,9 @@ def rate(kind: str, records: Records) -> str:
 
 def _against(engines: dict[str, dict[str, Records]]) -> list[str]:
     """Return the table that compares the others with openai-whisper's two ways."""
-    titles = [f"{what} `{how}`" for how in ("decode", "transcribe") for what in ("WER -", "as")]
+    titles = [
+        f"{what} `{how}`" for how in ("decode", "transcribe") for what in ("minus", "same text as")
+    ]
     lines = [f"| engine | {' | '.join(titles)} |", "|---" * 5 + "|"]
     for name, records in engines.items():
         figures = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 PROVENANCE = "source.json"
+_UNFIT = {
+    "missing_keys": "lacks",
+    "unexpected_keys": "has no place for",
+}
+_LONGEST_NAME = 40  # a variant's has the recipe's too, and 128 characters in all
 _UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -65,7 +71,6 @@ class Checkpoint:
     def load(self) -> WhisperForConditionalGeneration:
         """Return the model in float32; raise CheckpointError unless every weight was there."""
         import torch
-        from safetensors import SafetensorError
         from transformers import WhisperForConditionalGeneration
         from transformers.utils import logging
 
@@ -78,14 +83,18 @@ class Checkpoint:
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        except Exception as error:  # a config can ask transformers for anything
             reason = next(iter(str(error).splitlines()), "")
-            raise CheckpointError(f"{self.path} could not be loaded ({reason}).") from error
-        # transformers would go on with random numbers in their place.
-        if absent := sorted(report["missing_keys"]):
             raise CheckpointError(
-                f"{self.path} lacks {absent[0]} ({len(absent)} weights in all). Save it again."
-            )
+                f"{self.path} could not be loaded ({type(error).__name__}: {reason})."
+            ) from error
+        # transformers would go on, with random numbers in the place of what is absent.
+        for key, what in _UNFIT.items():
+            if names := sorted(report[key]):
+                raise CheckpointError(
+                    f"{self.path} {what} {names[0]} ({len(names)} weights in all): its weights and "
+                    "its config.json do not go together. Save it again."
+                )
         return model.eval()
 
 
@@ -128,6 +137,7 @@ def fetch(card: cards.ModelCard, directory: Path | None = None) -> Checkpoint:
             with atomic.new_directory(target) as staging:
                 provenance = attempt(staging)
                 provenance["weights"] = _hash_weights(staging)
+                _check_size(card, staging)
                 (staging / PROVENANCE).write_text(json.dumps(provenance, indent=1))
             return open_checkpoint(target)
         except NetworkError as error:
@@ -166,8 +176,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"{path} is not what was fetched: its weights' SHA-256 differs from {PROVENANCE}. "
             "Delete the directory and fetch it again."
         )
-    name = _UNFIT_FOR_NAMES.sub("-", path.resolve().name).strip("-.") or "whisper"
-    return Checkpoint(name=name, path=path, provenance=provenance, weights=weights)
+    name = _UNFIT_FOR_NAMES.sub("-", path.resolve().name).strip("-._")[:_LONGEST_NAME]
+    return Checkpoint(name=name or "whisper", path=path, provenance=provenance, weights=weights)
 
 
 def _alignment_heads(
@@ -178,6 +188,26 @@ def _alignment_heads(
         return tuple((int(layer), int(head)) for layer, head in named)
     layers, heads = int(config["decoder_layers"]), int(config["decoder_attention_heads"])
     return tuple((layer, head) for layer in range(layers // 2, layers) for head in range(heads))
+
+
+def _check_size(card: cards.ModelCard, path: Path) -> None:
+    """Raise CheckpointError unless the weights in `path` are as many as the card says."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, list[int]] = {}
+    try:
+        for file in path.glob("*.safetensors"):
+            with safe_open(file, "numpy") as weights:
+                shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118 # it is no dict
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"the weights of {card.name} are unreadable ({error}).") from error
+    shapes.pop("proj_out.weight", None)  # the token embedding once more
+    found = sum(map(math.prod, shapes.values()))
+    if found != card.parameters:
+        raise CheckpointError(
+            f"that is not {card.name}: it has {found:,} parameters, not {card.parameters:,}. "
+            "A path is a model too: --model DIR."
+        )
 
 
 def _hash_weights(path: Path) -> dict[str, str]:
@@ -198,7 +228,10 @@ def _hash_weights(path: Path) -> dict[str, str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{path} holds no JSON object. Fetch it again.")
+        return found
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: this is no Whisper checkpoint.") from error
     except (OSError, ValueError) as error:

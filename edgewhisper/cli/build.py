@@ -50,6 +50,8 @@ def command(
 
     recipe = find_recipe(recipe_name)
     # What cannot be done must not show after a long download.
+    if output is not None:
+        pipeline.check_target(output)
     to_format = _format(recipe, wanted, evaluation["device"])
     quantizers.adapter(recipe.library)
     chosen = options.evaluation_options(**evaluation)

@@ -31,7 +31,7 @@ def command(
     from edgewhisper import checkpoints, pipeline, reports
     from edgewhisper.home import home
     from edgewhisper.recipes import Recipe, find_recipe
-    from edgewhisper_runtime.bundle import verify
+    from edgewhisper_runtime.bundle import read_manifest, verify
 
     if bundle is not None and recipe_name is not None:
         raise click.UsageError("--bundle and --recipe exclude each other.")
@@ -54,6 +54,6 @@ def command(
     baseline = pipeline.stage(checkpoint, find_recipe("fp32"))
     report = pipeline.compare(baseline, variant, recipe.max_wer_increase, chosen)
     report["command"] = shlex.join(["edgewhisper", *sys.argv[1:]])
-    where = reports.write(report, home() / "reports" / f"{variant.name}.evaluate")
+    where = reports.write(report, home() / "reports" / f"{read_manifest(variant).name}.evaluate")
     click.echo(json.dumps(report) if as_json else reports.to_text(report))
     click.echo(f"report: {where / 'report.html'}", err=True)

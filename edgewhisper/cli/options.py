@@ -84,13 +84,17 @@ def evaluation_options(
     engine: Literal["local", "ray"],
 ) -> Options:
     """Find the data and say on stderr which it is."""
+    from edgewhisper.backend import check_device
     from edgewhisper.evaluation import cluster
     from edgewhisper.evaluation import librispeech as data
     from edgewhisper.evaluation.run import Options
 
     dataset = data.find(librispeech, splits)
     options = Options(dataset, limit, device, threads, engine)
+    # What is wrong with either must show before the work.
     if engine == "ray":
-        cluster.connect(options)  # what is wrong there must show before the work
+        cluster.connect(options)
+    else:
+        check_device(device)
     click.echo(f"evaluating on {dataset.name} ({', '.join(dataset.splits)})", err=True)
     return options

@@ -25,7 +25,15 @@ def command(report_file: Path, as_json: bool) -> None:
     try:
         stored = json.loads(report_file.read_text(encoding="utf-8"))
         claimed, judged, text = (_sweep if "rows" in stored else _report)(stored)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UndefinedError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        UndefinedError,
+    ) as error:
         raise DataError(f"{report_file} is not an evaluation report ({error!r}).") from error
     click.echo(json.dumps(judged) if as_json else text)
     if judged != claimed:

@@ -48,10 +48,12 @@ def command(
     recipes = [
         recipe
         for recipe in recipes
-        if (names or recipe.name != "fp32") and (not libraries or recipe.library in libraries)
+        if recipe.name != "fp32" and (not libraries or recipe.library in libraries)
     ]
     if not recipes:
-        raise RecipeError("no recipe is left to sweep; see `edgewhisper recipes`.")
+        raise RecipeError(
+            "no recipe is left besides fp32, the baseline; see `edgewhisper recipes`."
+        )
     chosen = options.evaluation_options(**evaluation)
     checkpoint = checkpoints.resolve(model)
     where = output or home() / "sweeps" / checkpoint.name

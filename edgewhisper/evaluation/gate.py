@@ -32,6 +32,9 @@ def _judge_split(comparison: dict[str, Any], limit: float) -> dict[str, Any]:
         return {"verdict": "failed", "utterances_needed": None}
     if high <= limit:
         return {"verdict": "passed", "utterances_needed": None}
+    if comparison["share_not_worse"] == 1:  # the rule of three, which shrinks with the number
+        needed = math.ceil(comparison["utterances"] * high / limit) if limit else None
+        return {"verdict": "not proven", "utterances_needed": needed}
     # The interval's half-width shrinks with the square root of the number of utterances.
     room = limit - d
     needed = None if room <= 0 else math.ceil(comparison["utterances"] * ((high - d) / room) ** 2)

@@ -86,7 +86,11 @@ def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[U
     directory = dataset.root / split
     texts = {}
     for transcript in sorted(directory.glob("*/*/*.trans.txt")):
-        for line in transcript.read_text(encoding="utf-8").splitlines():
+        try:
+            lines = transcript.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{transcript} is not UTF-8 ({error}). Download it again.") from error
+        for line in filter(str.strip, lines):
             name, _, text = line.partition(" ")
             texts[name] = (transcript.parent, text)
     names = sorted(texts)

@@ -17,7 +17,7 @@ from edgewhisper.evaluation.librispeech import Dataset, Utterance, utterances
 from edgewhisper.evaluation.wer import Record
 from edgewhisper.home import home
 from edgewhisper.recipes import Recipe
-from edgewhisper_runtime import atomic, bundle
+from edgewhisper_runtime import atomic, bundle, machine
 
 _DECODING = "greedy, no timestamps, repetition broken off"
 _BATCH = 8  # what dequantizes its weights at each step does so once for all of a batch
@@ -83,7 +83,7 @@ def _stored(
     manifest = bundle.verify(directory)
     for split in options.dataset.splits:
         wanted = utterances(options.dataset, split, options.limit)
-        path = _results_path(manifest, options, split)
+        path = _results_path(manifest, options, split, wanted)
         yield split, wanted, dict(_read(path, wanted)), path
 
 
@@ -107,13 +107,22 @@ def _batch_size(manifest: bundle.Manifest) -> int:
     return _BATCH if batchable and manifest.audio_context == "full" else 1
 
 
-def _results_path(manifest: bundle.Manifest, options: Options, split: str) -> Path:
-    """Return the file of this evaluation: its name changes with all that may change a text."""
+def _results_path(
+    manifest: bundle.Manifest, options: Options, split: str, wanted: list[Utterance]
+) -> Path:
+    """Return the file of this evaluation: its name changes with all that may change a record.
+
+    Records have times too, so the number of threads and the processor are among it.
+    """
+    host = machine.describe()
     identity = {
+        "audio": _digest(wanted),
         "weights": {name: file.sha256 for name, file in manifest.files.items()},
         "settings": asdict(manifest.settings),
         "libraries": manifest.libraries,
         "device": options.device,
+        "threads": options.threads or host["usable_cores"],
+        "processor": [host["cpu"], host["isa"]],
         "decoding": decoding(manifest),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -121,6 +130,15 @@ def _results_path(manifest: bundle.Manifest, options: Options, split: str) -> Pa
     # Another limit makes other batches.
     limited = "" if options.limit is None else f"-{options.limit}"
     return directory / f"{options.dataset.name.replace(' ', '-')}-{split}{limited}.jsonl"
+
+
+def _digest(wanted: list[Utterance]) -> str:
+    """Return a SHA-256 over the audio of utterances."""
+    digest = hashlib.sha256()
+    for utterance in wanted:
+        with utterance.path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _read(path: Path, wanted: list[Utterance]) -> Iterator[tuple[str, Record]]:

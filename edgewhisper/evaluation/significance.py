@@ -27,16 +27,11 @@ class Interval:
 def bootstrap(errors: NDArray[np.int64], words: NDArray[np.int64]) -> Interval:
     """Return the interval of 100 * sum(errors) / sum(words) when utterances [n] are resampled.
 
-    With errors of one system: the interval of its WER. With each utterance's difference of
-    two systems' errors: the paired interval of their WER difference. Deterministic.
-
-    Where every utterance has zero, resampling can only give zero again. Then the interval
-    reaches one word error in 3 of n utterances, the 95 % bound for what was never seen
-    (Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?").
+    Deterministic. Where every utterance has zero, resampling can only give zero again; see
+    `_reach`.
     """
     if not errors.any():
-        reach = float(100 * _RULE_OF_THREE / words.sum())
-        return Interval(-reach, reach)
+        return Interval(-_reach(words), _reach(words))
     generator = np.random.default_rng(_SEED)
     rates = np.empty(RESAMPLES)
     for start in range(0, RESAMPLES, _CHUNK):
@@ -45,3 +40,24 @@ def bootstrap(errors: NDArray[np.int64], words: NDArray[np.int64]) -> Interval:
     tail = (100 - _LEVEL) / 2
     low, high = np.percentile(rates, [tail, 100 - tail])
     return Interval(float(low), float(high))
+
+
+def paired_bootstrap(differences: NDArray[np.int64], words: NDArray[np.int64]) -> Interval:
+    """Return the interval of two systems' WER difference, by each utterance's difference in errors.
+
+    Where no utterance became worse, or none better, it reaches as far as `_reach` on that side.
+    """
+    found = bootstrap(differences, words)
+    return Interval(
+        found.low if (differences < 0).any() else min(found.low, -_reach(words)),
+        found.high if (differences > 0).any() else max(found.high, _reach(words)),
+    )
+
+
+def _reach(words: NDArray[np.int64]) -> float:
+    """Return how far, in points, an interval reaches where resampling shows nothing.
+
+    One word error in 3 of n utterances: the 95 % bound for what was never seen (Hanley and
+    Lippman-Hand 1983, "If nothing goes wrong, is everything all right?").
+    """
+    return float(100 * _RULE_OF_THREE / words.sum())

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgewhisper.evaluation.significance import Interval, bootstrap
+from edgewhisper.evaluation.significance import Interval, bootstrap, paired_bootstrap
 from edgewhisper_runtime.errors import DataError
 
 _NORMALIZER = "whisper-normalizer"  # a distribution of OpenAI's English normalizer
@@ -137,7 +137,7 @@ def compare(baseline: Sequence[Record], variant: Sequence[Record]) -> dict[str, 
     counts_b = count_errors([ours[name] for name in names])
     errors_a, errors_b = (np.array([c.errors for c in counts]) for counts in (counts_a, counts_b))
     words = np.array([count.words for count in counts_a])
-    interval: Interval = bootstrap(errors_b - errors_a, words)
+    interval: Interval = paired_bootstrap(errors_b - errors_a, words)
     return {
         "d": float(100 * (errors_b - errors_a).sum() / words.sum()),
         "interval": asdict(interval),
@@ -188,4 +188,4 @@ def _grouped(
 
 
 def _bucket(duration: float) -> str:
-    return next(name for limit, name in _BUCKETS if duration < limit)
+    return next((name for limit, name in _BUCKETS if duration < limit), _BUCKETS[-1][1])

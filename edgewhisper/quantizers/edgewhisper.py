@@ -42,6 +42,8 @@ def quantize(
 
     Raises RecipeError for other activations, another grid, and an embedding or output layer alone.
     """
+    import torch
+
     if recipe.scheme != "dynamic" or recipe.activations not in {_EXACT, _ROUNDED}:
         raise RecipeError(
             f"{recipe.name}: edgewhisper has scheme 'dynamic', and leaves activations float32 or "
@@ -53,6 +55,12 @@ def quantize(
         raise RecipeError(
             f"{recipe.name}: edgewhisper stores the token embedding and the output layer as one "
             "tensor. Put both in scope, with the same weights, or neither."
+        )
+    ends_weights = [model.get_parameter(f"{name}.weight") for name in (_OUTPUT, _EMBEDDING)]
+    if "output" in recipe.scope and not torch.equal(*ends_weights):
+        raise RecipeError(
+            f"{recipe.name}: edgewhisper stores the token embedding and the output layer as one "
+            "tensor, and this checkpoint has two different ones. Leave both out of scope."
         )
     names = [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]
     for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 import typing
@@ -196,7 +197,8 @@ def _faults(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     for one in recipe.exports:
         reason = eligibility.why_not(asdict(recipe), one)
         yield reason is not None, f"exports has {one}, but {reason}."
-    yield recipe.max_wer_increase < 0, "max_wer_increase must not be negative."
+    limit = recipe.max_wer_increase
+    yield not (math.isfinite(limit) and limit >= 0), "max_wer_increase must be a number from 0 on."
     for weights in (recipe.weights, *(override.weights for override in recipe.overrides)):
         yield (weights.granularity == "per-group") != (weights.group_size > 0), _GROUP_FAULT
         yield weights.axis not in {0, 1}, "weights.axis must be 0 or 1."
@@ -268,7 +270,7 @@ def _read(path: Path) -> Recipe:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe {path} could not be read ({error}).") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"the recipe {path} is not valid TOML ({error}).") from error
     return Recipe.from_dict(content, str(path))
 

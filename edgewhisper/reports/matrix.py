@@ -179,14 +179,21 @@ def _megabytes(result: dict[str, Any], name: str) -> float:
 
 def rtf(result: dict[str, Any], name: str) -> float | None:
     """Return the median real-time factor of a recipe; None where it was not timed."""
-    runs = result["speed"]["runs"].get(name) if result["speed"] else None
-    figures = [sum(run["seconds"]) / sum(run["audio_seconds"]) for run in runs or ()]
+    runs = _runs(result, name)
+    figures = [sum(run["seconds"]) / sum(run["audio_seconds"]) for run in runs]
     return statistics.median(figures) if figures else None
 
 
 def _median(result: dict[str, Any], name: str, key: str) -> float | None:
-    runs = result["speed"]["runs"].get(name) if result["speed"] else None
+    runs = _runs(result, name)
     return statistics.median(run[key] for run in runs) if runs else None
+
+
+def _runs(result: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return what was timed of a recipe's variant: of this one, not of an earlier one."""
+    timed = result["speed"]
+    same = timed and timed["weights"].get(name) == result["rows"][name].get("files")
+    return timed["runs"].get(name, []) if same else []
 
 
 def _footer(result: dict[str, Any]) -> str:

@@ -51,7 +51,8 @@ def new_directory(target: Path) -> Iterator[Path]:
             yield staging
             staging.chmod(0o755)
             for path in staging.iterdir():
-                path.chmod(0o644)  # safetensors makes its files private
+                if path.is_file():
+                    path.chmod(0o644)  # safetensors makes its files private
             replace_directory(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)

@@ -154,7 +154,7 @@ def decoding(command: F) -> F:
             type=click.Choice(get_args(Padding)),
             default=_DEFAULT.padding,
             show_default=True,
-            help="What fills up short audio; openai-whisper has zeros.",
+            help="Fill up short audio with silence, or features with zeros as openai-whisper does.",
         ),
         option(
             "Decoding",
