@@ -6,6 +6,7 @@ import ctypes
 import errno
 import glob
 import os
+import platform
 import secrets
 import shutil
 import sys
@@ -24,7 +25,7 @@ def write_text(path: Path, text: str) -> None:
     """Write the file through a temporary one in the same directory, synced, then renamed."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        beside = path.with_name(f".{secrets.token_hex(8)}")  # no longer than the name may be
         try:
             with beside.open("x", encoding="utf-8") as file:
                 file.write(text)
@@ -45,8 +46,7 @@ def new_directory(target: Path) -> Iterator[Path]:
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target)
-        prefix = f".{target.name}.{os.getpid()}."
-        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+        staging = _beside(target)
         try:
             yield staging
             staging.chmod(0o755)
@@ -72,8 +72,7 @@ def replace_directory(source: Path, target: Path) -> None:
             source.rename(target)
         else:
             if not _exchange(source, target):
-                prefix = f".{target.name}.{os.getpid()}."
-                aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+                aside = _beside(target)
                 target.rename(aside / target.name)
                 source.rename(target)
                 source = aside
@@ -99,13 +98,24 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def _beside(target: Path) -> Path:
+    """Return a new directory beside `target` whose name says for which, and whose it is."""
+    prefix = f".{target.name}.{_host()}-{os.getpid()}."
+    return Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+
+
+def _host() -> str:
+    return platform.node().partition(".")[0]
+
+
 def _remove_abandoned(target: Path) -> None:
-    """Remove what processes that no longer live left of their work on this target."""
+    """Remove what processes of this host that no longer live left of their work on this target."""
     import psutil
 
-    for path in target.parent.glob(f".{glob.escape(target.name)}.*.*"):
-        owner = path.name.removeprefix(f".{target.name}.").split(".")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+    prefix = f".{target.name}.{_host()}-"
+    for path in target.parent.glob(f"{glob.escape(prefix)}*.*"):
+        owner, _, random = path.name.removeprefix(prefix).partition(".")
+        if owner.isdigit() and "." not in random and not psutil.pid_exists(int(owner)):
             shutil.rmtree(path, ignore_errors=True)
 
 

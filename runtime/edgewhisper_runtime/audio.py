@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from io import BytesIO
+from io import SEEK_CUR, SEEK_END, BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,14 @@ SAMPLE_RATE = 16_000
 _BLOCK_SECONDS = 10
 _LOWEST_RATE = 1000  # Hz; below, there is no speech, and an hour could hide in a kilobyte
 _HIGHEST_RATE = 1_000_000
-_SHORT_CHUNK = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
+# What libsndfile logs of the chunk that holds the samples: WAV and AIFF, AU, RF64, W64.
+_SHORT_CHUNK = re.compile(r"(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)")
 _STREAMED = 0x7FFF_0000  # sizes from here on mean "not known yet"
+_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
+_OGG = b"OggS\0"
+_OGG_FIRST, _OGG_LAST = 2, 4  # flags of a stream's first and last page (RFC 3533, section 6)
+_OGG_HEADER = 27  # bytes, and a page has at most
+_OGG_PAGE = _OGG_HEADER + 255 + 255 * 255
 
 
 def load(source: str | Path | bytes) -> Samples:
@@ -56,9 +62,15 @@ def stream(source: str | Path | bytes) -> Iterator[Samples]:
             rate = file.samplerate
             expected = _frames_promised(file)
             _check_header(path, rate, expected)
+            if file.format == "OGG":
+                _check_ogg(path, source)
+            if expected is None:
+                file.seekable = lambda: False  # it would seek by the header
+            # So many samples of all channels together, or a small file could fill the memory.
+            at_once = max(1, rate * _BLOCK_SECONDS // file.channels)
             resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
             frames = 0
-            while len(block := file.read(rate * _BLOCK_SECONDS, dtype="float32", always_2d=True)):
+            while len(block := file.read(at_once, dtype="float32", always_2d=True)):
                 frames += len(block)
                 mono = block.mean(axis=1)
                 if not np.isfinite(mono).all():
@@ -67,7 +79,7 @@ def stream(source: str | Path | bytes) -> Iterator[Samples]:
                         "Export it again as integer PCM."
                     )
                 yield resampler.resample_chunk(mono)
-            if frames < expected:
+            if expected is not None and frames < expected:
                 raise AudioError(
                     f"{path} is cut short: its header says {expected / rate:.2f} s, "
                     f"{frames / rate:.2f} s could be read. Copy or download it again."
@@ -98,14 +110,14 @@ def blocks(source: Source) -> Iterator[Samples]:
 
 
 def duration(path: Path) -> float:
-    """Return the seconds that a file's header announces; 0 where it cannot be read."""
+    """Return the seconds that a file's header announces; 0 where it does not."""
     import soundfile
 
     try:
         found = soundfile.info(path)
     except (OSError, soundfile.LibsndfileError):
         return 0.0
-    return float(found.frames / found.samplerate)
+    return 0.0 if found.frames == _UNKNOWN_FRAMES else float(found.frames / found.samplerate)
 
 
 def _check_file(path: Path) -> None:
@@ -118,7 +130,7 @@ def _check_file(path: Path) -> None:
     path.open("rb").close()  # libsndfile does not say that it may not
 
 
-def _check_header(path: str, rate: int, frames: int) -> None:
+def _check_header(path: str, rate: int, frames: int | None) -> None:
     if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
         raise AudioError(
             f"{path} says it has {rate} samples a second: its header is damaged. "
@@ -128,12 +140,39 @@ def _check_header(path: str, rate: int, frames: int) -> None:
         raise AudioError(f"{path} holds 0 s of audio. Record it again.")
 
 
-def _frames_promised(file: soundfile.SoundFile) -> int:
-    """Return the frames that the header announces.
+def _check_ogg(path: str, source: str | Path | bytes) -> None:
+    """Raise AudioError unless an Ogg file is one recording, and all of it.
+
+    libsndfile reads the first of several, and to the end of what there is, without a word.
+    """
+    with BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+        started = set()
+        while len(page := file.read(_OGG_HEADER)) == _OGG_HEADER and page[5] & _OGG_FIRST:
+            started.add(page[14:18])
+            file.seek(sum(file.read(page[26])), SEEK_CUR)
+        file.seek(-min(_OGG_PAGE, file.seek(0, SEEK_END)), SEEK_END)
+        tail = file.read()
+    last = tail[tail.rfind(_OGG) :][:_OGG_HEADER]
+    if last[14:18] not in started:
+        raise AudioError(
+            f"{path} holds several recordings one after the other, and only the first could be "
+            "read. Convert it to FLAC."
+        )
+    if not last[5] & _OGG_LAST:
+        raise AudioError(
+            f"{path} is cut short: it has no end. Copy or download it again, or convert what there "
+            "is to FLAC."
+        )
+
+
+def _frames_promised(file: soundfile.SoundFile) -> int | None:
+    """Return the frames that the header announces, None where it was written before they were.
 
     libsndfile shortens a WAV or AIFF file that ends early without a word, but logs the size
     that its data chunk should have had; writers to a pipe leave a placeholder there.
     """
+    if file.frames == _UNKNOWN_FRAMES:
+        return None
     chunk = _SHORT_CHUNK.search(file.extra_info)
     if chunk is None or int(chunk[1]) >= _STREAMED:
         return int(file.frames)
@@ -142,7 +181,12 @@ def _frames_promised(file: soundfile.SoundFile) -> int:
 
 def checked(samples: Samples) -> Samples:
     """Return samples [n] as contiguous float32; raise AudioError when they are unusable."""
-    array = np.ascontiguousarray(samples, dtype=np.float32)
+    given = np.asarray(samples)
+    if given.dtype.kind != "f":
+        raise AudioError(
+            f"samples are {given.dtype}, not floating point from -1 to 1. Divide int16 by 32768."
+        )
+    array = np.ascontiguousarray(given, dtype=np.float32)
     if array.ndim != 1 or array.size == 0:
         raise AudioError(
             f"samples must be a non-empty mono array [n] at 16 kHz, got shape {array.shape}."

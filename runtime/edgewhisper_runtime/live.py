@@ -146,7 +146,7 @@ class Live:
         decoded, request = self._decode(greedy)
         found = [*self._final, *decoded.tokens]
         agreed = 0 if decoded.looping else _common(found, self._last_look)
-        words = split(self._tokenizer, found, request.language)
+        words = split(self._tokenizer, found, request.text_language)
         done = max((word.end for word in words if word.end <= agreed), default=0)
         self._last_look = found
         return self._update(found, max(done, len(self._final)))
@@ -173,15 +173,19 @@ class Live:
         """Return how many tokens to end an utterance after, and the frame where the next begins."""
         length = len(self._heard)
         seconds = length * vad.FRAME / SAMPLE_RATE
-        spans = split(self._tokenizer, decoded.tokens, request.language)
+        spans = split(self._tokenizer, decoded.tokens, request.text_language)
         at = range(len(decoded.tokens))
         words = self._decoder.words(decoded, at, seconds, request) if at else []
+        final = len(self._final)
+        nexts = [*(word.start for word in words[1:]), seconds]
         sure = [
-            (span.end, round(word.end * SAMPLE_RATE / vad.FRAME))
-            for span, word in zip(spans, words, strict=True)
-            if span.end <= len(self._final) or word.end <= seconds - _UNSURE
+            (after - word.end, span.end, round((word.end + after) / 2 * SAMPLE_RATE / vad.FRAME))
+            for span, word, after in zip(spans, words, nexts, strict=True)
+            if span.end == final or (span.end > final and word.end <= seconds - _UNSURE)
         ]
-        done, frame = sure[-1] if sure else (len(decoded.tokens), length)
+        # Cut right at a word, it would be heard twice: the longest pause is the safest place.
+        recent = [place for place in sure if place[2] >= length - _LONG] or sure[-1:]
+        _, done, frame = max(recent, default=(0.0, len(decoded.tokens), length))
         return done, max(frame, length - _LONG)
 
     def _update(self, found: list[int], done: int, *, ended: bool = False) -> Update:

@@ -62,6 +62,8 @@ class Options:
                 "windows decoded at once cannot build on each other: leave out batch_size or "
                 "condition_on_previous_text."
             )
+        if self.seed < 0:
+            raise EdgeWhisperError("seed must not be negative.")
         if not self.temperatures or not all(0 <= t <= 1 for t in self.temperatures):
             raise EdgeWhisperError("temperatures must be one or more numbers from 0 to 1.")
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgewhisper_runtime import audio, bundle, loading, machine, roofline
 from edgewhisper_runtime.decoding import Backend
-from edgewhisper_runtime.errors import EdgeWhisperError
+from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +88,9 @@ def measure(
     transcriber.decoder.backend = warm_up
     start = time.perf_counter()
     transcriber.transcribe(clips[0], language=language)
-    first_token = (warm_up.first_token_at or start) - start
+    if warm_up.first_token_at is None:
+        raise AudioError(f"{files[0]} holds no speech to measure with. Name another recording.")
+    first_token = warm_up.first_token_at - start
 
     stopwatch = _Stopwatch(warm_up.backend)
     transcriber.decoder.backend = stopwatch

@@ -43,6 +43,11 @@ class Request:
     previous: Sequence[int] = ()
     prefix: Sequence[int] = ()
 
+    @property
+    def text_language(self) -> str:
+        """The language of the text: of what is said, but a translation is English."""
+        return "en" if self.task == "translate" else self.language
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -148,7 +153,8 @@ class WindowDecoder:
             np.array([*prompt, *tokens]), *decoded.encoded, self.settings.alignment_heads
         )
         likely = [decoded.probabilities[i] for i in at]
-        return alignment.words(self.tokenizer, tokens, likely, weights, seconds, request.language)
+        language = request.text_language
+        return alignment.words(self.tokenizer, tokens, likely, weights, seconds, language)
 
     def decode_all(self, windows: Sequence[Samples], requests: Sequence[Request]) -> list[Decoded]:
         """Decode several windows as one batch where that is possible; the results are the same.

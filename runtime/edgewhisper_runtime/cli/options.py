@@ -142,7 +142,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--seed",
-            type=int,
+            type=click.IntRange(0),
             metavar="N",
             default=_DEFAULT.seed,
             show_default=True,
@@ -163,7 +163,7 @@ def decoding(command: F) -> F:
             metavar="N",
             default=_DEFAULT.batch_size,
             show_default=True,
-            help="Windows to decode at once: faster on long audio, for more memory.",
+            help="Windows to decode at once, if greedily and with full audio context.",
         ),
         option(
             "Limits (a number, or none)",

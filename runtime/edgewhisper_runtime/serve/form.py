@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-import python_multipart  # noqa: F401 # Starlette would miss it at the first upload only
+import python_multipart  # Starlette would miss it at the first upload only
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
+from edgewhisper_runtime import languages
+from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.serve.errors import Refusal
 
@@ -29,6 +32,9 @@ _FORM_BYTES = 64 * 1024  # what a form takes beside its file
 _UPLOAD_SECONDS = 300  # an upload holds a place in the queue, so it may not take for ever
 
 T = TypeVar("T")
+
+# It would write what is wrong with a client's form to the operator's terminal.
+logging.getLogger(python_multipart.__name__).addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -132,9 +138,17 @@ def _check(fields: FormData, models: Collection[str]) -> Form:
         response_format=response_format,
         granularities=granularities,
         stream=stream,
-        language=_text(fields, "language") or None,
+        language=_language(fields),
         options=_options(fields, response_format, granularities),
     )
+
+
+def _language(fields: FormData) -> str | None:
+    text = _text(fields, "language")
+    try:
+        return languages.to_code(text) if text else None
+    except EdgeWhisperError as error:
+        raise Refusal(400, str(error), param="language") from error
 
 
 def _options(fields: FormData, response_format: str, granularities: Collection[str]) -> Options:

@@ -135,8 +135,15 @@ def test_without_alignment_heads_the_upper_half_is_taken(
 
 
 def test_a_directory_is_taken_with_from(tiny_en: Checkpoint, own_home: Path) -> None:
-    card = replace(cards.find_card("base.en"), name="whisper-mine")
+    card = replace(cards.find_card("tiny.en"), name="whisper-mine")
     assert fetch(card, tiny_en.path).weights == tiny_en.weights
+
+
+def test_a_directory_of_another_model_is_refused(tiny_en: Checkpoint, own_home: Path) -> None:
+    card = cards.find_card("base.en")
+    with pytest.raises(CheckpointError, match="has 37,760,256 parameters, not"):
+        fetch(card, tiny_en.path)
+    assert not list(own_home.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("missing", ["config.json", "generation_config.json", "tokenizer.json"])
