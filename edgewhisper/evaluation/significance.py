@@ -45,17 +45,19 @@ def bootstrap(errors: NDArray[np.int64], words: NDArray[np.int64]) -> Interval:
 def paired_bootstrap(differences: NDArray[np.int64], words: NDArray[np.int64]) -> Interval:
     """Return the interval of two systems' WER difference, by each utterance's difference in errors.
 
-    Where no utterance became worse, or none better, it reaches as far as `_reach` on that side.
+    Where no utterance became worse, or none better, it reaches further on that side: see `_reach`.
     """
     found = bootstrap(differences, words)
+    if not differences.any():
+        return found
     return Interval(
-        found.low if (differences < 0).any() else min(found.low, -_reach(words)),
-        found.high if (differences > 0).any() else max(found.high, _reach(words)),
+        found.low - (0.0 if (differences < 0).any() else _reach(words)),
+        found.high + (0.0 if (differences > 0).any() else _reach(words)),
     )
 
 
 def _reach(words: NDArray[np.int64]) -> float:
-    """Return how far, in points, an interval reaches where resampling shows nothing.
+    """Return how much further, in points, an interval reaches than resampling shows.
 
     One word error in 3 of n utterances: the 95 % bound for what was never seen (Hanley and
     Lippman-Hand 1983, "If nothing goes wrong, is everything all right?").
