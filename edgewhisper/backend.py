@@ -133,12 +133,12 @@ def check_device(device: str) -> None:
         raise EdgeWhisperError(f"there is no device {device!r}. Use cpu, cuda or cuda:1.")
     import torch
 
+    found = torch.cuda.device_count()
     _, _, number = device.partition(":")
-    if int(number or 0) >= torch.cuda.device_count():
+    if int(number or 0) >= found:
         raise MissingLibraryError(
-            f"the device {device!r} was asked for, but this PyTorch sees "
-            f"{torch.cuda.device_count()} CUDA devices. "
-            "Use --device cpu, or install PyTorch's CUDA build on a machine with a GPU."
+            f"the device {device!r} was asked for, but this PyTorch sees {found or 'no'} CUDA "
+            f"device{'s' if found > 1 else ''}. Use --device cpu, or install PyTorch's CUDA build on a machine with a GPU."
         )
 
 

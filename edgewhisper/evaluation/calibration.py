@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewhisper.evaluation.librispeech import LIBRISPEECH, Dataset, Utterance
+from edgewhisper.evaluation.librispeech import LIBRISPEECH, Dataset, Utterance, audio_digest
 from edgewhisper.evaluation.librispeech import utterances as all_utterances
 from edgewhisper_runtime.errors import DataError
 
@@ -39,10 +38,7 @@ def describe(heard: list[Utterance]) -> dict[str, Any] | None:
     """Return what a manifest keeps of the calibration data: ids, and a SHA-256 of all audio."""
     if not heard:
         return None
-    digest = hashlib.sha256()
-    for utterance in heard:
-        digest.update(utterance.path.read_bytes())
-    return {"utterances": [utterance.id for utterance in heard], "sha256": digest.hexdigest()}
+    return {"utterances": [utterance.id for utterance in heard], "sha256": audio_digest(heard)}
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,14 @@ def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[U
     if limit is not None and limit < len(names):
         names = [names[n * len(names) // limit] for n in range(limit)]
     return [_utterance(name, *texts[name]) for name in names]
+
+
+def audio_digest(heard: list[Utterance]) -> str:
+    """Return a SHA-256 over all audio files of utterances, one after the other."""
+    digest = hashlib.sha256()
+    for utterance in heard:
+        digest.update(utterance.path.read_bytes())
+    return digest.hexdigest()
 
 
 def _utterance(name: str, directory: Path, text: str) -> Utterance:

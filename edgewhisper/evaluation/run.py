@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from edgewhisper.evaluation import cluster
 from edgewhisper.evaluation.batches import transcribe
-from edgewhisper.evaluation.librispeech import Dataset, Utterance, utterances
+from edgewhisper.evaluation.librispeech import Dataset, Utterance, audio_digest, utterances
 from edgewhisper.evaluation.wer import Record
 from edgewhisper.home import home
 from edgewhisper.recipes import Recipe
@@ -116,7 +116,7 @@ def _results_path(
     """
     host = machine.describe()
     identity = {
-        "audio": _digest(wanted),
+        "audio": audio_digest(wanted),
         "weights": {name: file.sha256 for name, file in manifest.files.items()},
         "settings": asdict(manifest.settings),
         "libraries": manifest.libraries,
@@ -130,15 +130,6 @@ def _results_path(
     # Another limit makes other batches.
     limited = "" if options.limit is None else f"-{options.limit}"
     return directory / f"{options.dataset.name.replace(' ', '-')}-{split}{limited}.jsonl"
-
-
-def _digest(wanted: list[Utterance]) -> str:
-    """Return a SHA-256 over the audio of utterances."""
-    digest = hashlib.sha256()
-    for utterance in wanted:
-        with utterance.path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _read(path: Path, wanted: list[Utterance]) -> Iterator[tuple[str, Record]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgewhisper import pipeline
-from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.checkpoints import Checkpoint, open_checkpoint
 from edgewhisper.evaluation import librispeech
 from edgewhisper.evaluation.run import Options
 from edgewhisper.home import latest_bundle
@@ -93,6 +95,23 @@ def test_a_staged_variant_is_reused_only_if_it_is_the_same(tiny_en: Checkpoint) 
     pipeline.stage(tiny_en, INT8)
     assert (directory / "weights.safetensors").stat().st_mtime_ns != written
     bundle.verify(directory)
+
+
+def test_what_the_checkpoint_has_beside_its_weights_counts_too(
+    tiny_en: Checkpoint, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
+    recipe = find_recipe("onnx-int8")
+    before = bundle.read_manifest(pipeline.stage_export(open_checkpoint(copy), recipe))
+    for name in ("generation_config.json", "tokenizer.json"):
+        content = json.loads((copy / name).read_text())
+        content.pop("suppress_tokens", None)
+        (copy / name).write_text(json.dumps(content, indent=3))
+    after = bundle.read_manifest(pipeline.stage_export(open_checkpoint(copy), recipe))
+    assert before.settings.suppress
+    assert not after.settings.suppress
+    assert before.files["tokenizer.json"] != after.files["tokenizer.json"]
+    assert before.files["encoder.onnx"] == after.files["encoder.onnx"]
 
 
 PROGRAM = """

@@ -23,7 +23,7 @@ from edgewhisper.evaluation.run import Options
 from edgewhisper.recipes import find_recipe
 from edgewhisper.recipes.schema import Weights
 from edgewhisper.reports import read_sweep
-from edgewhisper.reports.matrix import pareto
+from edgewhisper.reports.matrix import pareto, rtf
 from edgewhisper_runtime.errors import RecipeError
 
 NAMES = ("onnx-int8", "quanto-int2", "pytorch-int8-static")
@@ -34,7 +34,7 @@ LIMIT = 12  # two batches
 def swept(run: Run, tiny_en: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep over recipes that work, collapse, and fail for lack of calibration data."""
     where = tmp_path_factory.mktemp("sweep")
-    recipes = [f"--recipe={name}" for name in NAMES]
+    recipes = [f"--recipe={name}" for name in ("fp32", *NAMES)]  # the baseline goes without saying
     result = run(
         "sweep", "--model=whisper-tiny.en", *recipes, "--limit", LIMIT, "--rounds=1",
         "--output", where,
@@ -114,6 +114,15 @@ def test_it_can_be_scored_again(swept: Path, run: Run, tmp_path: Path) -> None:
         other["rows"][name]["summary"]["smoke"]["wer"] += 0.5
         changed.write_text(json.dumps(other))
         assert run("score", changed).returncode == 8
+
+
+def test_a_time_is_shown_of_what_it_was_taken_of(swept: Path) -> None:
+    result = read_sweep(swept)
+    assert result is not None
+    assert rtf(result, "onnx-int8") is not None
+    result["rows"]["onnx-int8"]["files"]["encoder.onnx"] = "another"
+    assert rtf(result, "onnx-int8") is None
+    assert rtf(result, "fp32") is not None
 
 
 def test_the_plot_shows_every_library_and_is_reproducible(swept: Path) -> None:

@@ -65,6 +65,37 @@ def truncated_aiff(path: Path) -> Path:
     return path / "cut.aiff"
 
 
+def truncated_au(path: Path) -> Path:
+    whole = wav(path / "whole.au", np.tile(SECOND, 5))
+    (path / "cut.au").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return path / "cut.au"
+
+
+def truncated_rf64(path: Path) -> Path:
+    whole = wav(path / "whole.rf64", np.tile(SECOND, 5), format="RF64")
+    (path / "cut.rf64").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return path / "cut.rf64"
+
+
+def truncated_w64(path: Path) -> Path:
+    whole = wav(path / "whole.w64", np.tile(SECOND, 5))
+    (path / "cut.w64").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return path / "cut.w64"
+
+
+def truncated_opus(path: Path) -> Path:
+    whole = wav(path / "whole.ogg", np.tile(SECOND, 5), subtype="OPUS")
+    (path / "cut.ogg").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return path / "cut.ogg"
+
+
+def joined_ogg(path: Path) -> Path:
+    one = wav(path / "one.ogg", SECOND, subtype="VORBIS")
+    other = wav(path / "other.ogg", SECOND[::-1], subtype="VORBIS")
+    (path / "joined.ogg").write_bytes(one.read_bytes() + other.read_bytes())
+    return path / "joined.ogg"
+
+
 def nan(path: Path) -> Path:
     samples = SECOND.copy()
     samples[8000] = np.nan
@@ -118,6 +149,11 @@ BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     truncated_flac: "cut.flac",
     truncated_wav: "cut short",
     truncated_aiff: "cut short",
+    truncated_au: "cut short",
+    truncated_rf64: "cut short",
+    truncated_w64: "cut short",
+    truncated_opus: "cut short: it has no end",
+    joined_ogg: "several recordings one after the other",
     nan: "NaN or infinite",
     infinite: "NaN or infinite",
     no_samples: "0 s of audio",
@@ -205,6 +241,16 @@ def test_a_device_that_is_not_there(run: Run, tiny_bundle: Path, smoke_clip: Pat
         pytest.skip("this machine has a CUDA device")
     result = run("transcribe", "--bundle", tiny_bundle, "--device", "cuda", smoke_clip)
     one_line_error(result, 7, "sees no CUDA device")
+    result = run("evaluate", "--model", "absent", "--device", "mps")
+    one_line_error(result, 1, "there is no device 'mps'")
+
+
+def test_a_directory_of_something_else_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    build = ("build", "--model=tiny.en", "--recipe=onnx-int8", "--output")
+    (tmp_path / "thesis.txt").write_text("years of work")
+    one_line_error(run(*build, tmp_path), 12, "holds other files than a bundle's")
+    one_line_error(run(*build, tmp_path / "thesis.txt"), 12, "is no directory")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_full_disk(

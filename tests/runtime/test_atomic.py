@@ -66,6 +66,27 @@ def test_a_failing_block_keeps_the_old_directory(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+def test_a_target_whose_name_begins_alike_is_left_alone(tmp_path: Path) -> None:
+    dead = 2**22 + 1  # above any process number
+    with atomic.new_directory(tmp_path / f"model-1.{dead}") as staging:
+        with atomic.new_directory(tmp_path / "model-1"):
+            pass
+        assert staging.is_dir()
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    atomic.write_text(path, "text")
+    assert path.read_text() == "text"
+
+
+def test_what_is_in_directories_below_stays_readable(tmp_path: Path) -> None:
+    with atomic.new_directory(tmp_path / "target") as staging:
+        (staging / "below").mkdir()
+        (staging / "below" / "file").touch()
+    assert (tmp_path / "target" / "below").stat().st_mode & 0o111
+
+
 def test_text_is_replaced_whole(tmp_path: Path) -> None:
     atomic.write_text(tmp_path / "deep" / "file", "one")
     atomic.write_text(tmp_path / "deep" / "file", "two")

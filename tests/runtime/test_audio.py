@@ -69,7 +69,32 @@ def test_a_recording_from_a_pipe_has_no_size_in_its_header(
     assert len(audio.load(path)) == len(original)
 
 
+def test_flac_from_a_pipe_has_no_length_in_its_header(tmp_path: Path, speech: list[Path]) -> None:
+    original = audio.load(speech[0])
+    path = tmp_path / "piped.flac"
+    soundfile.write(path, original, audio.SAMPLE_RATE)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # STREAMINFO's 36 bits for the number of samples
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    for source in (path, bytes(content)):
+        np.testing.assert_array_equal(audio.load(source), original)
+    assert audio.duration(path) == 0
+
+
+def test_many_channels_take_no_more_memory_than_one(tmp_path: Path) -> None:
+    """A few kilobytes could fill gigabytes: blocks are as long as their samples are many."""
+    path = tmp_path / "many.ogg"
+    soundfile.write(path, np.zeros((48_000, 128), np.float32), 48_000, subtype="VORBIS")
+    assert path.stat().st_size < 100_000
+    blocks = list(audio.stream(path))
+    assert sum(map(len, blocks)) == audio.SAMPLE_RATE
+    assert 128 * max(map(len, blocks)) <= 11 * audio.SAMPLE_RATE
+
+
 def test_arrays_are_checked() -> None:
+    with pytest.raises(AudioError, match=r"samples are int16, .* Divide int16 by 32768"):
+        audio.checked(np.zeros(1600, np.int16))
     with pytest.raises(AudioError, match="mono array"):
         audio.checked(np.zeros((2, 3), np.float32))
     with pytest.raises(AudioError, match="mono array"):

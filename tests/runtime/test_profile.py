@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from edgewhisper_runtime import machine, profile
 from edgewhisper_runtime.errors import EdgeWhisperError
@@ -57,6 +59,12 @@ def test_a_failing_process_is_an_error(onnx_bundle: Path, tmp_path: Path) -> Non
     with pytest.raises(EdgeWhisperError, match=r"absent\.wav does not exist") as error:
         profile.profile(onnx_bundle, [tmp_path / "absent.wav"], repetitions=1)
     assert error.value.exit_code == 3
+
+
+def test_a_recording_without_speech_is_an_error(onnx_bundle: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(32_000), 16_000)
+    with pytest.raises(EdgeWhisperError, match="holds no speech to measure with"):
+        profile.profile(onnx_bundle, [tmp_path / "silence.wav"], repetitions=1)
 
 
 def test_peak_rss_is_not_inherited_from_the_parent() -> None:

@@ -153,6 +153,8 @@ def test_the_text_is_that_of_transformers_generate(
 def test_options_that_mean_nothing_are_refused() -> None:
     with pytest.raises(EdgeWhisperError, match="one of silence, zeros, not 'noise'"):
         Options(padding="noise")  # type: ignore[arg-type]
+    with pytest.raises(EdgeWhisperError, match="negative"):
+        Options(seed=-1)
     with pytest.raises(EdgeWhisperError, match="at least 1"):
         Options(beam_size=0)
     with pytest.raises(EdgeWhisperError, match="cannot build on each other"):
@@ -181,6 +183,17 @@ def test_translation_is_english(multilingual: Transcriber, data: Path) -> None:
     english = multilingual.transcribe(file, language="de", task="translate").text
     assert english != german
     assert {"the", "of", "and", "to", "a"} & set(english.lower().split())
+
+
+def test_the_words_of_a_translation_are_english_ones(multilingual: Transcriber, data: Path) -> None:
+    """Chinese has none between its spaces; what it is translated to does."""
+    file = min(p for p in (data / "multilingual" / "zh").iterdir() if p.suffix != ".txt")
+    spoken = multilingual.transcribe(
+        file, language="zh", task="translate", options=Options(words=True)
+    )
+    words = [word.text.strip() for segment in spoken.segments for word in segment.words]
+    assert len(words) > 5
+    assert words == spoken.text.split()
 
 
 def test_unusable_samples(tiny: Transcriber) -> None:

@@ -178,6 +178,32 @@ def test_a_missing_weight_is_not_made_up(tiny_en: Checkpoint, tmp_path: Path) ->
         open_checkpoint(copy).load()
 
 
+def test_weights_that_the_config_has_no_place_for(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "_mine"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"decoder_layers": 2}))
+    checkpoint = open_checkpoint(copy)
+    assert checkpoint.name == "mine"
+    with pytest.raises(CheckpointError, match=r"has no place for model\.decoder\.layers\.2\."):
+        checkpoint.load()
+
+
+@pytest.mark.parametrize(
+    "change", [{"encoder_attention_heads": 0}, {"d_model": "wide"}, {"activation_function": "?"}]
+)
+def test_a_config_that_makes_no_model(
+    tiny_en: Checkpoint, tmp_path: Path, change: dict[str, object]
+) -> None:
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(CheckpointError, match="could not be loaded"):
+        open_checkpoint(copy).load()
+    (copy / "config.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match="holds no JSON object"):
+        open_checkpoint(copy)
+
+
 def test_another_kind_of_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(CheckpointError, match="'bert' model, not Whisper"):

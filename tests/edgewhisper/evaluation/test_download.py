@@ -62,6 +62,9 @@ def test_what_is_downloaded_is_found_and_read(
     assert len(server.requests) == before
     landed = {path.suffix for path in own_home.rglob("*") if path.is_file()}
     assert landed == {".flac", ".txt"}
+    below = [path for path in target.rglob("*") if path.is_dir()]
+    assert below
+    assert all(path.stat().st_mode & 0o555 == 0o555 for path in below), "for the owner alone"
     assert not [path for path in own_home.rglob("*") if path.is_symlink()]
     assert not list(own_home.parent.rglob("*escaped*"))
 

@@ -7,8 +7,13 @@ import pytest
 from edgewhisper.evaluation.gate import judge
 
 
-def split(d: float, high: float, utterances: int = 100) -> dict:
-    return {"d": d, "interval": {"low": d - (high - d), "high": high}, "utterances": utterances}
+def split(d: float, high: float, utterances: int = 100, not_worse: float = 0.9) -> dict:
+    return {
+        "d": d,
+        "interval": {"low": d - (high - d), "high": high},
+        "utterances": utterances,
+        "share_not_worse": not_worse,
+    }
 
 
 @pytest.mark.parametrize(
@@ -40,3 +45,11 @@ def test_how_many_utterances_would_settle_it() -> None:
     needed = judge({"a": split(0.1, 0.9, 100)}, 0.5)["splits"]["a"]["utterances_needed"]
     assert needed == 400  # half the interval takes four times the data
     assert judge({"a": split(0.5, 0.9)}, 0.5)["splits"]["a"]["utterances_needed"] is None
+
+
+def test_where_nothing_became_worse_the_rule_of_three_says_how_many() -> None:
+    found = judge({"a": split(0.0, 3.0, 10, not_worse=1.0)}, 0.5)
+    assert found["verdict"] == "not proven"
+    assert found["splits"]["a"]["utterances_needed"] == 60
+    exactly = judge({"a": split(0.0, 3.0, 10, not_worse=1.0)}, 0.0)
+    assert exactly["splits"]["a"]["utterances_needed"] is None

@@ -60,3 +60,11 @@ def test_a_transcript_without_audio(tmp_path: Path) -> None:
     (directory / "1-2.trans.txt").write_text("1-2-0000 HELLO\n")
     with pytest.raises(DataError, match="not its audio"):
         utterances(Dataset("LibriSpeech", tmp_path, ("test-clean",)), "test-clean")
+
+
+def test_a_transcript_that_is_no_text(tmp_path: Path) -> None:
+    directory = tmp_path / "test-clean" / "1" / "2"
+    directory.mkdir(parents=True)
+    (directory / "1-2.trans.txt").write_bytes(b"1-2-0000 H\xc9LAS\n")
+    with pytest.raises(DataError, match="is not UTF-8"):
+        utterances(Dataset("LibriSpeech", tmp_path, ("test-clean",)), "test-clean")

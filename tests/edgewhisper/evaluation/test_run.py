@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from edgewhisper.evaluation import librispeech
 from edgewhisper.evaluation.run import Options, evaluate
+from edgewhisper_runtime import audio
 
 PROGRAM = """
 import sys
@@ -69,3 +72,25 @@ def test_a_damaged_line_is_done_again(onnx_bundle: Path, own_home: Path) -> None
     again = evaluate(onnx_bundle, options)["smoke"]
     assert [record.hypothesis for record in again] == [record.hypothesis for record in first]
     assert len(path.read_bytes().splitlines()) == 3
+
+
+def test_other_audio_and_other_means_are_another_evaluation(
+    onnx_bundle: Path, own_home: Path, smoke_clip: Path
+) -> None:
+    """An utterance of the same name, text and length is another one where it sounds otherwise."""
+    directory = own_home / "speech" / "test-clean" / "1" / "2"
+    directory.mkdir(parents=True)
+    (directory / "1-2.trans.txt").write_text("1-2-0000 THERE IS FRESH BREAD ON THE TABLE\n\n")
+    samples = audio.load(smoke_clip)
+
+    def heard(samples: np.ndarray, threads: int) -> str:
+        soundfile.write(directory / "1-2-0000.flac", samples, audio.SAMPLE_RATE)
+        options = Options(librispeech.find(own_home / "speech"), threads=threads)
+        (record,) = evaluate(onnx_bundle, options)["test-clean"]
+        return record.hypothesis
+
+    assert "bread" in heard(samples, 2)
+    assert "bread" not in heard(samples[::-1], 2)
+    assert len(results(own_home)) == 2
+    assert "bread" in heard(samples, 1)  # its time is not that of two threads
+    assert len(results(own_home)) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgewhisper.evaluation.significance import bootstrap
+from edgewhisper.evaluation.significance import bootstrap, paired_bootstrap
 
 
 def test_the_interval_is_that_of_theory_for_many_utterances() -> None:
@@ -38,3 +38,17 @@ def test_no_difference_in_few_utterances_proves_little() -> None:
     assert few.high == pytest.approx(100 * 3 / 160)
     assert many.high == pytest.approx(100 * 3 / 40_000)
     assert few.low == -few.high
+
+
+def test_one_better_utterance_proves_no_more_than_none() -> None:
+    """That no utterance became worse is as little of a proof beside one that became better."""
+    words = np.full(8, 10)
+    equal = paired_bootstrap(np.zeros(8, int), words)
+    better = paired_bootstrap(np.array([0, 0, 0, -1, 0, 0, 0, 0]), words)
+    assert equal == bootstrap(np.zeros(8, int), words)
+    assert better.high >= equal.high == pytest.approx(3.75)
+    assert better.low < 0
+    worse = paired_bootstrap(np.array([0, 0, 0, 1, 0, 0, 0, 0]), words)
+    assert (worse.low, worse.high) == (-better.high, -better.low)
+    both = np.array([1, 0, 0, -1, 0, 0, 0, 0])
+    assert paired_bootstrap(both, words) == bootstrap(both, words)

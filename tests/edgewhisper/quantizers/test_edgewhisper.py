@@ -105,3 +105,13 @@ def test_a_file_whose_output_layer_shares_nothing_is_refused(tmp_path: Path) -> 
     save_file(load_file(path), path, metadata)
     with pytest.raises(BundleError, match="unusable layers"):
         edgewhisper.load(path, WhisperConfig(**LITTLE))
+
+
+def test_an_output_layer_of_its_own_is_not_replaced_by_the_embedding() -> None:
+    """A fine-tune may have one: tie_word_embeddings is false then."""
+    import torch
+
+    model = random_model(LITTLE | {"tie_word_embeddings": False})
+    assert not torch.equal(model.proj_out.weight, model.model.decoder.embed_tokens.weight)
+    with pytest.raises(RecipeError, match="this checkpoint has two different ones"):
+        quantize(model, INT8)

@@ -67,3 +67,14 @@ def test_a_stranger_can_score_it_again(report: dict, tmp_path: Path, run: Run) -
     result = run("score", where / "report.json")
     assert result.returncode == 8
     assert "not those of its raw texts" in result.stderr
+
+
+@pytest.mark.parametrize("duration", [0.0, float("nan")])
+def test_what_cannot_be_scored_is_no_report(
+    report: dict, duration: float, tmp_path: Path, run: Run
+) -> None:
+    for records in report["records"].values():
+        for record in records["smoke"]:
+            record["duration"] = duration
+    where = reports.write(report, tmp_path / "report")
+    assert run("score", where / "report.json").returncode == 8

@@ -19,7 +19,7 @@ from servers import CLIPS, TOKEN, Server
 def test_json_and_text(server: Server, texts: dict[Path, str]) -> None:
     clip = CLIPS[0]
     create = server.client.audio.transcriptions.create
-    spoken = create(file=clip, model="whisper-1", language="en")
+    spoken = create(file=clip, model="whisper-1", language="English")
     assert spoken.text == texts[clip]
     assert spoken.usage.type == "duration"
     assert spoken.usage.seconds == pytest.approx(soundfile.info(clip).duration, abs=0.1)
@@ -110,6 +110,7 @@ def test_translation_takes_a_multilingual_model(server: Server) -> None:
         ({"file": ("talk.wav", b"no audio" * 100)}, openai.BadRequestError, "file"),
         ({"file": ("talk.wav", b"")}, openai.BadRequestError, "file"),
         ({"language": "de"}, openai.BadRequestError, None),
+        ({"language": "Englisch"}, openai.BadRequestError, "language"),
         ({"response_format": "docx"}, openai.BadRequestError, "response_format"),
         ({"temperature": 2}, openai.BadRequestError, "temperature"),
         ({"temperature": float("nan")}, openai.BadRequestError, "temperature"),
