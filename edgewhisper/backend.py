@@ -138,7 +138,8 @@ def check_device(device: str) -> None:
     if int(number or 0) >= found:
         raise MissingLibraryError(
             f"the device {device!r} was asked for, but this PyTorch sees {found or 'no'} CUDA "
-            f"device{'s' if found > 1 else ''}. Use --device cpu, or install PyTorch's CUDA build on a machine with a GPU."
+            f"device{'s' if found > 1 else ''}. Use --device cpu, or install "
+            "PyTorch's CUDA build on a machine with a GPU."
         )
 
 
