@@ -25,6 +25,7 @@ _PAUSE = 19  # 0.6 s of silence end an utterance
 _SHORT_PAUSE = 6  # 0.2 s end a long one
 _LONG = 469  # 15 s
 _LONGEST = 875  # 28 s: an utterance is one window
+_NEAR = 156  # 5 s before the end of a full one: it is cut in the longest pause there
 _BEFORE = 16  # 0.5 s are kept of the silence before speech
 _FEWEST = 5  # that sound like speech, 0.16 s: a click is shorter
 _ENOUGH = 94  # 3 s tell which language is spoken
@@ -184,8 +185,8 @@ class Live:
             if span.end == final or (span.end > final and word.end <= seconds - _UNSURE)
         ]
         # Cut right at a word, it would be heard twice: the longest pause is the safest place.
-        recent = [place for place in sure if place[2] >= length - _LONG] or sure[-1:]
-        _, done, frame = max(recent, default=(0.0, len(decoded.tokens), length))
+        near = [place for place in sure if place[2] >= length - _NEAR] or sure[-1:]
+        _, done, frame = max(near, default=(0.0, len(decoded.tokens), length))
         return done, max(frame, length - _LONG)
 
     def _update(self, found: list[int], done: int, *, ended: bool = False) -> Update:
