@@ -28,7 +28,7 @@ _SHORT_CHUNK = re.compile(r"(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(s
 _STREAMED = 0x7FFF_0000  # sizes from here on mean "not known yet"
 _UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
 _OGG = b"OggS\0"
-_OGG_FIRST, _OGG_LAST = 2, 4  # flags of a stream's first and last page (RFC 3533, section 6)
+_OGG_FIRST = 2  # flag of a stream's first page (RFC 3533, section 6)
 _OGG_HEADER = 27  # bytes, and a page has at most
 _OGG_PAGE = _OGG_HEADER + 255 + 255 * 255
 
@@ -147,22 +147,27 @@ def _check_ogg(path: str, source: str | Path | bytes) -> None:
     """
     with BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
         started = set()
-        while len(page := file.read(_OGG_HEADER)) == _OGG_HEADER and page[5] & _OGG_FIRST:
+        while len(page := file.read(_OGG_PAGE)) > _OGG_HEADER and page[5] & _OGG_FIRST:
             started.add(page[14:18])
-            file.seek(sum(file.read(page[26])), SEEK_CUR)
+            file.seek(_page_bytes(page) - len(page), SEEK_CUR)
         file.seek(-min(_OGG_PAGE, file.seek(0, SEEK_END)), SEEK_END)
         tail = file.read()
-    last = tail[tail.rfind(_OGG) :][:_OGG_HEADER]
+    last = tail[tail.rfind(_OGG) :]
+    # Not every writer marks the last page as the last; one that is not whole was cut.
+    if len(last) < _OGG_HEADER or len(last) < _page_bytes(last):
+        raise AudioError(
+            f"{path} is cut short: it ends in the middle of a page. Copy or download it again."
+        )
     if last[14:18] not in started:
         raise AudioError(
             f"{path} holds several recordings one after the other, and only the first could be "
             "read. Convert it to FLAC."
         )
-    if not last[5] & _OGG_LAST:
-        raise AudioError(
-            f"{path} is cut short: it has no end. Copy or download it again, or convert what there "
-            "is to FLAC."
-        )
+
+
+def _page_bytes(page: bytes) -> int:
+    """Return how long a page of an Ogg file is, by its header and the table that follows it."""
+    return _OGG_HEADER + page[26] + sum(page[_OGG_HEADER : _OGG_HEADER + page[26]])
 
 
 def _frames_promised(file: soundfile.SoundFile) -> int | None:

@@ -152,7 +152,7 @@ BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     truncated_au: "cut short",
     truncated_rf64: "cut short",
     truncated_w64: "cut short",
-    truncated_opus: "cut short: it has no end",
+    truncated_opus: "cut short: it ends in the middle",
     joined_ogg: "several recordings one after the other",
     nan: "NaN or infinite",
     infinite: "NaN or infinite",
