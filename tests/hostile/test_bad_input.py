@@ -47,46 +47,15 @@ def text(path: Path) -> Path:
     return path / "text.wav"
 
 
-def truncated_flac(path: Path) -> Path:
-    whole = wav(path / "whole.flac", np.tile(SECOND, 5))
-    (path / "cut.flac").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    return path / "cut.flac"
+def truncated(suffix: str, **options: object) -> Callable[[Path], Path]:
+    def make(path: Path) -> Path:
+        whole = wav(path / f"whole.{suffix}", np.tile(SECOND, 5), **options)
+        cut = path / f"cut.{suffix}"
+        cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+        return cut
 
-
-def truncated_wav(path: Path) -> Path:
-    whole = wav(path / "whole.wav", np.tile(SECOND, 5))
-    (path / "cut.wav").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    return path / "cut.wav"
-
-
-def truncated_aiff(path: Path) -> Path:
-    whole = wav(path / "whole.aiff", np.tile(SECOND, 5))
-    (path / "cut.aiff").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    return path / "cut.aiff"
-
-
-def truncated_au(path: Path) -> Path:
-    whole = wav(path / "whole.au", np.tile(SECOND, 5))
-    (path / "cut.au").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    return path / "cut.au"
-
-
-def truncated_rf64(path: Path) -> Path:
-    whole = wav(path / "whole.rf64", np.tile(SECOND, 5), format="RF64")
-    (path / "cut.rf64").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    return path / "cut.rf64"
-
-
-def truncated_w64(path: Path) -> Path:
-    whole = wav(path / "whole.w64", np.tile(SECOND, 5))
-    (path / "cut.w64").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    return path / "cut.w64"
-
-
-def truncated_opus(path: Path) -> Path:
-    whole = wav(path / "whole.ogg", np.tile(SECOND, 5), subtype="OPUS")
-    (path / "cut.ogg").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    return path / "cut.ogg"
+    make.__name__ = f"truncated_{suffix}"
+    return make
 
 
 def joined_ogg(path: Path) -> Path:
@@ -146,13 +115,13 @@ BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     directory: "is a directory",
     empty: "is empty (0 bytes)",
     text: "could not be read as audio",
-    truncated_flac: "cut.flac",
-    truncated_wav: "cut short",
-    truncated_aiff: "cut short",
-    truncated_au: "cut short",
-    truncated_rf64: "cut short",
-    truncated_w64: "cut short",
-    truncated_opus: "cut short: it ends in the middle",
+    truncated("flac"): "cut.flac",
+    truncated("wav"): "cut short",
+    truncated("aiff"): "cut short",
+    truncated("au"): "cut short",
+    truncated("rf64", format="RF64"): "cut short",
+    truncated("w64"): "cut short",
+    truncated("ogg", subtype="OPUS"): "cut short: it ends in the middle",
     joined_ogg: "several recordings one after the other",
     nan: "NaN or infinite",
     infinite: "NaN or infinite",
