@@ -13,7 +13,7 @@ from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.errors import EdgeWhisperError
-from edgewhisper_runtime.options import PLAIN, Options
+from edgewhisper_runtime.options import PLAIN, Options, Padding
 from edgewhisper_runtime.windows import Decoded, Request, WindowDecoder
 
 THOROUGH = Options()
@@ -109,13 +109,15 @@ def test_hints_stay_however_much_was_said_before(
         decoder.hints(Options(prompt="and so on " * 100))
 
 
+@pytest.mark.parametrize("padding", ["silence", "zeros"])
 def test_a_batch_gives_what_its_windows_give_alone(
-    tiny_en: Checkpoint, clips: list[np.ndarray]
+    tiny_en: Checkpoint, clips: list[np.ndarray], padding: Padding
 ) -> None:
     """In float32: int8 rounds a row in company otherwise than alone, which decides close calls."""
     directory = pipeline.stage_export(tiny_en, find_recipe("fp32"))
     decoder = load(directory, threads=2, audio_context="full").decoder
-    asked = Request("en", "transcribe", timestamps=False, options=THOROUGH)
+    options = replace(THOROUGH, padding=padding)
+    asked = Request("en", "transcribe", timestamps=False, options=options)
     together = decoder.decode_all(clips, [asked] * len(clips))
     alone = [decoder.decode(clip, asked) for clip in clips]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
