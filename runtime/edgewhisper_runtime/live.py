@@ -201,7 +201,7 @@ class Live:
         heard = np.concatenate(self._heard)
         language = self._language
         if language is None:
-            likely = self._decoder.detect_language(heard)
+            likely = self._decoder.detect_language(heard, options.padding)
             language = max(likely, key=likely.__getitem__)
             self._language = language if len(self._heard) >= _ENOUGH else None
         request = Request(

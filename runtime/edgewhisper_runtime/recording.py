@@ -87,7 +87,7 @@ class Recording:
     def request(self, samples: Samples) -> Request:
         """Return what a window is to be decoded as."""
         if self._language is None:
-            found = self._decoder.detect_language(samples)
+            found = self._decoder.detect_language(samples, self._options.padding)
             self._language = max(found, key=found.__getitem__)
             self._language_probability = found[self._language]
         return Request(

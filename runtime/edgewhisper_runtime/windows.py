@@ -85,6 +85,8 @@ class WindowDecoder:
         self.tokenizer = tokenizer
         self.settings = settings
         self.adaptive = adaptive
+        # The window whose language was detected, encoded: it is decoded next.
+        self._heard: tuple[Samples, int, Padding, Any] | None = None
 
     @property
     def most_text(self) -> int:
@@ -104,14 +106,13 @@ class WindowDecoder:
             )
         return tokens
 
-    def detect_language(self, window: Samples) -> dict[str, float]:
-        """Return how likely each of the model's languages is in samples [n] at 16 kHz.
-
-        They are padded with silence whatever the options say, as openai-whisper does here too.
-        """
-        encoded = self._encode([window], self._frames(window))
+    def detect_language(self, window: Samples, padding: Padding) -> dict[str, float]:
+        """Return how likely each of the model's languages is in samples [n] at 16 kHz."""
+        frames = self._frames(window)
+        encoded = self._encode([window], frames, padding)
         first = np.array([[self.tokenizer.start_of_transcript]])
         logits = self.backend.step(first, self.backend.start(encoded))[0]
+        self._heard = (window, frames, padding, encoded)
         return decoding.language_probabilities(logits, self.tokenizer.languages)
 
     def decode(self, window: Samples, request: Request, first: Decoded | None = None) -> Decoded:
@@ -274,6 +275,15 @@ class WindowDecoder:
         frames: int = features.WINDOW_FRAMES,
         padding: Padding = "silence",
     ) -> Any:
+        heard, self._heard = self._heard, None
+        if (
+            heard
+            and len(windows) == 1
+            and heard[0] is windows[0]
+            and heard[1:3] == (frames, padding)
+        ):
+            return heard[3]
+        del heard  # two at a time would take twice the memory
         bands = self.settings.mels
         mels = [features.log_mel(window, bands, frames, padding) for window in windows]
         return self.backend.encode(np.stack(mels))
