@@ -276,12 +276,8 @@ class WindowDecoder:
         padding: Padding = "silence",
     ) -> Any:
         heard, self._heard = self._heard, None
-        if (
-            heard
-            and len(windows) == 1
-            and heard[0] is windows[0]
-            and heard[1:3] == (frames, padding)
-        ):
+        how = (frames, padding)
+        if heard and len(windows) == 1 and heard[0] is windows[0] and heard[1:3] == how:
             return heard[3]
         del heard  # two at a time would take twice the memory
         bands = self.settings.mels

@@ -177,6 +177,26 @@ def test_the_language_is_detected(multilingual: Transcriber, data: Path, languag
     assert jiwer.cer(reference.strip().lower(), text.lower()) < 0.4
 
 
+def test_a_language_is_detected_without_encoding_twice(
+    multilingual: Transcriber, speech: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, batches = multilingual.decoder.backend, []
+    encode = backend.encode
+
+    def counted(mels: np.ndarray) -> object:
+        batches.append(len(mels))
+        return encode(mels)
+
+    monkeypatch.setattr(backend, "encode", counted)
+    samples = audio.load(speech[0])
+    detected = multilingual.transcribe(samples)
+    assert batches == [1]
+    named = multilingual.transcribe(samples, "en")
+    assert batches == [1, 1]
+    assert detected.text == named.text
+    assert detected.language_probability is not None
+
+
 def test_translation_is_english(multilingual: Transcriber, data: Path) -> None:
     file = min(p for p in (data / "multilingual" / "de").iterdir() if p.suffix != ".txt")
     german = multilingual.transcribe(file, language="de").text
