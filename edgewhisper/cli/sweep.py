@@ -48,7 +48,7 @@ def command(
     recipes = [
         recipe
         for recipe in recipes
-        if recipe.name != "fp32" and (not libraries or recipe.library in libraries)
+        if recipe != find_recipe("fp32") and (not libraries or recipe.library in libraries)
     ]
     if not recipes:
         raise RecipeError(

@@ -109,7 +109,7 @@ class WindowDecoder:
     def detect_language(self, window: Samples, padding: Padding) -> dict[str, float]:
         """Return how likely each of the model's languages is in samples [n] at 16 kHz."""
         frames = self._frames(window)
-        encoded = self._encode([window], frames, padding)
+        encoded = self._encode([window], padding, frames)
         first = np.array([[self.tokenizer.start_of_transcript]])
         logits = self.backend.step(first, self.backend.start(encoded))[0]
         self._heard = (window, frames, padding, encoded)
@@ -123,14 +123,14 @@ class WindowDecoder:
         frames = self._frames(window)
         cut = frames < features.WINDOW_FRAMES
         padding = request.options.padding
-        encoded = self._encode([window], frames, padding)
+        encoded = self._encode([window], padding, frames)
         attempts = [first] if first else []
         for temperature in request.options.temperatures[len(attempts) :]:
             attempt = self._attempt(encoded, request, temperature, cut)
             if cut and (attempt.unsure or repetition.is_suspect(attempt.tokens)):
                 cut = False
                 del encoded, attempt  # two at a time would take twice the memory
-                encoded = self._encode([window], padding=padding)
+                encoded = self._encode([window], padding)
                 attempt = self._attempt(encoded, request, temperature, cut)
             attempts.append(attempt)
             if not attempt.unsure:
@@ -167,7 +167,7 @@ class WindowDecoder:
         alone = len(windows) == 1 or self.adaptive
         if alone or options.beam_size > 1 or options.temperatures[0] > 0:
             return [self.decode(*one) for one in zip(windows, requests, strict=True)]
-        encoded = self._encode(windows, padding=options.padding)
+        encoded = self._encode(windows, options.padding)
         cache, logits = self._prompted(encoded, requests)
         rules = self._rules(requests[0])
         texts = decoding.follow(self.backend, cache, logits, rules)
@@ -272,8 +272,8 @@ class WindowDecoder:
     def _encode(
         self,
         windows: Sequence[Samples],
+        padding: Padding,
         frames: int = features.WINDOW_FRAMES,
-        padding: Padding = "silence",
     ) -> Any:
         heard, self._heard = self._heard, None
         how = (frames, padding)

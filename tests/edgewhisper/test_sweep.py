@@ -103,6 +103,17 @@ def test_names_are_not_shared(tiny_en: Checkpoint, tmp_path: Path) -> None:
             sweep.sweep(plan, tmp_path)
 
 
+def test_a_recipe_of_ones_own_is_not_taken_for_the_baseline(
+    run: Run, tiny_en: Checkpoint, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.toml"
+    shipped = (files("edgewhisper.recipes") / "bf16.toml").read_text()
+    own.write_text(shipped.replace('name = "bf16"', 'name = "fp32"'))
+    result = run("sweep", "--model=tiny.en", "--recipe", own, "--output", tmp_path / "out")
+    assert result.returncode != 0
+    assert "Rename one" in result.stderr
+
+
 def test_it_can_be_scored_again(swept: Path, run: Run, tmp_path: Path) -> None:
     scored = run("score", swept / "results.json")
     assert scored.returncode == 0, scored.stderr
