@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgewhisper_runtime import alignment
 from edgewhisper_runtime.bundle import MANIFEST, Manifest
+from edgewhisper_runtime.decode import alignment
 from edgewhisper_runtime.errors import (
     BundleError,
     EdgeWhisperError,

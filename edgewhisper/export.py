@@ -14,8 +14,10 @@ from edgewhisper.recipes import Recipe
 from edgewhisper_exporters import onnx, torchscript
 from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.layers import Layer, Model
-from edgewhisper_runtime import atomic, bundle, machine
+from edgewhisper_runtime import bundle
+from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import BundleError, RecipeError
+from edgewhisper_runtime.measure import machine
 
 if TYPE_CHECKING:
     from torch import nn

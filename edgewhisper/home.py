@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import atomic
 
 _PACKAGED_CARDS = Path(__file__).parent / "models"
 _CHECKOUT_MODELS = Path(__file__).resolve().parent.parent / "models"

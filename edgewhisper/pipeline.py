@@ -29,7 +29,8 @@ from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper_exporters import eligibility
 from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.onnx import DISTRIBUTIONS as EXPORT_LIBRARIES
-from edgewhisper_runtime import atomic, bundle, machine
+from edgewhisper_runtime import bundle
+from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import (
     BundleError,
     DataError,
@@ -37,6 +38,7 @@ from edgewhisper_runtime.errors import (
     GateNotProvenError,
     StorageError,
 )
+from edgewhisper_runtime.measure import machine
 
 # In the order of their speed.
 _CONTEXTS: tuple[bundle.AudioContext, ...] = ("adaptive", "full")

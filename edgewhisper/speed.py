@@ -9,8 +9,8 @@ from typing import Any
 from edgewhisper import pipeline
 from edgewhisper.evaluation import librispeech, run
 from edgewhisper.evaluation.batches import LANGUAGE
-from edgewhisper_runtime import machine, profile
 from edgewhisper_runtime.errors import EdgeWhisperError
+from edgewhisper_runtime.measure import machine, profile
 
 _UTTERANCES = 2  # of each split
 

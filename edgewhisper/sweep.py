@@ -23,8 +23,9 @@ from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech, run, wer
 from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.recipes import Recipe, find_recipe
-from edgewhisper_runtime import bundle, machine
+from edgewhisper_runtime import bundle
 from edgewhisper_runtime.errors import DataError, EdgeWhisperError, RecipeError
+from edgewhisper_runtime.measure import machine
 
 COLLAPSED = 50.0  # points of WER lost for certain: no longer a question of degree
 _SLOWEST = 3  # times as slow as float32: what unpacks its weights at every decoder step

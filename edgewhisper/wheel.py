@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import edgewhisper_runtime
-from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import atomic
 
 _DISTRIBUTION = "edgewhisper-runtime"
 _TAG = "py3-none-any"

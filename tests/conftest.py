@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from edgewhisper import checkpoints
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime.profile import SPEECH
+from edgewhisper_runtime.measure.profile import SPEECH
 
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("EDGEWHISPER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))

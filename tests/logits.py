@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from edgewhisper.backend import TorchBackend
-from edgewhisper_runtime import audio, features
-from edgewhisper_runtime.decoding import Backend
+from edgewhisper_runtime import audio
+from edgewhisper_runtime.audio import features
+from edgewhisper_runtime.decode.loop import Backend
 
 PROMPT, NEXT = [[50257, 50362]], [[843]]
 SECONDS = 5  # of the recording: enough to be speech, and quick

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import openai
 
-from edgewhisper_runtime.profile import SPEECH
+from edgewhisper_runtime.measure.profile import SPEECH
 
 TOKEN = "a long random text"
 WAITING = 3

@@ -26,7 +26,8 @@ from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech, wer
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import bundle, machine, roofline
+from edgewhisper_runtime import bundle
+from edgewhisper_runtime.measure import machine, roofline
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results" / "peers"

@@ -21,11 +21,12 @@ import click
 from edgewhisper import backend, checkpoints, pipeline, quantizers
 from edgewhisper.recipes import all_recipes, find_recipe
 from edgewhisper_exporters import eligibility
-from edgewhisper_runtime import bundle, loading, machine
-from edgewhisper_runtime.decoding import Backend
+from edgewhisper_runtime import bundle, loading
+from edgewhisper_runtime.decode.loop import Backend
 from edgewhisper_runtime.errors import AudioError
+from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.options import PLAIN
-from edgewhisper_runtime.tokens import Tokenizer
+from edgewhisper_runtime.text.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 
 ROOT = Path(__file__).parent.parent

@@ -29,8 +29,9 @@ from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech, wer
 from edgewhisper.evaluation.significance import paired_bootstrap
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import audio, load, machine
+from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.options import Options
 
 ROOT = Path(__file__).parent.parent

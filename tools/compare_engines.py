@@ -22,10 +22,13 @@ import numpy as np
 from edgewhisper import checkpoints
 from edgewhisper.backend import TorchBackend
 from edgewhisper.evaluation import librispeech, wer
-from edgewhisper_runtime import audio, decoding, features, machine
+from edgewhisper_runtime import audio
+from edgewhisper_runtime.audio import features
+from edgewhisper_runtime.decode import loop
+from edgewhisper_runtime.decode.rules import TokenRules
+from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.options import Padding
-from edgewhisper_runtime.rules import TokenRules
-from edgewhisper_runtime.tokens import Tokenizer
+from edgewhisper_runtime.text.tokens import Tokenizer
 from peers import worker
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -49,7 +52,7 @@ def ours(checkpoint: checkpoints.Checkpoint, padding: Padding) -> Engine:
     def transcribe(samples: np.ndarray) -> str:
         mels = features.log_mel(samples, settings.mels, padding=padding)
         cache = backend.start(backend.encode(mels[None]))
-        (text,) = decoding.follow(backend, cache, backend.step(prompt, cache), rules)
+        (text,) = loop.follow(backend, cache, backend.step(prompt, cache), rules)
         return tokenizer.decode(text.tokens).strip()
 
     return transcribe

@@ -24,9 +24,10 @@ from typing import IO, Any
 import click
 import numpy as np
 
-from edgewhisper_runtime import audio, load, machine
+from edgewhisper_runtime import audio, load
 from edgewhisper_runtime import bundle as bundles
 from edgewhisper_runtime.bundle import AudioContext
+from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.options import Options
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from edgewhisper_runtime import bundle as bundles
-from edgewhisper_runtime import machine
+from edgewhisper_runtime.measure import machine
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -26,7 +26,8 @@ CONTEXTS = ("full", "adaptive")
 MINUTES = (1, 10, 60)
 PROCESS = """
 import json, sys
-from edgewhisper_runtime import load, machine
+from edgewhisper_runtime import load
+from edgewhisper_runtime.measure import machine
 transcriber = load(sys.argv[1], audio_context=sys.argv[2])
 loaded = machine.peak_rss()
 found = transcriber.transcribe(sys.argv[3], language="en")

@@ -19,13 +19,13 @@ from typing import Any
 import click
 
 from edgewhisper_runtime import bundle as bundles
-from edgewhisper_runtime import machine
-from edgewhisper_runtime.profile import SPEECH
+from edgewhisper_runtime.measure import machine
+from edgewhisper_runtime.measure.profile import SPEECH
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 CLIP = SPEECH / "smoke" / "slt" / "1" / "slt-1-0001.opus"
-IMPORT = "import edgewhisper_runtime.loading, edgewhisper_runtime.onnx"
+IMPORT = "import edgewhisper_runtime.loading, edgewhisper_runtime.engines.onnx"
 REPEATS = 5
 _TIMES = {
     "bare interpreter": "bare_seconds",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import CheckpointError
 
 _BINARY_VERSION = 6

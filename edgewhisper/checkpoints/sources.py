@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from edgewhisper.checkpoints import ctranslate2
 from edgewhisper.checkpoints.cards import ModelCard, Source, SourceFile
 from edgewhisper.home import home
-from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import CheckpointError, NetworkError, StorageError
 
 _HUB_SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json")

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgewhisper.checkpoints import cards, sources
 from edgewhisper.home import home
-from edgewhisper_runtime import atomic
-from edgewhisper_runtime.bundle import Settings
+from edgewhisper_runtime.bundle import Settings, atomic
 from edgewhisper_runtime.errors import CheckpointError, NetworkError
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ def run(
     from edgewhisper.backend import TorchBackend
     from edgewhisper_runtime.bundle import TOKENIZER
     from edgewhisper_runtime.options import PLAIN
-    from edgewhisper_runtime.tokens import Tokenizer
+    from edgewhisper_runtime.text.tokens import Tokenizer
     from edgewhisper_runtime.transcriber import Transcriber
 
     transcriber = Transcriber(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgewhisper.evaluation.librispeech import LIBRISPEECH, downloaded
-from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import DataError, NetworkError
 
 SERVER = "https://www.openslr.org/resources/12"

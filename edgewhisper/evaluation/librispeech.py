@@ -11,7 +11,7 @@ import soundfile
 
 from edgewhisper.home import home
 from edgewhisper_runtime.errors import AudioError, DataError
-from edgewhisper_runtime.profile import SPEECH
+from edgewhisper_runtime.measure.profile import SPEECH
 
 ENVIRONMENT = "EDGEWHISPER_LIBRISPEECH"
 LIBRISPEECH = "LibriSpeech"

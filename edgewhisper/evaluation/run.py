@@ -17,7 +17,9 @@ from edgewhisper.evaluation.librispeech import Dataset, Utterance, audio_digest,
 from edgewhisper.evaluation.wer import Record
 from edgewhisper.home import home
 from edgewhisper.recipes import Recipe
-from edgewhisper_runtime import atomic, bundle, machine
+from edgewhisper_runtime import bundle
+from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.measure import machine
 
 _DECODING = "greedy, no timestamps, repetition broken off"
 _BATCH = 8  # what dequantizes its weights at each step does so once for all of a batch

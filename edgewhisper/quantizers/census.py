@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers.scope import part_of
-from edgewhisper_runtime import onnx_file
+from edgewhisper_runtime.engines import onnx_file
+from edgewhisper_runtime.engines.onnx_file import Tensor
 from edgewhisper_runtime.errors import QuantizationError
-from edgewhisper_runtime.onnx_file import Tensor
 
 if TYPE_CHECKING:
     from torch import nn

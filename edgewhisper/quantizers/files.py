@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import BundleError
 
 if TYPE_CHECKING:

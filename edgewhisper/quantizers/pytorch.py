@@ -18,8 +18,8 @@ from edgewhisper.quantizers.census import WeightFormat
 from edgewhisper.quantizers.files import Layer, bias_of, read_model, take, take_bias, write_model
 from edgewhisper.quantizers.scope import part_of, untie
 from edgewhisper.recipes.schema import Activations, Weights
-from edgewhisper_runtime import machine
 from edgewhisper_runtime.errors import MissingLibraryError, RecipeError
+from edgewhisper_runtime.measure import machine
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

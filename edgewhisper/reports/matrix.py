@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewhisper.quantizers.census import summarize
-from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import DataError
 
 RESULTS, TABLE, PLOT = "results.json", "table.md", "pareto.svg"

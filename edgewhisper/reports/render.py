@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewhisper.quantizers.census import summarize
-from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import atomic
 
 _TEMPLATES = Path(__file__).parent
 

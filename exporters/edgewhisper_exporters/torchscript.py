@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from edgewhisper_runtime import atomic
+from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.engines.torchscript import FILE, check
 from edgewhisper_runtime.errors import QuantizationError
-from edgewhisper_runtime.torchscript import FILE, check
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgewhisper_runtime import vad
-from edgewhisper_runtime.audio import SAMPLE_RATE, checked
+from edgewhisper_runtime.audio import SAMPLE_RATE, checked, vad
+from edgewhisper_runtime.decode.window import Decoded, Request
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.recording import WARM
-from edgewhisper_runtime.splitting import split
-from edgewhisper_runtime.windows import Decoded, Request
+from edgewhisper_runtime.text.splitting import split
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.audio import Samples

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from edgewhisper_runtime import bundle
-from edgewhisper_runtime.decoding import Backend
+from edgewhisper_runtime.decode.loop import Backend
 from edgewhisper_runtime.errors import MissingLibraryError
-from edgewhisper_runtime.tokens import Tokenizer
+from edgewhisper_runtime.text.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 
 BACKENDS = "edgewhisper.backends"

@@ -8,11 +8,11 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from edgewhisper_runtime import longform, vad
-from edgewhisper_runtime.audio import SAMPLE_RATE
+from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, vad
+from edgewhisper_runtime.decode.spans import Span, split_at_timestamps
+from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
 from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
-from edgewhisper_runtime.windows import Decoded, Request, WindowDecoder
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.audio import Samples
@@ -59,11 +59,11 @@ class Recording:
 
     def walk(self) -> Iterator[Segment]:
         """Decode window after window, each from where the timestamps say the last was done with."""
-        reader, start = longform.Reader(self._blocks), 0
+        reader, start = cutting.Reader(self._blocks), 0
         while len(samples := reader.window(start)) >= (_SHORTEST if start else 1):
             seconds, new = self._window(samples, start)
             yield from new
-            start += longform.pause_near(samples, round(seconds * SAMPLE_RATE))
+            start += cutting.pause_near(samples, round(seconds * SAMPLE_RATE))
 
     def _window(self, samples: Samples, start: int) -> tuple[float, list[Segment]]:
         """Decode a window; what the encoder made of it is let go before the next."""
@@ -78,7 +78,7 @@ class Recording:
         """
         start = 0
         try:
-            for samples in longform.windows(self._blocks):
+            for samples in cutting.windows(self._blocks):
                 yield self, start, samples
                 start += len(samples)
         except AudioError as error:
@@ -108,7 +108,7 @@ class Recording:
         """
         offset, length = start / SAMPLE_RATE, samples / SAMPLE_RATE
         first_timestamp = self._decoder.tokenizer.first_timestamp
-        spans, seconds = longform.spans(decoded.tokens, first_timestamp, length, whole)
+        spans, seconds = split_at_timestamps(decoded.tokens, first_timestamp, length, whole)
         begin, end = self._interval(offset, offset + seconds)
         self._windows.append(
             Window(
@@ -140,9 +140,7 @@ class Recording:
             self._said = [] if decoded.temperature > WARM else [*self._said, *said]
         return seconds, new
 
-    def _segment(
-        self, span: longform.Span, text: str, words: Sequence[Word], offset: float
-    ) -> Segment:
+    def _segment(self, span: Span, text: str, words: Sequence[Word], offset: float) -> Segment:
         """Return the segment of a span with its words, at their times in the recording."""
         own = []
         for word in words:

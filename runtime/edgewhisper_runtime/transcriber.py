@@ -7,16 +7,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from edgewhisper_runtime import audio, decoding
+from edgewhisper_runtime import audio
+from edgewhisper_runtime.decode import loop
+from edgewhisper_runtime.decode.window import WindowDecoder
 from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.recording import Recording
-from edgewhisper_runtime.windows import WindowDecoder
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.audio import Samples, Source
     from edgewhisper_runtime.bundle import Settings
-    from edgewhisper_runtime.tokens import Tokenizer
+    from edgewhisper_runtime.text.tokens import Tokenizer
     from edgewhisper_runtime.transcript import Segment, Transcript
 
 _DEFAULT = Options()
@@ -30,7 +31,7 @@ class Transcriber:
 
     def __init__(
         self,
-        backend: decoding.Backend,
+        backend: loop.Backend,
         tokenizer: Tokenizer,
         settings: Settings,
         adaptive: bool = False,

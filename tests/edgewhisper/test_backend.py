@@ -11,8 +11,10 @@ from edgewhisper import pipeline
 from edgewhisper.backend import TorchBackend
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import audio, bundle, features, onnx, torchscript
-from edgewhisper_runtime.decoding import Backend
+from edgewhisper_runtime import audio, bundle
+from edgewhisper_runtime.audio import features
+from edgewhisper_runtime.decode.loop import Backend
+from edgewhisper_runtime.engines import onnx, torchscript
 
 TOKENS = np.array([50257, 50362, 843, 257, 11, 262])
 

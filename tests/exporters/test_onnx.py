@@ -18,10 +18,11 @@ from edgewhisper.recipes import Recipe, Weights, all_recipes, find_recipe
 from edgewhisper_exporters import eligibility, onnx
 from edgewhisper_exporters.layers import Grid, Layer
 from edgewhisper_exporters.onnx import checks, graph
-from edgewhisper_runtime import bundle, onnx_file
+from edgewhisper_runtime import bundle
+from edgewhisper_runtime.engines import onnx_file
+from edgewhisper_runtime.engines.onnx import DECODER, ENCODER, OnnxBackend
 from edgewhisper_runtime.errors import BundleError, QuantizationError, RecipeError
-from edgewhisper_runtime.onnx import DECODER, ENCODER, OnnxBackend
-from edgewhisper_runtime.tokens import Tokenizer
+from edgewhisper_runtime.text.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 from logits import logits_of
 from sizes import exported_bytes

@@ -17,9 +17,9 @@ from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import all_recipes, find_recipe
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle
+from edgewhisper_runtime.engines.torchscript import FILE, TorchScriptBackend
 from edgewhisper_runtime.errors import RecipeError
-from edgewhisper_runtime.tokens import Tokenizer
-from edgewhisper_runtime.torchscript import FILE, TorchScriptBackend
+from edgewhisper_runtime.text.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 from logits import logits_of
 

@@ -18,7 +18,7 @@ import soundfile
 
 from conftest import Run
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper_runtime.onnx import DECODER
+from edgewhisper_runtime.engines.onnx import DECODER
 
 RATE = 16_000
 SECOND = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)

@@ -11,7 +11,8 @@ import pytest
 from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import audio, live, load, vad
+from edgewhisper_runtime import audio, live, load
+from edgewhisper_runtime.audio import vad
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 from edgewhisper_runtime.live import Live, Update
 from edgewhisper_runtime.options import Options

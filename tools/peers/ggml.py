@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from edgewhisper_runtime.features import mel_filters
-from edgewhisper_runtime.tokens import Tokenizer
+from edgewhisper_runtime.audio.features import mel_filters
+from edgewhisper_runtime.text.tokens import Tokenizer
 
 _MAGIC = 0x67676D6C
 _QUANTIZED_FILE = 2007  # format 7, version 2

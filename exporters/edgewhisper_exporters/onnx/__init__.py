@@ -12,8 +12,8 @@ from typing import Any
 from edgewhisper_exporters.layers import Grid, Model
 from edgewhisper_exporters.onnx import checks, decoder, encoder
 from edgewhisper_exporters.onnx.linear import Arithmetic
-from edgewhisper_runtime import atomic
-from edgewhisper_runtime.onnx import DECODER, ENCODER
+from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.engines.onnx import DECODER, ENCODER
 
 DISTRIBUTIONS = ("onnx", "onnxruntime")
 LAYOUT = 2  # counted up when graphs of another shape are written: older exports are made again

@@ -9,9 +9,9 @@ from typing import Any
 
 from edgewhisper_exporters.layers import Grid, Model
 from edgewhisper_exporters.onnx.linear import Arithmetic
-from edgewhisper_runtime import onnx_file
+from edgewhisper_runtime.engines import onnx_file
+from edgewhisper_runtime.engines.onnx import ENCODER, session_options
 from edgewhisper_runtime.errors import QuantizationError
-from edgewhisper_runtime.onnx import ENCODER, session_options
 
 _QUANTIZED = ("MatMulIntegerToFloat", "MatMulNBits")
 _OVERHEAD = 0.02  # of a file: names and nodes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgewhisper_runtime.engines.onnx import ROWS
 from edgewhisper_runtime.errors import QuantizationError
-from edgewhisper_runtime.onnx import ROWS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from edgewhisper_runtime.cli import options
 
 if TYPE_CHECKING:
-    from edgewhisper_runtime.capture import Capture
+    from edgewhisper_runtime.audio.capture import Capture
     from edgewhisper_runtime.live import Live, Update
 
 _OF_FILES = {
@@ -57,7 +57,7 @@ def open_source(mic: bool, input_device: str | None, live: bool) -> Capture | No
 
     Raises UsageError for what means nothing together, and the errors of `capture`.
     """
-    from edgewhisper_runtime import capture
+    from edgewhisper_runtime.audio import capture
 
     if input_device is not None and not mic:
         raise click.UsageError("--input-device chooses a microphone; add --mic.")
@@ -168,7 +168,7 @@ class _Screen:
 
 def _end_of(text: str) -> str:
     """Return as much of the end of a text as one line of the terminal shows."""
-    from edgewhisper_runtime.subtitles import columns
+    from edgewhisper_runtime.text.subtitles import columns
 
     room = (os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS) - 1
     if columns(text) <= room:

@@ -7,8 +7,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from edgewhisper_runtime import languages
 from edgewhisper_runtime.options import Options, Padding
+from edgewhisper_runtime.text import languages
 
 F = TypeVar("F", bound=Callable[..., Any])
 

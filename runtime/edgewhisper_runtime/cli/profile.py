@@ -41,7 +41,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure real-time factor, memory and size of BUNDLE here, in fresh processes."""
-    from edgewhisper_runtime import profile as profiling
+    from edgewhisper_runtime.measure import profile as profiling
 
     if not files:
         files = tuple(sorted(profiling.SPEECH.rglob("*.opus")))

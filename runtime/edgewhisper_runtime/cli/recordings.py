@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from edgewhisper_runtime.atomic import storage_errors
+from edgewhisper_runtime.bundle.atomic import storage_errors
 from edgewhisper_runtime.errors import AudioError
 
 # The suffixes of libsndfile's formats that can hold speech, and of others that it does not read.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgewhisper_runtime.atomic import storage_errors, write_text
 from edgewhisper_runtime.bundle import AudioContext
+from edgewhisper_runtime.bundle.atomic import storage_errors, write_text
 from edgewhisper_runtime.cli import live as listening
 from edgewhisper_runtime.cli import options, recordings
 from edgewhisper_runtime.errors import (
@@ -25,7 +25,7 @@ from edgewhisper_runtime.errors import (
     TranscriptError,
 )
 from edgewhisper_runtime.options import Options
-from edgewhisper_runtime.writers import WRITERS
+from edgewhisper_runtime.text.writers import WRITERS
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.transcriber import Transcriber

@@ -8,10 +8,10 @@ from typing import Any
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from edgewhisper_runtime.features import FRAMES_PER_SECOND
+from edgewhisper_runtime.audio.features import FRAMES_PER_SECOND
 from edgewhisper_runtime.serve.form import Form
+from edgewhisper_runtime.text.writers import WRITERS
 from edgewhisper_runtime.transcript import Segment, Transcript, Window
-from edgewhisper_runtime.writers import WRITERS
 
 
 def whole(transcript: Transcript, form: Form, task: str) -> Response:

@@ -14,10 +14,10 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
-from edgewhisper_runtime import languages
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.serve.errors import Refusal
+from edgewhisper_runtime.text import languages
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 _STREAMED_FORMATS = ("json", "text")

@@ -11,10 +11,12 @@ import pytest
 
 from edgewhisper.backend import TorchBackend
 from edgewhisper.checkpoints import Checkpoint, cards, ctranslate2, open_checkpoint
-from edgewhisper_runtime import audio, decoding, features
+from edgewhisper_runtime import audio
+from edgewhisper_runtime.audio import features
+from edgewhisper_runtime.decode import loop
+from edgewhisper_runtime.decode.rules import TokenRules
 from edgewhisper_runtime.errors import CheckpointError
-from edgewhisper_runtime.rules import TokenRules
-from edgewhisper_runtime.tokens import Tokenizer
+from edgewhisper_runtime.text.tokens import Tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +80,7 @@ def test_encoder_logits_and_tokens_equal_ctranslate2(
             theirs, [prompt], beam_size=1, return_logits_vocab=True, sampling_topk=1
         )[0]
         cache = backend.start(encoded)
-        (text,) = decoding.follow(backend, cache, backend.step(np.array([prompt]), cache), rules)
+        (text,) = loop.follow(backend, cache, backend.step(np.array([prompt]), cache), rules)
         tokens = text.tokens
         assert tokens == result.sequences_ids[0]
 

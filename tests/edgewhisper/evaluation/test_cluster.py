@@ -16,8 +16,8 @@ import pytest
 from edgewhisper.evaluation import librispeech
 from edgewhisper.evaluation.run import Options, evaluate
 from edgewhisper.evaluation.wer import Record
+from edgewhisper_runtime.engines.onnx import ENCODER
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
-from edgewhisper_runtime.onnx import ENCODER
 
 OPTIONS = Options(librispeech.find(), threads=1)
 ON_RAY = replace(OPTIONS, engine="ray")

@@ -14,8 +14,10 @@ from edgewhisper.pipeline import stage
 from edgewhisper.quantizers import pytorch
 from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper.recipes.schema import Activations, Weights
-from edgewhisper_runtime import audio, features, load, machine
+from edgewhisper_runtime import audio, load
+from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.errors import BundleError, MissingLibraryError, RecipeError
+from edgewhisper_runtime.measure import machine
 from variants import LITTLE, float_model, quantize, random_model
 
 INT8 = find_recipe("pytorch-int8")

@@ -23,8 +23,8 @@ from conftest import Run
 from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime.profile import SPEECH
-from edgewhisper_runtime.writers import WRITERS
+from edgewhisper_runtime.measure.profile import SPEECH
+from edgewhisper_runtime.text.writers import WRITERS
 
 Transcribe = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.text.writers import WRITERS
 from edgewhisper_runtime.transcriber import Transcriber
-from edgewhisper_runtime.writers import WRITERS
 from servers import CLIPS, TOKEN, Server
 
 

@@ -1,0 +1,1 @@
+"""From encoded sound to tokens: the loop, its rules, and what speaks against a text."""

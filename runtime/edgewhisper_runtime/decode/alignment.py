@@ -1,0 +1,149 @@
+"""When each word was spoken: tokens aligned with the decoder's attention to the audio.
+
+The method is openai-whisper's (whisper/timing.py): some heads of the cross-attention look at what
+is being said, so the cheapest monotonic path through their weights gives every token its time. On
+top of it, punctuation holds the pauses, so that words end before them, and a word after a pause
+begins where it is attended to; both were measured on utterances joined with silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgewhisper_runtime.errors import BundleError
+from edgewhisper_runtime.text.splitting import split
+from edgewhisper_runtime.transcript import Word
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgewhisper_runtime.text.tokens import Tokenizer
+
+SECONDS_PER_POSITION = 0.02
+_FILTER_WIDTH = 7
+_ONSET = 0.2  # of a word's attention lies before it, in the pause
+_TINIEST = np.float32(1e-12)
+
+
+def check(heads: Sequence[tuple[int, int]], layers: int, each: int) -> None:
+    """Raise BundleError unless (layer, head) pairs are of a decoder of `layers` of `each` heads."""
+    if not heads or not all(0 <= a < layers and 0 <= b < each for a, b in heads):
+        raise BundleError(
+            f"the manifest's alignment heads {list(heads)} are not of this decoder, which has "
+            f"{layers} layers of {each} heads. Build again."
+        )
+
+
+def attend(
+    queries: Mapping[int, NDArray[np.float32]],
+    keys: Mapping[int, NDArray[np.float32]],
+    heads: Sequence[tuple[int, int]],
+) -> NDArray[np.float32]:
+    """Return attention weights [heads, n, positions] of (layer, head) pairs.
+
+    `queries` [n, width] and `keys` [heads of a layer, positions, width of a head] are by layer.
+    """
+    width = keys[heads[0][0]].shape[2]
+    scores = np.stack(
+        [
+            queries[layer][:, head * width : (head + 1) * width] @ keys[layer][head].T
+            for layer, head in heads
+        ]
+    )
+    scores /= np.sqrt(np.float32(width))
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
+
+
+def words(
+    tokenizer: Tokenizer,
+    tokens: Sequence[int],
+    probabilities: Sequence[float],
+    weights: NDArray[np.float32],
+    seconds: float,
+    language: str,
+) -> list[Word]:
+    """Return the words of a window's text; times in seconds from its start, monotonic, inside it.
+
+    `weights` [heads, n, positions] are of the prompt, two tokens or more, followed by `tokens`: a
+    token is looked for from the one before it. `probabilities` are the tokens'; `seconds` is how
+    long the window's sound is. The words joined are the text.
+    """
+    heard = min(max(1, round(seconds / SECONDS_PER_POSITION)), weights.shape[2])
+    inside = weights[:, :, :heard]
+    inside = inside / np.maximum(inside.sum(axis=2, keepdims=True), _TINIEST)
+    scores = inside - inside.mean(axis=1, keepdims=True)
+    scores /= np.maximum(inside.std(axis=1, keepdims=True), _TINIEST)
+    # One row of the prompt more, for the silence before the first word.
+    rows = len(tokens) + 2
+    begins = first_columns(-_smooth(scores.mean(axis=0)[-rows:]))[1:]
+    attention = inside.mean(axis=0)[1 - rows :]
+    found = []
+    pause = True
+    for word in split(tokenizer, tokens, language):
+        first, after = word.spoken
+        start, end = begins[first], begins[after]
+        if pause or first > word.start:
+            start += _onset(attention[first, start : begins[first + 1]])
+        found.append(
+            Word(
+                start=min(_seconds(start), seconds),
+                end=min(_seconds(end), seconds),
+                text=word.text,
+                probability=float(np.mean(probabilities[first:after])),
+            )
+        )
+        pause = after < word.end
+    return found
+
+
+def _seconds(position: np.integer) -> float:
+    return round(float(position) * SECONDS_PER_POSITION, 2)
+
+
+def _smooth(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the running median of rows [n, positions]."""
+    padded = np.pad(rows, ((0, 0), (_FILTER_WIDTH // 2,) * 2), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _FILTER_WIDTH, axis=1)
+    # as np.median, in half the time
+    smooth: NDArray[np.float32] = np.sort(windows, axis=2)[:, :, _FILTER_WIDTH // 2]
+    return smooth
+
+
+def _onset(attention: NDArray[np.float32]) -> int:
+    """Return at which position [n] a token's attention has begun in earnest."""
+    reached = np.cumsum(attention)
+    return int(np.searchsorted(reached, _ONSET * reached[-1])) if len(reached) else 0
+
+
+def first_columns(cost: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return where the cheapest path through cost [rows, columns] enters each row, [rows].
+
+    The path leads from the first cell to the last one by steps to the right, down, or both: dynamic
+    time warping. A row is computed at once: with the sums S of its costs, to enter it at column k
+    and go on to j costs D[k] - S[k - 1] + S[j], so the best k is where a running minimum was found.
+    """
+    rows, columns = cost.shape
+    index = np.arange(columns)
+    entered = np.zeros((rows, columns), dtype=np.int64)
+    slanted = np.zeros((rows, columns), dtype=bool)
+    total = np.cumsum(cost[0], dtype=np.float64)
+    for row in range(1, rows):
+        sums = np.cumsum(cost[row], dtype=np.float64)
+        diagonal = np.concatenate([[np.inf], total[:-1]])
+        slanted[row] = diagonal <= total
+        price = np.minimum(diagonal, total) - sums + cost[row]
+        best = np.minimum.accumulate(price)
+        entered[row] = np.maximum.accumulate(np.where(price == best, index, 0))
+        total = best + sums
+    found = np.zeros(rows, dtype=np.int64)
+    column = columns - 1
+    for row in reversed(range(1, rows)):
+        found[row] = entered[row, column]
+        column = found[row] - slanted[row, found[row]]
+    return found

@@ -1,0 +1,58 @@
+"""A window's tokens, split at their timestamps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from edgewhisper_runtime.decode.rules import SECONDS_PER_TIMESTAMP
+
+
+@dataclass(frozen=True)
+class Span:
+    """The tokens of a piece of text without timestamps, from second to second of its window.
+
+    `at`: where they begin among the window's tokens.
+    """
+
+    start: float
+    end: float
+    at: int
+    tokens: list[int]
+
+
+def split_at_timestamps(
+    tokens: Sequence[int], first_timestamp: int, seconds: float, whole: bool
+) -> tuple[list[Span], float]:
+    """Split a window's tokens at their timestamps; return the pieces and the seconds done with.
+
+    A piece that does not end before the window does has no timestamp at its end, or no pair of
+    them after it. It is left for the next window, which begins where the last whole piece ended,
+    unless there is no other piece or the `whole` window is wanted. Text without timestamps is one
+    piece.
+    """
+    marks = [i for i, token in enumerate(tokens) if token >= first_timestamp]
+    cuts = [b for a, b in pairwise(marks) if b == a + 1]
+    closed = bool(marks) and marks[-1] == len(tokens) - 1 and marks[-2:-1] != [len(tokens) - 2]
+    if closed or whole or not cuts:
+        cuts.append(len(tokens))
+
+    def time(token: int) -> float:
+        return min((token - first_timestamp) * SECONDS_PER_TIMESTAMP, seconds)
+
+    found, begin = [], 0
+    for cut in cuts:
+        piece = tokens[begin:cut]
+        text = [token for token in piece if token < first_timestamp]
+        times = [time(token) for token in piece if token >= first_timestamp]
+        start = times[0] if piece and piece[0] >= first_timestamp else 0.0
+        ends = len(times) > 1 or (times and piece[0] < first_timestamp)
+        end = times[-1] if ends else seconds
+        if text:
+            at = begin + int(piece[0] >= first_timestamp)
+            found.append(Span(start, max(start, end), at, text))
+        begin = cut
+    if closed or whole or begin == len(tokens):
+        return found, seconds
+    return found, time(tokens[begin - 1]) or seconds

@@ -1,0 +1,1 @@
+"""What computes: one module for each engine, behind the decoding loop's seam."""

@@ -1,0 +1,305 @@
+"""The ONNX Runtime backend: what a bundle runs on where there is no PyTorch."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgewhisper_runtime.decode import alignment
+from edgewhisper_runtime.engines import onnx_file
+from edgewhisper_runtime.engines.rows import share
+from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgewhisper_runtime.bundle import Manifest
+    from edgewhisper_runtime.engines.onnx_file import Tensor
+
+ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+_LARGE = 2 << 20  # bytes
+ROWS = "rows."  # before the name of a tensor in the decoder's file: an input that takes rows of it
+
+
+@dataclass
+class _Cache:
+    """Both attentions' keys and values, float32 [batch, heads, positions, width of a head].
+
+    `cross` is of audios, which rows share: `audios` int64 [batch] says which a row is of. `past`
+    has room for every position; the decoder writes into it. `writers` [batch, room] says in which
+    row each position of it was computed. `bound` are the decoder's inputs and outputs of a step,
+    kept where they are while the shape of the step stays.
+    """
+
+    cross: dict[str, NDArray[np.float32]]
+    past: dict[str, NDArray[np.float32]]
+    audios: NDArray[np.int64]
+    writers: NDArray[np.int64]
+    length: int = 0
+    binding: Any = None
+    bound: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class _Table:
+    """Bytes [rows, ...] in a file, read row by row: mapped, they would count as memory in use."""
+
+    def __init__(self, path: Path, tensor: Tensor) -> None:
+        if tensor.dtype != "uint8" or not 0 < tensor.offset <= path.stat().st_size - tensor.bytes:
+            raise ValueError("the token embedding's codes are not where they should be")
+        self.shape = tensor.shape[1:]
+        self._path = path
+        self._count, self._offset = tensor.shape[0], tensor.offset
+        self._file = path.open("rb", buffering=0)
+
+    def read(self, rows: NDArray[np.int64], into: NDArray[np.uint8]) -> None:
+        """Read rows [...] into uint8 [..., ...]; raise BundleError for one that is not there."""
+        if rows.min() < 0 or rows.max() >= self._count:
+            raise BundleError(
+                f"{self._path} has {self._count} tokens, not {rows.tolist()}: it does not fit the "
+                "tokenizer. Build again."
+            )
+        flat = into.reshape(rows.size, -1)
+        for row, found in zip(rows.flat, flat, strict=True):
+            self._file.seek(self._offset + int(row) * flat.shape[1])
+            self._file.readinto(found.data)
+
+
+class OnnxBackend:
+    """Runs an encoder and a decoder exported by EdgeWhisper, on the CPU."""
+
+    def __init__(self, encoder: Path, decoder: Path, threads: int | None = None) -> None:
+        """Open the graphs; raise BundleError when they are not what EdgeWhisper exports."""
+        onnx_file.read(encoder)
+        tensors = onnx_file.read(decoder).tensors
+        # The larger first: reading a file takes twice its size for a moment.
+        self._decoder, self._encoder = (_session(path, threads) for path in (decoder, encoder))
+        try:
+            self._cross = {}  # each of the encoder's outputs and its heads
+            for output in self._encoder.get_outputs():
+                _, self._cross[output.name], _, _ = output.shape
+            inputs = {i.name: i for i in self._decoder.get_inputs()}
+            self._tables = {
+                name: _Table(decoder, tensors[name.removeprefix(ROWS)])
+                for name in inputs
+                if name.startswith(ROWS)
+            }
+            self.room = int(inputs["past_key_0"].shape[2])
+            self._past = {
+                name: (i.shape[1], i.shape[3])
+                for name, i in inputs.items()
+                if name.startswith("past_")
+            }
+            if not self._cross.keys() <= inputs.keys():
+                raise ValueError("the decoder does not take what the encoder gives")
+            outputs = {o.name: o.shape for o in self._decoder.get_outputs()}
+            self.vocabulary = outputs["logits"][1]
+            self._layers = len(self._cross) // 2
+            (self._width,) = {outputs[f"query_{layer}"][2] for layer in range(self._layers)}
+        except (LookupError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{encoder} and {decoder} are not Whisper as EdgeWhisper exports it ({error!r}). "
+                "Build again."
+            ) from error
+
+    def encode(self, features: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Encode log-mel features float32 [batch, mels, frames] of any even number of frames.
+
+        Returns each decoder layer's keys and values of the audio.
+        """
+        features = np.ascontiguousarray(features)  # bound by its address, so it must live on
+        binding = self._encoder.io_binding()
+        _bind(binding.bind_input, "features", features)
+        for name in self._cross:
+            binding.bind_output(name, "cpu")
+        _run(self._encoder, binding)
+        # They stay where ONNX Runtime put them, in memory that it has just worked in.
+        found = zip(self._cross, binding.get_outputs(), strict=True)
+        return {name: np.asarray(np.from_dlpack(value), np.float32) for name, value in found}
+
+    def start(self, encoded: dict[str, NDArray[np.float32]]) -> _Cache:
+        """Return an empty cache over the encoder's output."""
+        rows = len(next(iter(encoded.values())))
+        writers = np.zeros((rows, self.room), dtype=np.int64)
+        return _Cache(encoded, self._empty(rows), np.arange(rows), writers)
+
+    def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
+        """Append tokens [batch, n]; return logits [batch, vocabulary], overwritten by the next."""
+        count = tokens.shape[1]
+        if cache.binding is None or cache.bound["tokens"].shape != tokens.shape:
+            self._bind_step(cache, tokens.shape)
+        bound = cache.bound
+        bound["tokens"][:] = tokens
+        for name, table in self._tables.items():
+            table.read(tokens, bound[name])
+        bound["positions"][:] = np.arange(cache.length, cache.length + count)
+        cache.writers[:, cache.length : cache.length + count] = np.arange(len(tokens))[:, None]
+        cache.length += count
+        bound["last_position"][:] = cache.length - 1
+        bound["length"][...] = cache.length
+        _run(self._decoder, cache.binding)
+        logits: NDArray[np.float32] = bound["logits"]
+        return logits
+
+    def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
+        """Select batch rows; the cache that is given must not be used again.
+
+        What rows have in common already stays where it is. Rows of one audio share its keys and
+        values as long as they stand together, equally many to an audio.
+        """
+        kept, audios = share(cache.audios[rows])
+        cross = cache.cross
+        if not np.array_equal(kept, np.arange(cache.audios[-1] + 1)):  # not all as they stand
+            cross = {name: array[kept] for name, array in cross.items()}
+        writers = cache.writers[rows]
+        if len(rows) != len(cache.writers):
+            past, first = self._empty(len(rows)), 0
+        else:
+            past = cache.past
+            moved = (writers != cache.writers)[:, : cache.length].any(axis=0)
+            first = int(moved.argmax()) if moved.any() else cache.length
+        for name, array in cache.past.items():
+            past[name][:, :, first : cache.length] = array[rows, :, first : cache.length]
+        selected = _Cache(cross, past, audios, writers, cache.length)
+        if past is cache.past and cross is cache.cross:
+            selected.binding, selected.bound = cache.binding, cache.bound
+        return selected
+
+    def attention(
+        self,
+        tokens: NDArray[np.int64],
+        encoded: dict[str, NDArray[np.float32]],
+        row: int,
+        heads: Sequence[tuple[int, int]],
+    ) -> NDArray[np.float32]:
+        """Return how tokens [n] attend to one row of the audio, float32 [heads, n, positions]."""
+        alignment.check(heads, self._layers, self._cross["cross_key_0"])
+        cache = self.start({name: array[row : row + 1] for name, array in encoded.items()})
+        given = tokens[None]
+        self._bind_step(cache, given.shape)
+        queries = {}
+        for layer in {layer for layer, _ in heads}:
+            queries[layer] = np.zeros((*given.shape, self._width), dtype=np.float32)
+            _bind(cache.binding.bind_output, f"query_{layer}", queries[layer])
+        self.step(given, cache)
+        return alignment.attend(
+            {layer: array[0] for layer, array in queries.items()},
+            {layer: cache.cross[f"cross_key_{layer}"][0] for layer in queries},
+            heads,
+        )
+
+    def _empty(self, rows: int) -> dict[str, NDArray[np.float32]]:
+        """Return room for the self-attention of rows; it takes no memory until written to."""
+        return {
+            name: np.zeros((rows, heads, self.room, width), dtype=np.float32)
+            for name, (heads, width) in self._past.items()
+        }
+
+    def _bind_step(self, cache: _Cache, shape: tuple[int, ...]) -> None:
+        rows, count = shape
+        cache.bound = {
+            "tokens": np.zeros(shape, dtype=np.int64),
+            "positions": np.zeros(count, dtype=np.int64),
+            "last_position": np.zeros(rows, dtype=np.int32),
+            "length": np.zeros((), dtype=np.int32),
+            "logits": np.zeros((rows, self.vocabulary), dtype=np.float32),
+        }
+        for name, table in self._tables.items():
+            cache.bound[name] = np.zeros((*shape, *table.shape), dtype=np.uint8)
+        cache.binding = self._decoder.io_binding()
+        for name, array in (cache.bound | cache.past | cache.cross).items():
+            if name != "logits":
+                _bind(cache.binding.bind_input, name, array)
+        _bind(cache.binding.bind_output, "logits", cache.bound["logits"])
+        for name, array in cache.past.items():
+            _bind(cache.binding.bind_output, name.replace("past_", "present_", 1), array)
+
+
+def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> OnnxBackend:
+    """Load a verified bundle's graphs; called for bundles whose backend is "onnx"."""
+    if device != "cpu":
+        raise EdgeWhisperError(
+            f"{manifest.name} is an ONNX bundle for the CPU; it does not run on {device!r}. "
+            "Use --device cpu."
+        )
+    if missing := {ENCODER, DECODER} - manifest.files.keys():
+        raise BundleError(f"{directory} lacks {', '.join(sorted(missing))}. Build again.")
+    backend = OnnxBackend(directory / ENCODER, directory / DECODER, threads)
+    settings = manifest.settings
+    ids = (*settings.suppress, *settings.suppress_first)
+    if settings.max_tokens > backend.room or not all(0 <= i < backend.vocabulary for i in ids):
+        raise BundleError(
+            f"{directory}: the manifest's settings do not fit its graphs. Build again."
+        )
+    return backend
+
+
+def _session(path: Path, threads: int | None) -> Any:
+    try:
+        return open_session(path, threads)
+    except ImportError as error:
+        raise MissingLibraryError(
+            f"{path} needs onnxruntime: pip install onnxruntime ({error})."
+        ) from error
+    except Exception as error:  # its own exception classes have no common base
+        raise BundleError(f"ONNX Runtime cannot open {path} ({error}). Build again.") from error
+
+
+def open_session(model: Path | bytes, threads: int | None) -> Any:
+    """Open a model, or the bytes of one; what that took and is not needed is given back."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        model, session_options(threads), providers=["CPUExecutionProvider"]
+    )
+    _return_free_memory()
+    return session
+
+
+def session_options(threads: int | None) -> Any:
+    """Return how every graph is opened."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    # The exporter chose the fused operators by measurement; more fusion makes them slower.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    # Without VNNI, x86 adds products of 8 by 8 bits in 16 and saturates: exact instead of fast.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Encoder and decoder have threads of their own: those of one must not spin in the other's way.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Every clip has another length, so plans of where tensors lie are never used again.
+    options.enable_mem_pattern = False
+    return options
+
+
+def _return_free_memory() -> None:
+    """Have glibc return to the system what opening models took, and large arrays as they are freed.
+
+    It would take ever larger ones from its heap, which holes between them make grow: with windows
+    of all lengths by 30 MB in an hour, measured on whisper-tiny.en. A fixed limit costs the time of
+    fresh pages; a smaller one costs more.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def _run(session: Any, binding: Any) -> None:
+    """Run a session; raise BundleError for a graph that does not do what its inputs promise."""
+    try:
+        session.run_with_iobinding(binding)
+    except Exception as error:  # as above
+        raise BundleError(f"ONNX Runtime cannot run the bundle ({error}). Build again.") from error
+
+
+def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:
+    bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

@@ -1,0 +1,324 @@
+"""Speed, memory and size of a bundle on this machine, each repetition in a fresh process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from edgewhisper_runtime import audio, bundle, loading
+from edgewhisper_runtime.decode.loop import Backend
+from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
+from edgewhisper_runtime.measure import machine, roofline
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgewhisper_runtime.transcript import Window
+
+SPEECH = Path(__file__).parent.parent / "speech"
+
+
+class _Stopwatch:
+    """A backend that times another one's calls."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.encoder_seconds = 0.0
+        self.decoder_seconds = 0.0
+        self.steps = 0
+        self.first_token_at: float | None = None
+
+    def encode(self, features: NDArray[np.float32]) -> Any:
+        start = time.perf_counter()
+        encoded = self.backend.encode(features)
+        self.encoder_seconds += time.perf_counter() - start
+        return encoded
+
+    def start(self, encoded: Any) -> Any:
+        return self.backend.start(encoded)
+
+    def step(self, tokens: NDArray[np.int64], cache: Any) -> NDArray[np.float32]:
+        start = time.perf_counter()
+        logits = self.backend.step(tokens, cache)
+        end = time.perf_counter()
+        self.decoder_seconds += end - start
+        self.steps += 1
+        if self.first_token_at is None:
+            self.first_token_at = end
+        return logits
+
+    def reorder(self, cache: Any, rows: NDArray[np.int64]) -> Any:
+        return self.backend.reorder(cache, rows)
+
+    def attention(
+        self, tokens: NDArray[np.int64], encoded: Any, row: int, heads: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float32]:
+        return self.backend.attention(tokens, encoded, row, heads)
+
+
+def measure(
+    directory: Path,
+    files: Sequence[Path],
+    device: str,
+    threads: int,
+    language: str,
+    audio_context: bundle.AudioContext | None = None,
+) -> dict[str, Any]:
+    """Load the bundle and transcribe the files once, in this process; all times in seconds.
+
+    The first file is transcribed once more beforehand: that run gives the time to the first
+    token and is left out of the real-time factor, as a warm-up.
+    """
+    start = time.perf_counter()
+    transcriber = loading.load(directory, device, threads, audio_context)
+    load_seconds = time.perf_counter() - start
+    load_peak = machine.peak_rss()
+    clips = [audio.load(path) for path in files]
+
+    warm_up = _Stopwatch(transcriber.decoder.backend)
+    transcriber.decoder.backend = warm_up
+    start = time.perf_counter()
+    transcriber.transcribe(clips[0], language=language)
+    if warm_up.first_token_at is None:
+        raise AudioError(f"{files[0]} holds no speech to measure with. Name another recording.")
+    first_token = warm_up.first_token_at - start
+
+    stopwatch = _Stopwatch(warm_up.backend)
+    transcriber.decoder.backend = stopwatch
+    seconds: list[float] = []
+    windows: list[Window] = []
+    cpu_start = time.process_time()
+    for clip in clips:
+        start = time.perf_counter()
+        windows += transcriber.transcribe(clip, language=language).windows
+        seconds.append(time.perf_counter() - start)
+    cpu_seconds = time.process_time() - cpu_start
+    peak_device: Callable[[], int | None] | None = getattr(
+        stopwatch.backend, "peak_device_bytes", None
+    )
+    return {
+        "load_seconds": load_seconds,
+        "first_token_seconds": first_token,
+        "audio_seconds": [len(clip) / audio.SAMPLE_RATE for clip in clips],
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "encoder_seconds": stopwatch.encoder_seconds,
+        "decoder_seconds": stopwatch.decoder_seconds,
+        "decoder_steps": stopwatch.steps,
+        "audio_context": "adaptive" if transcriber.decoder.adaptive else "full",
+        "windows": len(windows),
+        "windows_done_again": sum(window.fell_back for window in windows),
+        "peak_rss_load_bytes": load_peak,
+        "peak_rss_bytes": machine.peak_rss(),
+        "peak_device_bytes": peak_device() if peak_device else None,
+    }
+
+
+def profile(
+    directory: Path,
+    files: Sequence[Path],
+    repetitions: int = 3,
+    device: str = "cpu",
+    threads: int | None = None,
+    language: str = "en",
+    audio_context: bundle.AudioContext | None = None,
+    with_roofline: bool = False,
+    on_progress: Callable[[int], None] = lambda _done: None,
+) -> dict[str, Any]:
+    """Measure a bundle `repetitions` times, each in a process of its own; return the report.
+
+    `with_roofline` measures, in this process, how close it comes to the machine's limits.
+    The summary holds medians over the repetitions. Raises BundleError for a bundle that is not
+    intact, EdgeWhisperError when a measuring process fails.
+    """
+    manifest = bundle.verify(directory)
+    described = machine.describe()
+    threads = threads or described["usable_cores"]
+    # first: a bundle that has none must fail before the work
+    limits = roofline.measure(directory, threads) if with_roofline else None
+    runs = []
+    for done in range(repetitions):
+        on_progress(done)
+        runs.append(measure_afresh(directory, files, device, threads, language, audio_context))
+    on_progress(repetitions)
+    (backend,) = entry_points(group=loading.BACKENDS, name=manifest.backend)
+    closure = (
+        machine.closure(backend.dist.name, [manifest.backend, manifest.recipe["library"]])
+        if backend.dist
+        else {}
+    )
+    return {
+        "bundle": manifest.name,
+        "device": device,
+        "threads": threads,
+        "language": language,
+        "summary": summarize(runs)
+        | {
+            "weight_bytes": manifest.weight_bytes,
+            "bundle_bytes": sum(path.stat().st_size for path in directory.iterdir()),
+            "installed_bytes": sum(closure.values()),
+        },
+        "machine": described,
+        "libraries": machine.versions(closure),
+        "installed": closure,
+        "roofline": limits,
+        "files": [path.name for path in files],
+        "runs": runs,
+    }
+
+
+def measure_afresh(
+    directory: Path,
+    files: Sequence[Path],
+    device: str,
+    threads: int,
+    language: str,
+    audio_context: bundle.AudioContext | None = None,
+) -> dict[str, Any]:
+    """Return what `measure` finds in a process of its own; raise EdgeWhisperError if it fails."""
+    command = [sys.executable, "-m", __name__, str(directory), *map(str, files)]
+    command += ["--device", device, "--threads", str(threads), "--language", language]
+    command += ["--audio-context", audio_context] if audio_context else []
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return _parse(result, directory)
+
+
+def _parse(result: subprocess.CompletedProcess[str], directory: Path) -> dict[str, Any]:
+    """Return what a measuring process found, or raise the error that it ended with."""
+    try:
+        content: dict[str, Any] = json.loads(result.stdout)
+    except ValueError:
+        content = {}
+    if result.returncode == 0 and "seconds" in content:
+        return content
+    error = EdgeWhisperError(
+        content.get("error")
+        or f"profiling {directory} failed in its own process (exit code {result.returncode}). "
+        "It may have run out of memory; what it said stands above."
+    )
+    error.exit_code = result.returncode if "error" in content else EdgeWhisperError.exit_code
+    raise error
+
+
+def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of one bundle's runs, as `measure` returns them: medians over the runs."""
+
+    def median(figure: Callable[[dict[str, Any]], float]) -> float:
+        return statistics.median(map(figure, runs))
+
+    per_file = [
+        s / a for run in runs for s, a in zip(run["seconds"], run["audio_seconds"], strict=True)
+    ]
+    return {
+        "rtf": median(lambda run: sum(run["seconds"]) / sum(run["audio_seconds"])),
+        "rtf_file_median": float(np.median(per_file)),
+        "rtf_file_p90": float(np.percentile(per_file, 90)),
+        "load_seconds": median(lambda run: run["load_seconds"]),
+        "first_token_seconds": median(lambda run: run["first_token_seconds"]),
+        "tokens_per_second": median(lambda run: run["decoder_steps"] / run["decoder_seconds"]),
+        "encoder_share": median(lambda run: run["encoder_seconds"] / sum(run["seconds"])),
+        "decoder_share": median(lambda run: run["decoder_seconds"] / sum(run["seconds"])),
+        "cpu_seconds_per_audio_second": median(
+            lambda run: run["cpu_seconds"] / sum(run["audio_seconds"])
+        ),
+        "peak_rss_load_bytes": median(lambda run: run["peak_rss_load_bytes"]),
+        "peak_rss_bytes": median(lambda run: run["peak_rss_bytes"]),
+        "peak_device_bytes": None
+        if runs[0]["peak_device_bytes"] is None
+        else median(lambda run: run["peak_device_bytes"]),
+        "audio_seconds": sum(runs[0]["audio_seconds"]),
+        "repetitions": len(runs),
+        "audio_context": runs[0]["audio_context"],
+        "windows": runs[0]["windows"],
+        "windows_done_again": runs[0]["windows_done_again"],
+    }
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """Return the report's summary as a Markdown table, one figure a line."""
+    figures, host = report["summary"], report["machine"]
+
+    def megabytes(name: str) -> str:
+        return f"{figures[name] / 1e6:.1f} MB"
+
+    rtf = f"{figures['rtf_file_median']:.3f}, {figures['rtf_file_p90']:.3f}"
+    shares = f"{figures['encoder_share']:.0%}, {figures['decoder_share']:.0%}"
+    memory = f"{megabytes('peak_rss_load_bytes')}, {megabytes('peak_rss_bytes')}"
+    measured = f"{len(report['files'])} files, {figures['audio_seconds']:.1f} s, "
+    measured += f"{figures['repetitions']} fresh processes"
+    context = figures["audio_context"]
+    if context == "adaptive":
+        context += f", {figures['windows_done_again']} of {figures['windows']} windows done again"
+    rows = [
+        ("Real-time factor (all audio)", f"{figures['rtf']:.3f}"),
+        ("RTF per file: median, p90", rtf),
+        ("Load time", f"{figures['load_seconds']:.2f} s"),
+        ("Time to first token", f"{figures['first_token_seconds']:.2f} s"),
+        ("Decoder tokens per second", f"{figures['tokens_per_second']:.1f}"),
+        ("Share of time: encoder, decoder", shares),
+        ("CPU seconds per audio second", f"{figures['cpu_seconds_per_audio_second']:.3f}"),
+        ("Peak RSS: after load, in all", memory),
+        ("Audio context", context),
+        ("Weights", megabytes("weight_bytes")),
+        ("Whole bundle", megabytes("bundle_bytes")),
+        ("Installed closure, without Python", megabytes("installed_bytes")),
+    ]
+    if figures["peak_device_bytes"] is not None:
+        rows.append(("Peak memory on the device", megabytes("peak_device_bytes")))
+    if report["roofline"] is not None:
+        rows += roofline.to_rows(report["roofline"])
+    rows += [
+        ("Device, threads", f"{report['device']}, {report['threads']}"),
+        ("CPU", f"{host['cpu']} ({', '.join(host['isa'])})"),
+        ("Libraries", ", ".join(f"{name} {version}" for name, version in _main_libraries(report))),
+        ("Audio", measured),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"| {report['bundle']:<{width}} | |", f"|{'-' * (width + 2)}|---|"]
+    return "\n".join(lines + [f"| {name:<{width}} | {value} |" for name, value in rows])
+
+
+def _main_libraries(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the five largest installed distributions with their versions: the engine's."""
+    names = [name for name in report["installed"] if name in report["libraries"]][:5]
+    return [(name, report["libraries"][name]) for name in names]
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--language", required=True)
+    parser.add_argument("--audio-context", choices=get_args(bundle.AudioContext))
+    options = parser.parse_args()
+    try:
+        run = measure(
+            options.bundle,
+            options.files,
+            options.device,
+            options.threads,
+            options.language,
+            options.audio_context,
+        )
+    except EdgeWhisperError as error:
+        json.dump({"error": str(error)}, sys.stdout)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # the process that waits for this one says so
+        sys.exit(1)
+    json.dump(run, sys.stdout)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,1 @@
+"""Tokens and words, languages, subtitles and file formats."""

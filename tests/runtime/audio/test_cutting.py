@@ -1,0 +1,53 @@
+"""Windows of long audio: nothing lost, nothing said twice."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgewhisper_runtime.audio.cutting import Reader, windows
+
+RATE = 16_000
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 40 * RATE), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+def test_windows_joined_are_the_audio(lengths: list[int], seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    blocks = [generator.normal(0, 0.1, length).astype(np.float32) for length in lengths]
+    found = list(windows(iter(blocks)))
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(blocks))
+    assert all(0 < len(window) <= 30 * RATE for window in found)
+
+
+def test_what_fits_is_not_cut() -> None:
+    assert [len(w) for w in windows([np.ones(30 * RATE, np.float32)])] == [30 * RATE]
+
+
+def test_the_cut_is_in_the_pause() -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 50 * RATE).astype(np.float32)
+    pause = slice(int(24.0 * RATE), int(24.5 * RATE))
+    samples[pause] = 0
+    first, second = windows([samples])
+    assert pause.start < len(first) < pause.stop
+    assert len(first) + len(second) == len(samples)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 400_000), max_size=8), st.randoms())
+def test_a_reader_s_windows_are_the_stream(lengths: list[int], random: Random) -> None:
+    stream = np.arange(sum(lengths), dtype=np.float32)
+    bounds = np.cumsum([0, *lengths])
+    reader = Reader(stream[a:b] for a, b in pairwise(bounds))
+    start = 0
+    while True:
+        window = reader.window(start)
+        np.testing.assert_array_equal(window, stream[start : start + len(window)])
+        assert len(window) == min(480_000, len(stream) - start)
+        if not len(window):
+            break
+        start += random.randint(1, len(window))

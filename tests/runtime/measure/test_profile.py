@@ -1,0 +1,78 @@
+"""Profiles are measured in fresh processes and add up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgewhisper_runtime.errors import EdgeWhisperError
+from edgewhisper_runtime.measure import machine, profile
+
+
+@pytest.fixture(scope="module")
+def report(onnx_bundle: Path, smoke_clip: Path) -> dict:
+    return profile.profile(onnx_bundle, [smoke_clip, smoke_clip], repetitions=2, threads=2)
+
+
+def test_every_figure_is_there_and_adds_up(report: dict) -> None:
+    summary = report["summary"]
+    assert len(report["runs"]) == summary["repetitions"] == 2
+    assert 0 < summary["encoder_share"] + summary["decoder_share"] < 1
+    assert 0 < summary["first_token_seconds"] < 60
+    assert summary["rtf"] > 0
+    assert summary["rtf_file_p90"] >= summary["rtf_file_median"]
+    assert summary["tokens_per_second"] > 0
+    assert report["threads"] == 2
+    assert summary["peak_device_bytes"] is None
+
+
+def test_memory_is_of_the_measuring_process(report: dict) -> None:
+    summary = report["summary"]
+    assert summary["weight_bytes"] < summary["peak_rss_load_bytes"] <= summary["peak_rss_bytes"]
+    assert summary["peak_rss_bytes"] < 4e9
+
+
+def test_sizes_on_disk(report: dict, onnx_bundle: Path) -> None:
+    weights = sum(path.stat().st_size for path in onnx_bundle.glob("*.onnx"))
+    assert report["summary"]["weight_bytes"] == weights
+    whole = sum(path.stat().st_size for path in onnx_bundle.iterdir())
+    assert report["summary"]["bundle_bytes"] == whole
+    assert {"onnxruntime", "edgewhisper-runtime"} <= report["installed"].keys()
+    assert report["installed"]["onnxruntime"] > 1e6
+    assert report["libraries"]["onnxruntime"]
+    of_host = machine.closure("edgewhisper", ["torch", "quanto"])
+    assert {"torch", "optimum-quanto", "edgewhisper-runtime"} <= of_host.keys()
+    assert of_host["torch"] > 100e6
+
+
+def test_the_table_shows_the_figures(report: dict) -> None:
+    table = profile.to_markdown(report)
+    assert f"{report['summary']['rtf']:.3f}" in table
+    assert report["machine"]["cpu"] in table
+    assert all(line.startswith("|") and line.endswith("|") for line in table.splitlines())
+
+
+def test_a_failing_process_is_an_error(onnx_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(EdgeWhisperError, match=r"absent\.wav does not exist") as error:
+        profile.profile(onnx_bundle, [tmp_path / "absent.wav"], repetitions=1)
+    assert error.value.exit_code == 3
+
+
+def test_a_recording_without_speech_is_an_error(onnx_bundle: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(32_000), 16_000)
+    with pytest.raises(EdgeWhisperError, match="holds no speech to measure with"):
+        profile.profile(onnx_bundle, [tmp_path / "silence.wav"], repetitions=1)
+
+
+def test_peak_rss_is_not_inherited_from_the_parent() -> None:
+    import subprocess
+    import sys
+
+    ballast = bytearray(500_000_000)
+    code = "from edgewhisper_runtime.measure.machine import peak_rss; print(peak_rss())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(ballast) < machine.peak_rss()
+    assert int(child.stdout) < 200_000_000
