@@ -153,7 +153,7 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
     if threads is not None:
         torch.set_num_threads(threads)
     if device != "cpu":
-        recipe = Recipe.from_dict(manifest.recipe, str(directory / MANIFEST))
+        recipe = Recipe.from_record(manifest.recipe, directory / MANIFEST)
         reason = quantizers.adapter(recipe.library).CPU_ONLY
         if recipe.quantizes and reason is not None:
             raise RecipeError(f"{recipe.name} runs on the CPU only: {reason}. Use --device cpu.")
@@ -172,5 +172,5 @@ def load_model(directory: Path, manifest: Manifest) -> WhisperForConditionalGene
         config = WhisperConfig(**json.loads((directory / CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"{directory / CONFIG} is unusable ({error}). Build again.") from error
-    recipe = Recipe.from_dict(manifest.recipe, str(directory / MANIFEST))
+    recipe = Recipe.from_record(manifest.recipe, directory / MANIFEST)
     return quantizers.adapter(recipe.library).load(directory / WEIGHTS, config)

@@ -42,7 +42,7 @@ def export(
     manifest = bundle.verify(variant)
     made_of = {name: file.sha256 for name, file in manifest.files.items()}
     exporter = _EXPORTERS[to_format]
-    made_by = {"format": to_format, "layout": exporter.LAYOUT, "variant": made_of}
+    made_by = bundle.ExportRecord(to_format, exporter.LAYOUT, made_of)
     libraries = manifest.libraries | machine.versions(exporter.DISTRIBUTIONS)
     known = replace(
         manifest,
@@ -61,31 +61,31 @@ def export(
         if to_format == "torchscript":
             torchscript.export(network, staging)
         else:
-            rounds = manifest.recipe["activations"]["dtype"] == "int8"
-            model = to_model(network, quantizers.adapter(manifest.recipe["library"]))
+            rounds = manifest.recipe.activations.dtype == "int8"
+            model = to_model(network, quantizers.adapter(manifest.recipe.library))
             graphs = onnx.export(model, "int8" if rounds else "float32", staging)
         for name in manifest.files.keys() - _REPLACED:
             (staging / name).write_bytes((variant / name).read_bytes())
         rows = take_census(staging, known)
-        recipe = Recipe.from_dict(manifest.recipe, manifest.name)
+        recipe = Recipe.from_record(manifest.recipe, manifest.name)
         if recipe.quantizes:
             census.check_scope(rows, recipe)
         finished = replace(
             known,
-            census=census.to_dicts(rows),
+            census=rows,
             files=bundle.describe_files(staging),
-            export={**made_by, "graphs": graphs},
+            export=replace(made_by, graphs=graphs),
         )
         bundle.write_manifest(staging, finished)
         bundle.verify(staging)
     return target
 
 
-def take_census(directory: Path, manifest: bundle.Manifest) -> list[census.CensusRow]:
+def take_census(directory: Path, manifest: bundle.Manifest) -> tuple[bundle.CensusRow, ...]:
     """Count every layer of a variant's or an export's files, loaded as its backend loads them."""
     if manifest.backend == "onnx":
         return census.take_onnx_census([directory / onnx.ENCODER, directory / onnx.DECODER])
-    adapter = quantizers.adapter(manifest.recipe["library"])
+    adapter = quantizers.adapter(manifest.recipe.library)
     if manifest.backend == "torchscript":
         return census.take_census(torchscript.load(directory), adapter.describe)
     return census.take_census(load_model(directory, manifest), adapter.describe)
@@ -132,8 +132,7 @@ def _export_of(target: Path, known: bundle.Manifest) -> bundle.Manifest | None:
         return None
     same = (
         found.export is not None
-        and known.export is not None
-        and known.export.items() <= found.export.items()
+        and replace(found.export, graphs={}) == known.export
         and all(getattr(found, one) == getattr(known, one) for one in _INHERITED)
     )
     return found if same else None

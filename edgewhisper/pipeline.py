@@ -6,7 +6,6 @@ export, either loaded as a device would load it.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import asdict, replace
@@ -23,7 +22,7 @@ from edgewhisper.evaluation import calibration, gate, run, wer
 from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.evaluation.librispeech import SMOKE
 from edgewhisper.home import home, remember_bundle
-from edgewhisper.quantizers.census import check_scope, take_census, to_dicts
+from edgewhisper.quantizers.census import check_scope, take_census
 from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper_exporters import eligibility
@@ -90,7 +89,7 @@ def stage(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) ->
         check_scope(rows, recipe)
         files = bundle.describe_files(staging)
         known = plan(checkpoint, recipe, speech)
-        bundle.write_manifest(staging, replace(known, census=to_dicts(rows), files=files))
+        bundle.write_manifest(staging, replace(known, census=rows, files=files))
     return directory
 
 
@@ -123,26 +122,17 @@ def plan(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> bundle.
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         backend="torch",
         settings=checkpoint.settings(),
-        model={
-            "name": checkpoint.name,
-            "source": checkpoint.provenance,
-            "weights": checkpoint.weights,
-        },
-        recipe=asdict(recipe),
+        model=bundle.Origin(checkpoint.name, checkpoint.provenance, checkpoint.weights),
+        recipe=recipe.record(),
         calibration=calibration.describe(calibration.utterances(recipe, speech)),
-        census=[],
+        census=(),
         libraries=machine.versions(libraries),
     )
 
 
-def _planned(manifest: bundle.Manifest) -> Any:
-    """Return what of a manifest is known before the work is done, as JSON would hold it."""
-    return as_json(asdict(replace(manifest, created="", census=[], files={})))
-
-
-def as_json(content: Any) -> Any:
-    """Return content as it is after it was written as JSON: lists for tuples."""
-    return json.loads(json.dumps(content))
+def _planned(manifest: bundle.Manifest) -> bundle.Manifest:
+    """Return what of a manifest is known before the work is done."""
+    return replace(manifest, created="", census=(), files={})
 
 
 def stage_export(
@@ -224,15 +214,18 @@ def install(
     _enforce(report["gate"], where, strict)
     target = target or home() / "bundles" / variant.name
     check_target(target)
-    summary = {
-        "verdict": report["gate"]["verdict"],
-        "gate": report["gate"],
-        "dataset": report["dataset"],
-        "baseline": {split: s["baseline"] for split, s in report["summary"].items()},
-        "variant": {split: s["variant"] for split, s in report["summary"].items()},
-        "comparison": {split: s["comparison"] for split, s in report["summary"].items()},
-        "report_sha256": bundle.describe_files(where)["report.json"].sha256,
-    }
+    evaluation = bundle.parse(
+        bundle.EvaluationRecord,
+        {
+            "verdict": report["gate"]["verdict"],
+            "gate": report["gate"],
+            "dataset": report["dataset"],
+            "baseline": {split: s["baseline"] for split, s in report["summary"].items()},
+            "variant": {split: s["variant"] for split, s in report["summary"].items()},
+            "comparison": {split: s["comparison"] for split, s in report["summary"].items()},
+            "report_sha256": bundle.describe_files(where)["report.json"].sha256,
+        },
+    )
     with atomic.new_directory(target) as staging:
         manifest = bundle.read_manifest(variant)
         for file in manifest.files:
@@ -241,7 +234,7 @@ def install(
         if manifest.export is not None:
             wheel = write_runtime_wheel(staging)
             files[wheel.name] = bundle.describe_file(wheel)
-        bundle.write_manifest(staging, replace(manifest, evaluation=summary, files=files))
+        bundle.write_manifest(staging, replace(manifest, evaluation=evaluation, files=files))
         bundle.verify(staging)
     remember_bundle(target)
     return target
@@ -298,7 +291,7 @@ def compare(
         "machine": machine.describe(),
         "normalizer": wer.normalizer(),
         "bundles": {
-            role: {**asdict(manifest), "weight_bytes": manifest.weight_bytes}
+            role: {**bundle.to_json(manifest), "weight_bytes": manifest.weight_bytes}
             for role, manifest in manifests.items()
         },
         **judged,

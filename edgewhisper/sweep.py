@@ -129,10 +129,19 @@ def _same(plan: Plan, recipe: Recipe, row: dict[str, Any] | None) -> bool:
         planned = pipeline.plan(plan.checkpoint, recipe, plan.options.dataset.root)
     except EdgeWhisperError:  # it will be said when its turn comes
         return False
-    return run.decoding(planned) == row["decoding"] and all(
-        row[key] == pipeline.as_json(value)
-        for key, value in asdict(planned).items()
-        if key in {"recipe", "libraries", "calibration", "settings"}
+    kept = (
+        bundle.parse(bundle.RecipeRecord, row["recipe"]),
+        bundle.parse(bundle.Settings, row["settings"]),
+        row["libraries"],
+        row["calibration"],
+        row["decoding"],
+    )
+    return kept == (
+        planned.recipe,
+        planned.settings,
+        planned.libraries,
+        bundle.to_json(planned.calibration),
+        run.decoding(planned),
     )
 
 
@@ -260,14 +269,14 @@ def _row(variant: Path, found: Records) -> dict[str, Any]:
     """Return what the results keep of a variant by itself: its make and its raw texts."""
     manifest = bundle.read_manifest(variant)
     return {
-        "recipe": manifest.recipe,
+        "recipe": bundle.to_json(manifest.recipe),
         "weight_bytes": manifest.weight_bytes,
         "files": {name: file.sha256 for name, file in manifest.files.items()},
-        "settings": pipeline.as_json(asdict(manifest.settings)),
+        "settings": bundle.to_json(manifest.settings),
         "decoding": run.decoding(manifest),
         "machine": machine.describe(),
-        "census": manifest.census,
-        "calibration": manifest.calibration,
+        "census": bundle.to_json(manifest.census),
+        "calibration": bundle.to_json(manifest.calibration),
         "libraries": manifest.libraries,
         "summary": {split: _summary(records) for split, records in found.items()},
         "texts": {split: {r.id: r.hypothesis for r in rs} for split, rs in found.items()},

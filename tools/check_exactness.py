@@ -68,9 +68,9 @@ def variant_backend(variant: Path) -> Backend:
 
     manifest = bundle.verify(variant)
     network = backend.load_model(variant, manifest)
-    if manifest.recipe["library"] in SLOW:
+    if manifest.recipe.library in SLOW:
         with torch.no_grad():
-            unpack_once(network, quantizers.adapter(manifest.recipe["library"]))
+            unpack_once(network, quantizers.adapter(manifest.recipe.library))
     return backend.TorchBackend(network)
 
 

@@ -37,10 +37,10 @@ def command(
         raise click.UsageError("--bundle and --recipe exclude each other.")
     if bundle is not None:
         manifest = verify(bundle)
-        recipe = Recipe.from_dict(manifest.recipe, str(bundle))
+        recipe = Recipe.from_record(manifest.recipe, bundle)
         chosen = options.evaluation_options(**evaluation)
-        checkpoint = checkpoints.resolve(model or manifest.model["name"])
-        if checkpoint.weights != manifest.model["weights"]:
+        checkpoint = checkpoints.resolve(model or manifest.model.name)
+        if checkpoint.weights != manifest.model.weights:
             raise DataError(
                 f"{bundle} was made from other weights than {checkpoint.path} holds, so there is "
                 "no baseline. Name its checkpoint with --model."

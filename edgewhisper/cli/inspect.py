@@ -21,14 +21,13 @@ def command(bundle: Path, as_json: bool) -> None:
     from edgewhisper import export
     from edgewhisper.quantizers import census
     from edgewhisper.recipes import Recipe
-    from edgewhisper_runtime.bundle import verify
+    from edgewhisper_runtime.bundle import to_json, verify
 
     manifest = verify(bundle)
-    recipe = Recipe.from_dict(manifest.recipe, str(bundle))
+    recipe = Recipe.from_record(manifest.recipe, bundle)
     rows = export.take_census(bundle, manifest)
-    listed = census.to_dicts(rows)
     if as_json:
-        click.echo(json.dumps(listed))
+        click.echo(json.dumps(to_json(rows)))
     else:
         heads = ("part", "module", "count", "quantized", "dtype", "granularity", "MB")
         lines = [
@@ -44,6 +43,6 @@ def command(bundle: Path, as_json: bool) -> None:
             for row in rows
         ]
         click.echo(aligned([heads, *lines]))
-        click.echo(f"{manifest.name}: {census.summarize(listed)}")
+        click.echo(f"{manifest.name}: {census.summarize(rows)}")
     if manifest.backend != "onnx" or recipe.quantizes:  # ONNX has float32 as float16 if it can
         census.check_scope(rows, recipe)

@@ -47,6 +47,7 @@ def _report(stored: dict[str, Any]) -> tuple[Any, Any, str]:
     """Return what a report says of its texts, what they say themselves, and that as text."""
     from edgewhisper import pipeline, reports
     from edgewhisper.evaluation.wer import Record
+    from edgewhisper_runtime.bundle import to_json
 
     records = {
         role: {split: [Record(**r) for r in rs] for split, rs in splits.items()}
@@ -54,13 +55,14 @@ def _report(stored: dict[str, Any]) -> tuple[Any, Any, str]:
     }
     limit = float(stored["gate"]["max_wer_increase"])
     claimed = {"summary": stored["summary"], "gate": stored["gate"]}
-    judged = pipeline.as_json(pipeline.judge_records(records, limit))
+    judged = to_json(pipeline.judge_records(records, limit))
     return claimed, judged, reports.to_text({**stored, **judged})
 
 
 def _sweep(stored: dict[str, Any]) -> tuple[Any, Any, str]:
     """Return the same of a sweep's rows."""
-    from edgewhisper import pipeline, reports, sweep
+    from edgewhisper import reports, sweep
+    from edgewhisper_runtime.bundle import to_json
 
-    judged = pipeline.as_json(sweep.rescore(stored))
+    judged = to_json(sweep.rescore(stored))
     return stored["rows"], judged, reports.to_table({**stored, "rows": judged})

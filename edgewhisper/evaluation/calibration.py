@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgewhisper.evaluation.librispeech import LIBRISPEECH, Dataset, Utterance, audio_digest
 from edgewhisper.evaluation.librispeech import utterances as all_utterances
+from edgewhisper_runtime.bundle import CalibrationRecord
 from edgewhisper_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ def utterances(recipe: Recipe, root: Path | None) -> list[Utterance]:
     return all_utterances(dataset, wanted.split, wanted.utterances)
 
 
-def describe(heard: list[Utterance]) -> dict[str, Any] | None:
+def describe(heard: list[Utterance]) -> CalibrationRecord | None:
     """Return what a manifest keeps of the calibration data: ids, and a SHA-256 of all audio."""
     if not heard:
         return None
-    return {"utterances": [utterance.id for utterance in heard], "sha256": audio_digest(heard)}
+    return CalibrationRecord(tuple(utterance.id for utterance in heard), audio_digest(heard))
 
 
 def run(

@@ -105,7 +105,7 @@ def decoding(manifest: bundle.Manifest) -> str:
 
 
 def _batch_size(manifest: bundle.Manifest) -> int:
-    batchable = Recipe.from_dict(manifest.recipe, manifest.name).batchable
+    batchable = Recipe.from_record(manifest.recipe, manifest.name).batchable
     return _BATCH if batchable and manifest.audio_context == "full" else 1
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, astuple, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgewhisper.quantizers.scope import part_of
+from edgewhisper_runtime.bundle import CensusRow
 from edgewhisper_runtime.engines import onnx_file
 from edgewhisper_runtime.engines.onnx_file import Tensor
 from edgewhisper_runtime.errors import QuantizationError
@@ -40,23 +41,10 @@ class WeightFormat:
     bytes: int
 
 
-@dataclass(frozen=True)
-class CensusRow:
-    """All weights of one part, module class and format."""
-
-    part: str
-    module: str
-    dtype: str
-    granularity: str
-    quantized: bool
-    count: int
-    bytes: int
-
-
 def take_census(
     model: WhisperForConditionalGeneration,
     describe: Callable[[nn.Module], WeightFormat | None],
-) -> list[CensusRow]:
+) -> tuple[CensusRow, ...]:
     """Count every layer; the bytes of a shared weight are those of the module that comes first."""
     seen: set[int] = set()
     rows = []
@@ -70,7 +58,7 @@ def take_census(
     return _summed(rows)
 
 
-def take_onnx_census(files: Iterable[Path]) -> list[CensusRow]:
+def take_onnx_census(files: Iterable[Path]) -> tuple[CensusRow, ...]:
     """Count every layer of exported graphs by their tensors, which are named after the layers.
 
     Queries, keys and values of the decoder are one tensor. The output layer has none where it is
@@ -111,7 +99,7 @@ def _row(part: str | None, kind: str, stored: WeightFormat, *, quantized: bool) 
     )
 
 
-def _summed(rows: Iterable[CensusRow]) -> list[CensusRow]:
+def _summed(rows: Iterable[CensusRow]) -> tuple[CensusRow, ...]:
     """Return one row for all that differ in nothing but count and bytes, in order."""
     sums: dict[CensusRow, tuple[int, int]] = {}
     for row in rows:
@@ -119,7 +107,7 @@ def _summed(rows: Iterable[CensusRow]) -> list[CensusRow]:
         count, size = sums.get(key, (0, 0))
         sums[key] = (count + row.count, size + row.bytes)
     summed = [replace(key, count=count, bytes=size) for key, (count, size) in sums.items()]
-    return sorted(summed, key=astuple)
+    return tuple(sorted(summed, key=astuple))
 
 
 def _onnx_grain(kinds: dict[str, list[Tensor]], integers: str) -> str:
@@ -129,7 +117,7 @@ def _onnx_grain(kinds: dict[str, list[Tensor]], integers: str) -> str:
     return "per-channel" if count == 1 else f"per-group {inputs // count}"
 
 
-def check_scope(rows: list[CensusRow], recipe: Recipe) -> None:
+def check_scope(rows: Sequence[CensusRow], recipe: Recipe) -> None:
     """Raise QuantizationError unless exactly the recipe's scope is quantized, and as it says."""
     for row in rows:
         if row.quantized != (row.part in recipe.scope):
@@ -155,22 +143,17 @@ def check_scope(rows: list[CensusRow], recipe: Recipe) -> None:
         raise QuantizationError(f"{recipe.name} quantized nothing of {', '.join(sorted(missing))}.")
 
 
-def summarize(rows: list[dict[str, Any]]) -> str:
+def summarize(rows: Sequence[CensusRow]) -> str:
     """Return one line such as "97 of 97 Linear layers, int8 per-channel"."""
     lines = []
     for kind in ("Linear", "Embedding", "Conv1d"):
-        of_kind = [row for row in rows if row["module"] == kind and row["part"] != "other"]
-        quantized = [row for row in of_kind if row["quantized"]]
+        of_kind = [row for row in rows if row.module == kind and row.part != "other"]
+        quantized = [row for row in of_kind if row.quantized]
         if quantized:
-            formats = sorted({f"{row['dtype']} {row['granularity']}" for row in quantized})
-            counts = (sum(row["count"] for row in group) for group in (quantized, of_kind))
+            formats = sorted({f"{row.dtype} {row.granularity}" for row in quantized})
+            counts = (sum(row.count for row in group) for group in (quantized, of_kind))
             lines.append("{} of {} {} layers, ".format(*counts, kind) + " and ".join(formats))
     return "; ".join(lines) or "nothing quantized"
-
-
-def to_dicts(rows: list[CensusRow]) -> list[dict[str, Any]]:
-    """Return the rows as they stand in a manifest."""
-    return [asdict(row) for row in rows]
 
 
 def _class_name(module: nn.Module) -> str:

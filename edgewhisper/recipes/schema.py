@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-import typing
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from edgewhisper_exporters import eligibility
 from edgewhisper_exporters.eligibility import Format
+from edgewhisper_runtime.bundle import RecipeRecord, parse, to_json
+from edgewhisper_runtime.bundle.fields import FieldError
 from edgewhisper_runtime.errors import RecipeError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -171,10 +172,22 @@ class Recipe:
         """Return how the weights of a part in scope are stored."""
         return next((o.weights for o in self.overrides if part in o.scope), self.weights)
 
+    def record(self) -> RecipeRecord:
+        """Return the recipe as a manifest holds it."""
+        return parse(RecipeRecord, to_json(self))
+
+    @classmethod
+    def from_record(cls, record: RecipeRecord, origin: str | Path) -> Recipe:
+        """Return the recipe that a manifest holds; raise RecipeError as `from_dict` does."""
+        return cls.from_dict(to_json(record), str(origin))
+
     @classmethod
     def from_dict(cls, content: dict[str, Any], origin: str) -> Recipe:
         """Build a recipe; raise RecipeError naming the key that does not fit."""
-        recipe = _fit(cls, content, origin, "")
+        try:
+            recipe = parse(cls, content)
+        except FieldError as error:
+            raise RecipeError(f"{origin}: {error}") from error
         recipe = replace(
             recipe,
             scope=_parts(recipe.scope),
@@ -270,47 +283,6 @@ def _read(path: Path) -> Recipe:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"the recipe {path} could not be read ({error}).") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"the recipe {path} is not valid TOML ({error}).") from error
     return Recipe.from_dict(content, str(path))
-
-
-T = TypeVar("T")
-
-
-def _fit(kind: type[T], content: Any, origin: str, prefix: str) -> T:
-    """Build a dataclass from a table, every key known and of its declared type."""
-    if not isinstance(content, dict):
-        raise RecipeError(f"{origin}: {prefix.rstrip('.')} must be a table.")
-    hints = typing.get_type_hints(kind)
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type] # only dataclasses come here
-    if unknown := sorted(content.keys() - known.keys()):
-        raise RecipeError(
-            f"{origin}: unknown key {prefix}{unknown[0]!s}. Known here: {', '.join(known)}."
-        )
-    values = {}
-    for name, field in known.items():
-        if name in content:
-            values[name] = _value(hints[name], content[name], origin, f"{prefix}{name}")
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise RecipeError(f"{origin}: the key {prefix}{name} is missing.")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, origin: str, key: str) -> Any:
-    if is_dataclass(hint):
-        return _fit(typing.cast("type[Any]", hint), value, origin, f"{key}.")
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise RecipeError(f"{origin}: {key} is {value!r}; use one of {', '.join(choices)}.")
-        return value
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise RecipeError(f"{origin}: {key} must be a list.")
-        return tuple(_value(typing.get_args(hint)[0], item, origin, key) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or isinstance(value, bool) != (hint is bool):
-        raise RecipeError(f"{origin}: {key} is {value!r}; it must be a {hint.__name__}.")
-    return value

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewhisper.quantizers.census import summarize
+from edgewhisper_runtime import bundle
 from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import DataError
 
@@ -76,7 +77,7 @@ def to_table(result: dict[str, Any], names: Collection[str] | None = None) -> st
             size += f" ({-smaller:+.1f} %)" if row is not baseline else ""
             verdict = row["gate"]["verdict"] if row is not baseline else "baseline"
             wers = [_wer(row, split, len(result["utterances"][split])) for split in splits]
-            scope = summarize(row["census"])
+            scope = summarize(bundle.parse(tuple[bundle.CensusRow, ...], row["census"]))
             cells = [name, scheme, scope, size, *wers, verdict, *_speed(result, name)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", _footer(result)])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewhisper.quantizers.census import summarize
+from edgewhisper_runtime import bundle
 from edgewhisper_runtime.bundle import atomic
 
 _TEMPLATES = Path(__file__).parent
@@ -57,7 +58,7 @@ def _render(template: str, report: dict[str, Any], escape: bool) -> str:
         report=report,
         variant=variant,
         baseline=baseline,
-        scope=summarize(variant["census"]),
+        scope=summarize(bundle.parse(tuple[bundle.CensusRow, ...], variant["census"])),
         smaller=100 * (1 - variant["weight_bytes"] / baseline["weight_bytes"]),
         changed=_changed(report),
     )

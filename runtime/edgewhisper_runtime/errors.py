@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+# Unicode's categories of what a terminal obeys or hides: controls, formats (bidirectional
+# overrides among them), lone surrogates, line and paragraph separators.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def printable(text: str) -> str:
+    r"""Return text of unknown origin on one line, each control or hidden character as \x1b is."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _HIDDEN else c
+        for c in text
+    )
+
 
 class EdgeWhisperError(Exception):
-    """Something a user can act on: what failed and where, then what to do next."""
+    """Something a user can act on: what failed and where, then what to do next.
+
+    The message may quote files and their names, so it is made `printable`.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class AudioError(EdgeWhisperError):

@@ -51,14 +51,14 @@ def test_a_bundle_is_built_verified_and_remembered(
     assert latest_bundle() == target.resolve()
     assert report["gate"]["verdict"] == "passed"
     assert manifest.evaluation is not None
-    assert manifest.evaluation["verdict"] == "passed"
-    assert manifest.evaluation["dataset"]["synthetic"]
-    assert manifest.recipe["name"] == "lenient"
-    assert manifest.model["weights"] == tiny_en.weights
+    assert manifest.evaluation.verdict == "passed"
+    assert manifest.evaluation.dataset.synthetic
+    assert manifest.recipe.name == "lenient"
+    assert manifest.model.weights == tiny_en.weights
     assert manifest.libraries["optimum-quanto"] == "0.2.7"
     report_file = home / "reports" / manifest.name / "report.json"
     digest = bundle.describe_files(report_file.parent)["report.json"].sha256
-    assert manifest.evaluation["report_sha256"] == digest
+    assert manifest.evaluation.report_sha256 == digest
     assert "soup" in load(target).transcribe(smoke_clip).text
 
     # All of the model is in it, and what is quantized is not there in float a second time.
@@ -78,7 +78,7 @@ def test_too_little_data_is_not_proof(
     assert report["gate"]["verdict"] == "not proven"
     manifest = bundle.verify(target)
     assert manifest.evaluation is not None
-    assert manifest.evaluation["verdict"] == "not proven"
+    assert manifest.evaluation.verdict == "not proven"
     assert "utterances a split would settle it" in capsys.readouterr().err
     with pytest.raises(GateNotProvenError, match="--strict"):
         build(tiny_en, INT8, options, target=tmp_path / "strict", strict=True)

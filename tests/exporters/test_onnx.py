@@ -104,16 +104,16 @@ def test_the_manifest_says_what_was_exported_and_runs(tiny_en: Checkpoint) -> No
     assert "weights.safetensors" not in manifest.files
     assert manifest.libraries.keys() >= {"onnx", "onnxruntime"}
     assert manifest.export is not None
-    encoder, decoder = (manifest.export["graphs"][name] for name in (ENCODER, DECODER))
+    encoder, decoder = (manifest.export.graphs[name] for name in (ENCODER, DECODER))
     # 4 layers of 6 matrices, 2 convolutions, keys and values for 4 decoder layers
-    assert encoder["operators_loaded"]["MatMulIntegerToFloat"] == 4 * 6 + 2 + 2 * 4
-    assert "MatMul" not in encoder["operators_loaded"]
+    assert encoder.operators_loaded["MatMulIntegerToFloat"] == 4 * 6 + 2 + 2 * 4
+    assert "MatMul" not in encoder.operators_loaded
     # 4 layers of qkv, out, q, out, fc1 and fc2, and the output layer
-    assert decoder["operators_loaded"]["MatMulNBits"] == 4 * 6 + 1
+    assert decoder.operators_loaded["MatMulNBits"] == 4 * 6 + 1
     written = (directory / ENCODER).stat().st_mtime_ns
     assert pipeline.stage_export(tiny_en, recipe) == directory
     assert (directory / ENCODER).stat().st_mtime_ns == written, "made alike, so kept"
-    bundle.write_manifest(directory, replace(manifest, export=manifest.export | {"layout": 1}))
+    bundle.write_manifest(directory, replace(manifest, export=replace(manifest.export, layout=1)))
     assert pipeline.stage_export(tiny_en, recipe) == directory
     assert (directory / ENCODER).stat().st_mtime_ns > written, "of another layout, so made again"
 

@@ -7,19 +7,18 @@ operator is there because it was put there, and no optimizer has to find it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from edgewhisper_exporters.layers import Grid, Model
 from edgewhisper_exporters.onnx import checks, decoder, encoder
 from edgewhisper_exporters.onnx.linear import Arithmetic
-from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.bundle import GraphRecord, atomic
 from edgewhisper_runtime.engines.onnx import DECODER, ENCODER
 
 DISTRIBUTIONS = ("onnx", "onnxruntime")
 LAYOUT = 2  # counted up when graphs of another shape are written: older exports are made again
 
 
-def export(model: Model, arithmetic: Arithmetic, directory: Path) -> dict[str, Any]:
+def export(model: Model, arithmetic: Arithmetic, directory: Path) -> dict[str, GraphRecord]:
     """Write encoder.onnx and decoder.onnx, and check them; return what each holds.
 
     `arithmetic` is what quantized layers multiply in: "float32", or "int8" by rows of their

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from edgewhisper_exporters.layers import Grid, Model
 from edgewhisper_exporters.onnx.linear import Arithmetic
+from edgewhisper_runtime.bundle import GraphRecord
 from edgewhisper_runtime.engines import onnx_file
 from edgewhisper_runtime.engines.onnx import ENCODER, session_options
 from edgewhisper_runtime.errors import QuantizationError
@@ -19,7 +19,7 @@ _LEAST_OVERHEAD = 65536
 _INTEGERS = {"uint8", "int8"}
 
 
-def check(path: Path) -> dict[str, Any]:
+def check(path: Path) -> GraphRecord:
     """Check one file; return its bytes and its operators, as stored and as optimized on loading.
 
     Raises BundleError for external data and foreign operators, QuantizationError for a file that
@@ -43,17 +43,13 @@ def check(path: Path) -> dict[str, Any]:
             f"{path}: ONNX Runtime widens quantized weights to floats when it loads them. Its "
             "version is not one that this export was made for."
         )
-    return {
-        "bytes": size,
-        "operators": dict(stored.operators),
-        "operators_loaded": dict(loaded.operators),
-    }
+    return GraphRecord(size, dict(stored.operators), dict(loaded.operators))
 
 
-def check_quantized(found: Mapping[str, Any], arithmetic: Arithmetic | None) -> None:
+def check_quantized(found: Mapping[str, GraphRecord], arithmetic: Arithmetic | None) -> None:
     """Raise QuantizationError unless integer operators are where the recipe has integers."""
     counts = {
-        name: {kind: content["operators_loaded"].get(kind, 0) for kind in _QUANTIZED}
+        name: {kind: content.operators_loaded.get(kind, 0) for kind in _QUANTIZED}
         for name, content in found.items()
     }
     total = sum(sum(of_file.values()) for of_file in counts.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -14,25 +13,30 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
 def command(bundle: Path, as_json: bool) -> None:
     """Say what BUNDLE is and what it was measured to do, without reading its weights."""
-    from edgewhisper_runtime.bundle import read_manifest
+    from edgewhisper_runtime.bundle import read_manifest, to_json
 
     manifest = read_manifest(bundle)
     if as_json:
-        click.echo(json.dumps(asdict(manifest)))
+        click.echo(json.dumps(to_json(manifest)))
         return
     recipe, evaluation = manifest.recipe, manifest.evaluation
     rows = [
-        ("model", str(manifest.model["name"])),
-        ("recipe", f"{recipe['name']}: {recipe.get('summary', '')}"),
+        ("model", manifest.model.name),
+        ("recipe", f"{recipe.name}: {recipe.summary}"),
         ("engine", manifest.backend),
         ("audio context", manifest.audio_context),
         ("weights", f"{manifest.weight_bytes / 1e6:.1f} MB"),
         ("made", f"{manifest.created}, {_libraries(manifest.libraries)}"),
-        ("gate", evaluation["verdict"] if evaluation else "did not run"),
+        ("gate", evaluation.verdict if evaluation else "did not run"),
     ]
-    for split, found in evaluation["comparison"].items() if evaluation else ():
-        wer = evaluation["variant"][split]["wer"] if evaluation else 0.0
-        rows.append((f"WER {split}", f"{wer:.2f} % ({found['d']:+.2f} against fp32)"))
+    if evaluation:
+        rows += [
+            (
+                f"WER {split}",
+                f"{evaluation.variant[split].wer:.2f} % ({by.d:+.2f} against fp32)",
+            )
+            for split, by in evaluation.comparison.items()
+        ]
     width = max(len(name) for name, _ in rows)
     click.echo("\n".join([manifest.name, *(f"  {n:<{width}}  {v}" for n, v in rows)]))
 

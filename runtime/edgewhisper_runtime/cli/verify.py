@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -14,13 +13,13 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
 def command(bundle: Path, as_json: bool) -> None:
     """Check every file of BUNDLE against its manifest."""
-    from edgewhisper_runtime.bundle import verify
+    from edgewhisper_runtime.bundle import to_json, verify
 
     manifest = verify(bundle)
     if as_json:
-        click.echo(json.dumps(asdict(manifest)))
+        click.echo(json.dumps(to_json(manifest)))
         return
     total = sum(file.bytes for file in manifest.files.values())
-    verdict = manifest.evaluation["verdict"] if manifest.evaluation else "did not run"
+    verdict = manifest.evaluation.verdict if manifest.evaluation else "did not run"
     click.echo(f"{manifest.name}: {len(manifest.files)} files intact, {total / 1e6:.1f} MB")
     click.echo(f"gate: {verdict}")

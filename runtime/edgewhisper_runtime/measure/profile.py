@@ -153,7 +153,7 @@ def profile(
     on_progress(repetitions)
     (backend,) = entry_points(group=loading.BACKENDS, name=manifest.backend)
     closure = (
-        machine.closure(backend.dist.name, [manifest.backend, manifest.recipe["library"]])
+        machine.closure(backend.dist.name, [manifest.backend, manifest.recipe.library])
         if backend.dist
         else {}
     )

@@ -49,7 +49,7 @@ def measure(directory: Path, threads: int) -> dict[str, Any]:
             f"{directory} runs on {manifest.backend}; the roofline is measured with ONNX Runtime. "
             "Name a bundle that was exported to ONNX."
         )
-    integers = manifest.recipe["activations"]["dtype"] == "int8"
+    integers = manifest.recipe.activations.dtype == "int8"
     backend = onnx.load(directory, manifest, "cpu", threads)
     encoder = onnx_file.read(directory / onnx.ENCODER).tensors
     decoder = _read_bytes(onnx_file.read(directory / onnx.DECODER).tensors)

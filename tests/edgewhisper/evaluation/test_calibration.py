@@ -23,7 +23,7 @@ def test_the_manifest_says_what_was_heard(tiny_en: Checkpoint, data: Path) -> No
     recipe = replace(STATIC, name="static-two", scope=("encoder.fc1",))
     manifest = bundle.read_manifest(stage(tiny_en, recipe, speech))
     assert manifest.calibration is not None
-    heard = manifest.calibration["utterances"]
+    heard = manifest.calibration.utterances
     assert len(heard) == 2
     of_split = {path.stem for path in (speech / "dev-clean").rglob("*.flac")}
     assert set(heard) <= of_split

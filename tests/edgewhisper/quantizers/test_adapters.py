@@ -11,7 +11,7 @@ from edgewhisper import backend, quantizers
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.quantizers.census import check_scope, take_census
 from edgewhisper.recipes import Recipe, all_recipes, find_recipe
-from edgewhisper_runtime.bundle import Manifest, Settings
+from edgewhisper_runtime.bundle import Manifest, Origin, Settings
 from edgewhisper_runtime.errors import RecipeError
 from logits import first_logits
 from sizes import expected_bytes
@@ -55,12 +55,10 @@ def test_the_file_alone_brings_back_the_same_model(
 
 @pytest.mark.parametrize("name", ["pytorch-int8", "hqq-int4-g64", "bitsandbytes-nf4"])
 def test_what_runs_on_the_cpu_only_says_so(name: str, tmp_path: Path) -> None:
-    from dataclasses import asdict
-
     recipe = find_recipe(name)
     manifest = Manifest(
-        name="m", created="", backend="torch", settings=Settings(80, 448), model={},
-        recipe=asdict(recipe), census=[], libraries={},
+        name="m", created="", backend="torch", settings=Settings(80, 448),
+        model=Origin("m", {}, {}), recipe=recipe.record(), census=(), libraries={},
     )  # fmt: skip
     with pytest.raises(RecipeError, match=f"{name} runs on the CPU only: .*--device cpu"):
         backend.load(tmp_path, manifest, "cuda", None)
