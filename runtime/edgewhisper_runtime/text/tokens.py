@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import pairwise
+from heapq import heappop, heappush
 from pathlib import Path
 
 import numpy as np
@@ -71,20 +71,35 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, as GPT-2's byte-pair encoding has it; no special tokens."""
-        ranks = self._ranks
-        found = []
-        for piece in _pieces(text):
-            parts = [bytes([byte]) for byte in piece.encode()]
-            while len(parts) > 1:
-                # ids are in the order in which pairs were joined in training
-                joined = [ranks.get(a + b, len(ranks)) for a, b in pairwise(parts)]
-                rank = min(joined)
-                if rank == len(ranks):
-                    break
-                at = joined.index(rank)
-                parts[at : at + 2] = [parts[at] + parts[at + 1]]
-            found += [ranks[part] for part in parts]
-        return found
+        pieces = (piece.encode(errors="replace") for piece in _pieces(text))
+        return [token for piece in pieces for token in self._join(piece)]
+
+    def _join(self, piece: bytes) -> list[int]:
+        """Return the ids that the bytes of a piece are joined to, in n log n time for n bytes.
+
+        Of all neighbours that make a token, those join first whose token has the lowest id: ids
+        are in the order in which pairs were joined in training.
+        """
+        ranks, length = self._ranks, len(piece)
+        ends = list(range(1, length + 1))  # of the part that begins at each byte; 0: none does
+        starts = list(range(-1, length))  # of the part that ends before each byte; -1: none does
+        joins: list[tuple[int, int, int, int]] = []
+
+        def consider(left: int) -> None:
+            if left >= 0 and (middle := ends[left]) < length:
+                right = ends[middle]
+                if (rank := ranks.get(piece[left:right])) is not None:
+                    heappush(joins, (rank, left, middle, right))
+
+        for left in range(length):
+            consider(left)
+        while joins:
+            _, left, middle, right = heappop(joins)
+            if ends[left] == middle and ends[middle] == right:
+                ends[left], ends[middle], starts[right] = right, 0, left
+                consider(starts[left])
+                consider(left)
+        return [ranks[piece[start:end]] for start, end in enumerate(ends) if end]
 
     @cached_property
     def _ranks(self) -> dict[bytes, int]:
