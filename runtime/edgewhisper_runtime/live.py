@@ -67,7 +67,7 @@ class Live:
     ) -> None:
         """Raise EdgeWhisperError for a language or task that the model does not have.
 
-        Also for too long a prompt.
+        Also for too many hotwords.
         """
         self._decoder = transcriber.decoder
         self._tokenizer = transcriber.decoder.tokenizer

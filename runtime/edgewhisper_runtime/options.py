@@ -25,9 +25,11 @@ class Options:
     the model says when each phrase begins and ends, and a window begins where the last phrase of
     the one before ended; `words` asks for the time of each word too. With a `batch_size` so many
     windows are decoded at once, cut at pauses in any case. `prompt` and `hotwords` are put before
-    every window, what was said before it only where `condition_on_previous_text`. `vad` leaves out
-    what is not speech. `padding` fills what is shorter than a window: the samples with silence, or
-    the features with zeros, as openai-whisper and faster-whisper do.
+    every window: all hotwords, and as much of the prompt's end as has room beside them in half of
+    the decoder's positions, as openai-whisper has it. What was said before it is put there only
+    where `condition_on_previous_text`. `vad` leaves out what is not speech. `padding` fills what
+    is shorter than a window: the samples with silence, or the features with zeros, as
+    openai-whisper and faster-whisper do.
 
     Raises EdgeWhisperError for values that mean nothing.
     """
@@ -78,10 +80,11 @@ class Options:
         return self.timed and self.batch_size is None
 
     @property
-    def prompt_text(self) -> str:
-        """What stands before every window: the prompt and the hotwords; empty for nothing."""
-        parts = [part for part in (self.prompt.strip(), ", ".join(self.hotwords)) if part]
-        return "".join(f" {part}" for part in parts)
+    def hint_texts(self) -> tuple[str, str]:
+        """The prompt and the hotwords, as they stand before every window; empty for none."""
+        texts = (self.prompt.strip(), ", ".join(self.hotwords))
+        prompt, hotwords = (f" {text}" if text else "" for text in texts)
+        return prompt, hotwords
 
 
 # As the study evaluates: one greedy pass over each window, whatever comes of it.

@@ -25,8 +25,8 @@ WARM = 0.5  # text decoded at a higher temperature is not built upon, as openai-
 class Recording:
     """Blocks of samples [n] at 16 kHz, and all that is asked for and known of them.
 
-    Raises EdgeWhisperError for a language or task that the model does not have, and for too long a
-    prompt.
+    Raises EdgeWhisperError for a language or task that the model does not have, and for too many
+    hotwords.
     """
 
     def __init__(

@@ -42,15 +42,15 @@ def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
 
 
 def language(default: str | None = None) -> Callable[[F], F]:
-    """Add --language, a code or a name; the command gets the code."""
+    """Add --language, a code, tag or name; the command gets the code, None to detect it."""
     return option(
         "Speech",
         "--language",
         type=languages.to_code,
         metavar="LANGUAGE",
-        default=default,
-        show_default=default is not None,
-        help="Code or English name, such as de or German" + ("." if default else "; detected."),
+        default=default or "auto",
+        show_default=True,
+        help="Code, tag or English name, such as de, de-CH or German; auto detects it.",
     )
 
 

@@ -98,14 +98,18 @@ class WindowDecoder:
         return self.settings.max_tokens // 2 - 1
 
     def hints(self, options: Options) -> list[int]:
-        """Return the tokens of the prompt and the hotwords; raise EdgeWhisperError for too many."""
-        tokens = self.tokenizer.encode(options.prompt_text)
-        if len(tokens) > self.most_text:
+        """Return the tokens of the prompt, as much of its end as has room, and of all hotwords.
+
+        Raises EdgeWhisperError for hotwords that leave no room.
+        """
+        prompt, hotwords = map(self.tokenizer.encode, options.hint_texts)
+        room = self.most_text - len(hotwords)
+        if room < 0:
             raise EdgeWhisperError(
-                f"prompt and hotwords are {len(tokens)} tokens long, and there is room for "
-                f"{self.most_text} before a window. Shorten them."
+                f"the hotwords are {len(hotwords)} tokens long, and there is room for "
+                f"{self.most_text} before a window. Name fewer."
             )
-        return tokens
+        return prompt[max(len(prompt) - room, 0) :] + hotwords
 
     def detect_language(self, window: Samples, padding: Padding) -> dict[str, float]:
         """Return how likely each of the model's languages is in samples [n] at 16 kHz."""

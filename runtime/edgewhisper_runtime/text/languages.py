@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from edgewhisper_runtime.errors import EdgeWhisperError
 
@@ -123,22 +124,56 @@ _OTHER_NAMES = {
     "castilian": "es",
     "mandarin": "zh",
 }
+# Codes that stand for the same language: ISO 639-2, deprecated ones, and the variety that CLDR
+# takes a macrolanguage to mean (cmn, nb), as languageAlias in its supplementalMetadata lists them.
+_OTHER_CODES = {
+    "en": "eng", "zh": "zho chi cmn", "de": "deu ger", "es": "spa", "ru": "rus", "ko": "kor",
+    "fr": "fra fre", "ja": "jpn", "pt": "por", "tr": "tur", "pl": "pol", "ca": "cat",
+    "nl": "nld dut", "ar": "ara arb", "sv": "swe", "it": "ita", "id": "ind in", "hi": "hin",
+    "fi": "fin", "vi": "vie", "he": "heb iw", "uk": "ukr", "el": "ell gre", "ms": "msa may zsm",
+    "cs": "ces cze", "ro": "ron rum mo mol", "da": "dan", "hu": "hun", "ta": "tam",
+    "no": "nor nb nob", "th": "tha", "ur": "urd", "hr": "hrv scr", "bg": "bul", "lt": "lit",
+    "la": "lat", "mi": "mri mao", "ml": "mal", "cy": "cym wel", "sk": "slk slo", "te": "tel",
+    "fa": "fas per drw pes prs tnf", "lv": "lav lvs", "bn": "ben", "sr": "srp cnr hbs scc sh",
+    "az": "aze azj", "sl": "slv", "kn": "kan", "et": "est ekk", "mk": "mkd mac", "br": "bre",
+    "eu": "eus baq", "is": "isl ice", "hy": "hye arm", "ne": "nep npi", "mn": "mon drh khk",
+    "bs": "bos", "kk": "kaz", "sq": "sqi alb als", "sw": "swa swc swh", "gl": "glg", "mr": "mar",
+    "pa": "pan", "si": "sin", "km": "khm", "sn": "sna", "yo": "yor", "so": "som", "af": "afr",
+    "oc": "oci", "ka": "kat geo", "be": "bel", "tg": "tgk", "sd": "snd", "gu": "guj prp",
+    "am": "amh", "yi": "yid ji ydd", "lo": "lao", "uz": "uzb uzn", "fo": "fao", "ht": "hat",
+    "ps": "pus pbu", "tk": "tuk", "nn": "nno", "mt": "mlt", "sa": "san cls", "lb": "ltz",
+    "my": "mya bur", "bo": "bod tib", "tl": "tgl fil", "mg": "mlg plt", "as": "asm", "tt": "tat",
+    "ln": "lin", "ha": "hau", "ba": "bak", "jw": "jav jv", "su": "sun",
+}  # fmt: skip
 _CODES = {name: code for code, name in LANGUAGES.items()} | _OTHER_NAMES
+_TAGS = dict(zip(LANGUAGES, LANGUAGES, strict=True)) | {
+    other: code for code, others in _OTHER_CODES.items() for other in others.split()
+}
+_EXTENDED = 3  # letters of a language within another, as in zh-yue; a country has two
+# Codes of countries that are often taken for those of their languages.
+_COUNTRIES = {
+    "cn": "zh", "cz": "cs", "dk": "da", "gr": "el", "jp": "ja", "kr": "ko", "ua": "uk", "vn": "vi",
+}  # fmt: skip
 
 
-def to_code(language: str) -> str:
-    """Return the code of a language that is given by code or English name, in any case.
+def to_code(language: str) -> str | None:
+    """Return Whisper's code for a language; None for "auto" and "", which ask to detect it.
 
-    Raises EdgeWhisperError, with names like it, for one that Whisper does not know.
+    `language` is an English name, a code of ISO 639, or a tag of IETF BCP 47 or POSIX, such as
+    "German", "deu", "de-CH" or "de_DE.UTF-8", in any case. Of a tag, the language counts alone.
+    Raises EdgeWhisperError, with what may be meant, for one that Whisper does not know.
     """
     name = language.strip().lower()
-    if name in LANGUAGES:
-        return name
+    if name in {"", "auto"}:
+        return None
     if name in _CODES:
         return _CODES[name]
-    close = [
-        f"{found} ({_CODES[found]})"
-        for found in difflib.get_close_matches(name, _CODES, cutoff=0.7)
-    ]
-    remedy = f"Did you mean {' or '.join(close)}?" if close else "Use a code such as en, or a name."
+    primary, *subtags = re.split(r"[-_.@]", name)
+    for tag in [*(tag for tag in subtags[:1] if len(tag) == _EXTENDED), primary]:
+        if tag in _TAGS:
+            return _TAGS[tag]
+    close = [_COUNTRIES[primary]] if primary in _COUNTRIES else []
+    close += [_CODES[match] for match in difflib.get_close_matches(name, _CODES, cutoff=0.7)]
+    meant = " or ".join(f"{LANGUAGES[code]} ({code})" for code in dict.fromkeys(close))
+    remedy = f"Did you mean {meant}?" if meant else "Use a code such as en, or a name."
     raise EdgeWhisperError(f"unknown language {language!r}. {remedy}")

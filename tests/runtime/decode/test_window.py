@@ -105,8 +105,18 @@ def test_hints_stay_however_much_was_said_before(
     room = decoder.most_text - len(hints)
     full = decode(decoder, clips[0], PLAIN, hints=hints, previous=said[-room:])
     assert decode(decoder, clips[0], PLAIN, hints=hints, previous=said).tokens == full.tokens
+
+
+def test_a_long_prompt_keeps_its_end_and_all_hotwords(decoder: WindowDecoder) -> None:
+    encode, hotwords = decoder.tokenizer.encode, ("Ladislaw", "Dorothea")
+    prompt = " and so on" * 2000 + ", as I said."
+    for names in ((), hotwords):
+        hints = decoder.hints(Options(prompt=prompt, hotwords=names))
+        kept = encode(f" {', '.join(names)}") if names else []
+        assert hints == (encode(prompt) + kept)[-decoder.most_text :]
+        assert len(hints) == decoder.most_text
     with pytest.raises(EdgeWhisperError, match="there is room for 223"):
-        decoder.hints(Options(prompt="and so on " * 100))
+        decoder.hints(Options(hotwords=hotwords * 100))
 
 
 @pytest.mark.parametrize("padding", ["silence", "zeros"])

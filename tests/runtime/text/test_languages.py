@@ -22,14 +22,34 @@ def test_they_are_called_as_transformers_calls_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "code"), [("de", "de"), ("DE", "de"), ("German", "de"), (" Haitian Creole ", "ht")]
-)
-def test_case_and_spaces_do_not_matter(given: str, code: str) -> None:
+    ("given", "code"),
+    [
+        ("de", "de"), ("DE", "de"), ("German", "de"), (" Haitian Creole ", "ht"),
+        ("en-US", "en"), ("zh-CN", "zh"), ("zh_TW", "zh"), ("zh-Hant-HK", "zh"), ("pt-BR", "pt"),
+        ("sr-Latn-RS", "sr"), ("de_DE.UTF-8", "de"), ("ca_ES@valencia", "ca"), ("es-419", "es"),
+        ("nb", "no"), ("nb-NO", "no"), ("nn_NO", "nn"), ("jv", "jw"), ("jw", "jw"), ("iw", "he"),
+        ("in", "id"), ("in-ID", "id"), ("ji", "yi"), ("fil", "tl"), ("fil-PH", "tl"),
+        ("cmn", "zh"), ("cmn-Hans-CN", "zh"), ("zh-yue", "yue"), ("yue-HK", "yue"),
+        ("deu", "de"), ("ger", "de"), ("ENG", "en"), ("fre", "fr"),
+        ("haw", "haw"), ("haw-US", "haw"),
+        ("", None), (" ", None), ("auto", None), ("Auto", None),
+    ],
+)  # fmt: skip
+def test_a_language_is_understood_by_name_code_and_tag(given: str, code: str | None) -> None:
     assert to_code(given) == code
 
 
-def test_what_is_unknown_gets_a_suggestion() -> None:
-    with pytest.raises(EdgeWhisperError, match=r"'portugese'\. Did you mean portuguese \(pt\)\?"):
-        to_code("portugese")
-    with pytest.raises(EdgeWhisperError, match="Use a code"):
-        to_code("")
+@pytest.mark.parametrize(
+    ("given", "suggestion"),
+    [
+        ("portugese", r"Did you mean portuguese \(pt\)\?"),
+        ("jp", r"Did you mean japanese \(ja\)\?"),
+        ("tlh", "Use a code"),
+        ("x-klingon", "Use a code"),
+        ("-", "Use a code"),
+    ],
+)
+def test_what_is_unknown_gets_a_suggestion(given: str, suggestion: str) -> None:
+    with pytest.raises(EdgeWhisperError, match=suggestion) as error:
+        to_code(given)
+    assert repr(given) in str(error.value)
