@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from edgewhisper_runtime.cli import options
 from edgewhisper_runtime.errors import EdgeWhisperError, MissingLibraryError
 
 _MEGABYTE = 10**6
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
 @click.command("serve", cls=options.Sectioned)
@@ -52,11 +54,38 @@ _MEGABYTE = 10**6
 )
 @options.option(
     "Server",
+    "--timeout",
+    default=3600.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds of work on one recording, its time in the queue not counted.",
+)
+@options.option(
+    "Server",
     "--grace",
     default=30.0,
     show_default=True,
     type=click.FloatRange(0),
-    help="Seconds to finish what was taken on when told to stop.",
+    help="Seconds to finish what was accepted when told to stop.",
+)
+@options.option(
+    "Server",
+    "--model-alias",
+    "model_aliases",
+    multiple=True,
+    metavar="NAME",
+    help="Another name to ask for the bundle by, such as gpt-4o-transcribe (repeatable); "
+    "whisper-1 is one already.",
+)
+@options.option(
+    "Server",
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    callback=lambda _context, _option, origins: tuple(map(_origin, origins)),
+    metavar="ORIGIN",
+    help="Let web pages of ORIGIN, such as https://app.example.org, use it (repeatable); * for "
+    "all. Off by default.",
 )
 @options.engine
 @click.pass_context
@@ -68,14 +97,17 @@ def command(
     token: str | None,
     max_upload: int,
     queue: int,
+    timeout: float,
     grace: float,
+    model_aliases: tuple[str, ...],
+    cors_origins: tuple[str, ...],
     device: str,
     threads: int | None,
     audio_context: AudioContext | None,
 ) -> None:
     """Transcribe with BUNDLE for clients of OpenAI's API, until stopped."""
     try:
-        from edgewhisper_runtime.serve import server
+        from edgewhisper_runtime.serve import app, server
     except ModuleNotFoundError as error:
         raise MissingLibraryError(
             f"serving needs {error.name}: pip install 'edgewhisper-runtime[serve]'."
@@ -86,7 +118,15 @@ def command(
             f"--host {host} can be reached from other machines, so clients must prove who they "
             "are: set EDGEWHISPER_TOKEN to a long random text, which they send as their API key."
         )
-    settings = server.Settings(host, port, token or None, max_upload * _MEGABYTE, queue, grace)
+    settings = server.Settings(
+        host,
+        port,
+        app.Access(token or None, cors_origins, model_aliases),
+        max_upload * _MEGABYTE,
+        queue,
+        timeout,
+        grace,
+    )
     debug = context.find_root().params.get("debug", False)
     server.run(bundle, settings, device, threads, audio_context, debug=debug)
 
@@ -98,3 +138,12 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False  # a name may come to mean another address
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers send it; raise BadParameter for what never equals one."""
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise click.BadParameter(
+            f"{text!r} is no origin. Use scheme://host or scheme://host:port, without a path, or *."
+        )
+    return text

@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from edgewhisper_runtime.bundle import Manifest
-from edgewhisper_runtime.serve.audio import Audio, Uploads
-from edgewhisper_runtime.serve.doors import HEALTH, TRANSCRIPTIONS, TRANSLATIONS, Guarded, Measured
+from edgewhisper_runtime.serve.endpoint import IGNORED_HEADER, TranscriptEndpoint, Uploads
 from edgewhisper_runtime.serve.errors import Refusal, report
 from edgewhisper_runtime.serve.jobs import Jobs
 from edgewhisper_runtime.serve.metrics import Metrics
+from edgewhisper_runtime.serve.middleware import (
+    HEALTH,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
+    AccessMiddleware,
+    MetricsMiddleware,
+)
 
-_ANY_WHISPER = "whisper-1"  # what clients ask for that know OpenAI's own server only
+_OPENAI_MODEL = "whisper-1"  # the name that clients of OpenAI's own server ask for
 _CLIENT_GONE = 499  # nginx's number for it; nobody is there to read it
 
 
+@dataclass(frozen=True)
+class Access:
+    """Who may use the server, and by which names its model can be asked for.
+
+    Clients send the `token`; None: only this machine's are served, without one. Web pages of
+    `cors_origins` ("*": of all) may read the answers.
+    """
+
+    token: str | None
+    cors_origins: tuple[str, ...]
+    model_aliases: tuple[str, ...]
+
+
 def build(
-    jobs: Jobs, metrics: Metrics, manifest: Manifest, uploads: Uploads, token: str | None
-) -> Starlette:
-    """Return the application that serves the bundle of a manifest to who knows the token."""
-    models = (manifest.name, _ANY_WHISPER)
-    model = {
-        "id": manifest.name,
-        "object": "model",
-        "created": int(datetime.fromisoformat(manifest.created).timestamp()),
-        "owned_by": "edgewhisper",
+    jobs: Jobs, metrics: Metrics, manifest: Manifest, uploads: Uploads, access: Access
+) -> ASGIApp:
+    """Return the application that serves the bundle of a manifest."""
+    names = (manifest.name, _OPENAI_MODEL, *access.model_aliases)
+    models = {
+        name: {
+            "id": name,
+            "object": "model",
+            "created": int(datetime.fromisoformat(manifest.created).timestamp()),
+            "owned_by": "edgewhisper",
+        }
+        for name in names
     }
 
     async def list_models(_request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [model]})
+        return JSONResponse({"object": "list", "data": list(models.values())})
 
     async def show_model(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in models:
             raise Refusal(404, f"there is no model {name!r} here.", "model", "model_not_found")
-        return JSONResponse(model)
+        return JSONResponse(models[name])
 
     async def health(_request: Request) -> Response:
         return JSONResponse({"status": jobs.state}, 200 if jobs.state == "ready" else 503)
@@ -50,25 +75,38 @@ def build(
     async def show_metrics(_request: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    def audio(task: str) -> Audio:
-        return Audio(task, jobs, metrics, uploads, models)
+    def endpoint(task: str) -> TranscriptEndpoint:
+        return TranscriptEndpoint(task, jobs, metrics, uploads, tuple(models))
 
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route(TRANSCRIPTIONS, audio("transcribe"), methods=["POST"]),
-            Route(TRANSLATIONS, audio("translate"), methods=["POST"]),
+            Route(TRANSCRIPTIONS, endpoint("transcribe"), methods=["POST"]),
+            Route(TRANSLATIONS, endpoint("translate"), methods=["POST"]),
             Route("/v1/models", list_models),
-            Route("/v1/models/{name}", show_model),
+            Route("/v1/models/{name:path}", show_model),
             Route(HEALTH, health),
             Route("/metrics", show_metrics),
         ],
-        middleware=[Middleware(Measured, metrics=metrics), Middleware(Guarded, token=token)],
+        middleware=[
+            Middleware(MetricsMiddleware, metrics=metrics),
+            Middleware(AccessMiddleware, token=access.token),
+        ],
         exception_handlers={
             Refusal: _refused,
             HTTPException: _failed,
             ClientDisconnect: _gone,
             Exception: _broken,
         },
+    )
+    if not access.cors_origins:
+        return app
+    # Outermost: a preflight carries no token, and a browser shows no error without its headers.
+    return CORSMiddleware(
+        app,
+        allow_origins=access.cors_origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),
+        expose_headers=(IGNORED_HEADER, "Retry-After"),
     )
 
 

@@ -10,13 +10,23 @@ from starlette.responses import JSONResponse
 from edgewhisper_runtime.errors import EdgeWhisperError
 
 _RETRY_SECONDS = 5
-_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": str(_RETRY_SECONDS)}}
+_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    503: {"Retry-After": str(_RETRY_SECONDS)},
+    504: {"X-Should-Retry": "false"},  # OpenAI's clients would do all the work again, twice
+}
 _SERVER_ERROR = 500
 STOPPING = (503, "the server is stopping. Try again later.", None, "stopping")
+OVERLOADED = (
+    503,
+    "as many recordings are waiting or at work as this server takes. Try again later.",
+    None,
+    "overloaded",
+)
 
 
 class Refusal(Exception):  # noqa: N818 # nothing went wrong but the request
-    """An HTTP status from 400 on, what to do about it, and the parameter that is to blame."""
+    """An HTTP status from 400 on, what to do about it, and the parameter that is wrong."""
 
     def __init__(
         self, status: int, message: str, param: str | None = None, code: str | None = None
@@ -40,7 +50,7 @@ class Refusal(Exception):  # noqa: N818 # nothing went wrong but the request
 
 
 def report(error: Exception) -> Refusal:
-    """Tell the operator, on stderr, of an error that a client is to know nothing about."""
+    """Write an error to stderr, for the operator; a client learns only that there was one."""
     defect = not isinstance(error, (EdgeWhisperError, OSError))
     kind = f"unexpected {type(error).__name__}: " if defect else ""
     click.echo(f"error: {kind}{error}", err=True)

@@ -8,12 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.options import Options
-from edgewhisper_runtime.serve.errors import STOPPING, Refusal
+from edgewhisper_runtime.serve.errors import OVERLOADED, STOPPING, Refusal
+from edgewhisper_runtime.serve.interruptible import InterruptibleBackend
 from edgewhisper_runtime.serve.metrics import Metrics
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import Segment, Transcript
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.audio import Samples
 
 
+# Uploads at a time; with the queue it bounds what is stored.
+_MOST_UPLOADS = 32
+
+
 class DroppedError(Exception):
     """A job that was given up before its end."""
+
+
+class OvertimeError(Exception):
+    """A job that took longer than the server allows."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +45,31 @@ class Recording:
     options: Options
 
     def results(
-        self, transcriber: Transcriber, dropped: Callable[[], bool]
+        self, transcriber: Transcriber, check: Callable[[], None]
     ) -> Iterator[Segment | Transcript]:
         """Yield the segments as they are decoded, then the transcript.
 
-        Raises DroppedError where more of the file is to be read and it was `dropped`.
+        `check` is called before more of the file is read.
         """
-        blocks = self._blocks(dropped)
+        blocks = self._blocks(check)
         yield (yield from transcriber.stream(blocks, self.language, self.task, self.options))
 
-    def _blocks(self, dropped: Callable[[], bool]) -> Iterator[Samples]:
+    def _blocks(self, check: Callable[[], None]) -> Iterator[Samples]:
         for block in audio.stream(self.path):
-            if dropped():
-                raise DroppedError
+            check()
             yield block
 
 
 class Job:
-    """A recording on its way through the queue; all but `run` belongs to the event loop."""
+    """A recording on its way through the queue; `run` belongs to its thread, the rest to the loop.
 
-    def __init__(self, recording: Recording, submit: Callable[[Job], Future[None]]) -> None:
+    `timeout` is how long the work may take, in seconds, from when its turn comes.
+    """
+
+    def __init__(
+        self, recording: Recording, timeout: float, submit: Callable[[Job], Future[None]]
+    ) -> None:
+        self._timeout = timeout
         self._recording = recording
         self._loop = asyncio.get_running_loop()
         self._results: asyncio.Queue[Segment | Transcript | Exception] = asyncio.Queue()
@@ -67,10 +81,15 @@ class Job:
         """Whether the transcriber has not come to it yet."""
         return not (self._turn.running() or self._turn.done())
 
+    @property
+    def done(self) -> bool:
+        """Whether the transcriber has nothing to do with it any more."""
+        return self._turn.done()
+
     async def result(self) -> Segment | Transcript:
         """Return the next segment, or the transcript, which is the last; raise what failed.
 
-        Raises DroppedError when the job was dropped.
+        Raises DroppedError when the job was dropped, OvertimeError when it took too long.
         """
         result = await self._results.get()
         if isinstance(result, Exception):
@@ -78,15 +97,27 @@ class Job:
         return result
 
     def drop(self) -> None:
-        """Give it up; one that is at work ends after the window that is being decoded."""
+        """Give it up; one that is at work ends with the engine's current call."""
         self._dropped = True
         self._turn.cancel()
         self._results.put_nowait(DroppedError())
 
-    def run(self, transcriber: Transcriber) -> None:
-        """Do the work, on the thread that does it all."""
-        for result in self._recording.results(transcriber, lambda: self._dropped):
-            self.hand_over(result)
+    def run(self, transcriber: Transcriber, backend: InterruptibleBackend) -> None:
+        """Do the work, with the backend that the transcriber has."""
+        deadline = monotonic() + self._timeout
+
+        def check() -> None:
+            if self._dropped:
+                raise DroppedError
+            if monotonic() > deadline:
+                raise OvertimeError(
+                    f"transcribing took longer than {self._timeout:g} s, the most that this "
+                    "server spends on a recording. Cut it into parts."
+                )
+
+        with backend.checked(check):
+            for result in self._recording.results(transcriber, check):
+                self.hand_over(result)
 
     def hand_over(self, result: Segment | Transcript | Exception) -> None:
         """Pass a result, or what kept it from coming, to whoever awaits it."""
@@ -96,17 +127,26 @@ class Job:
 class Jobs:
     """One transcriber, which `load` returns, and at most `waiting` recordings in line for it.
 
+    Each may take `timeout` seconds of work.
+
     One thread does the work: a transcriber is not safe for concurrent calls, and its engine
     uses all the threads it was given already, so that two at a time would each take twice as long.
     """
 
-    def __init__(self, load: Callable[[], Transcriber], waiting: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Transcriber],
+        waiting: int,
+        timeout: float,
+        metrics: Metrics,
+    ) -> None:
         self._metrics = metrics
         self._places = waiting + 1
-        self._held = 0
+        self._timeout = timeout
+        self._requests = 0
         self._jobs: set[Job] = set()
         self._executor = ThreadPoolExecutor(max_workers=1)
-        self._transcriber = self._executor.submit(load)
+        self._engine = self._executor.submit(_load, load)
         self._given_up = False
         self.closing = False
         metrics.queue.set_function(lambda: sum(job.waiting for job in self._jobs))
@@ -116,47 +156,47 @@ class Jobs:
         """What a health check is told: loading, ready, or stopping."""
         if self.closing:
             return "stopping"
-        return "ready" if self._transcriber.done() else "loading"
+        return "ready" if self._engine.done() else "loading"
 
     @property
     def idle(self) -> bool:
-        """Whether nobody holds a place."""
-        return not self._held
+        """Whether no request is being answered."""
+        return not self._requests
 
     @property
     def failure(self) -> BaseException | None:
         """What kept the transcriber from loading, once that is known."""
-        return self._transcriber.exception() if self._transcriber.done() else None
+        return self._engine.exception() if self._engine.done() else None
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place for a recording; taken before its upload, it bounds what is stored.
+    def admission(self) -> Iterator[None]:
+        """Accept a request, from before its upload to the end of its answer.
 
-        Raises Refusal (503) when all are taken, or the server stops.
+        A place in the queue is taken by `job` only, so that nobody waits for slow uploads; how
+        many there are at a time is bounded here.
+        Raises Refusal (503) when there are too many, the queue is full, or the server stops.
         """
         if self.closing:
             raise Refusal(*STOPPING)
-        if self._held == self._places:
-            raise Refusal(
-                503,
-                "as many recordings are waiting or at work as this server takes. Try again later.",
-                code="overloaded",
-            )
-        self._held += 1
+        if self._full or self._requests - len(self._jobs) >= _MOST_UPLOADS:
+            raise Refusal(*OVERLOADED)
+        self._requests += 1
         try:
             yield
         finally:
-            self._held -= 1
+            self._requests -= 1
 
     @contextmanager
     def job(self, recording: Recording) -> Iterator[Job]:
         """Put a recording in line; it is dropped if the block is left before its end.
 
-        Raises Refusal (503) when all have been given up.
+        Raises Refusal (503) when the queue is full, or all have been given up.
         """
         if self._given_up:
             raise Refusal(*STOPPING)
-        job = Job(recording, lambda job: self._executor.submit(self._work, job))
+        if self._full:
+            raise Refusal(*OVERLOADED)
+        job = Job(recording, self._timeout, lambda job: self._executor.submit(self._work, job))
         self._jobs.add(job)
         try:
             yield job
@@ -165,21 +205,32 @@ class Jobs:
             self._jobs.discard(job)
 
     def give_up(self) -> int:
-        """Drop what is waiting, at work or still being uploaded; return how many there are."""
+        """Drop all that waits or is at work; return how many requests are not answered yet."""
         self._given_up = True
         for job in self._jobs:
             job.drop()
-        return self._held
+        return self._requests
+
+    @property
+    def _full(self) -> bool:
+        return sum(not job.done for job in self._jobs) >= self._places
 
     def close(self) -> None:
-        """Wait for the window that is being decoded, and end the thread."""
+        """Wait for the engine's current call, and end the thread."""
         self._executor.shutdown(cancel_futures=True)
 
     def _work(self, job: Job) -> None:
         started = perf_counter()
         try:
-            job.run(self._transcriber.result())
+            job.run(*self._engine.result())
         except Exception as error:  # noqa: BLE001 # raised again where the result is awaited
             job.hand_over(error)
         finally:
             self._metrics.work.inc(perf_counter() - started)
+
+
+def _load(load: Callable[[], Transcriber]) -> tuple[Transcriber, InterruptibleBackend]:
+    transcriber = load()
+    backend = InterruptibleBackend(transcriber.decoder.backend)
+    transcriber.decoder.backend = backend
+    return transcriber, backend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import tempfile
 from contextlib import closing
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType
+from typing import Any
 
 import click
 import uvicorn
@@ -17,8 +19,10 @@ import uvicorn
 from edgewhisper_runtime.bundle import AudioContext, read_manifest
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.loading import load
-from edgewhisper_runtime.serve.app import build
-from edgewhisper_runtime.serve.audio import Uploads
+from edgewhisper_runtime.serve.app import Access, build
+from edgewhisper_runtime.serve.connections import Connection
+from edgewhisper_runtime.serve.endpoint import Uploads
+from edgewhisper_runtime.serve.errors import report
 from edgewhisper_runtime.serve.jobs import Jobs
 from edgewhisper_runtime.serve.metrics import Metrics
 
@@ -29,15 +33,16 @@ _ANSWER_SECONDS = 5  # for answers that are on their way when all work is done
 class Settings:
     """Where to listen, for whom, and how much to take.
 
-    `largest_upload` in bytes, `waiting` in recordings; `grace` is the time to finish them in, in
-    seconds.
+    `largest_upload` in bytes, `waiting` in recordings, `timeout` in seconds of work on each;
+    `grace` is the time to finish all that was accepted, in seconds.
     """
 
     host: str
     port: int
-    token: str | None
+    access: Access
     largest_upload: int
     waiting: int
+    timeout: float
     grace: float
 
 
@@ -61,13 +66,18 @@ def run(
         listen(settings.host, settings.port) as listener,
         tempfile.TemporaryDirectory(prefix="edgewhisper-serve-") as directory,
         closing(
-            Jobs(partial(load, bundle, device, threads, audio_context), settings.waiting, metrics)
+            Jobs(
+                partial(load, bundle, device, threads, audio_context),
+                settings.waiting,
+                settings.timeout,
+                metrics,
+            )
         ) as jobs,
     ):
         uploads = Uploads(Path(directory), settings.largest_upload)
         config = uvicorn.Config(
-            build(jobs, metrics, manifest, uploads, settings.token),
-            http="h11",
+            build(jobs, metrics, manifest, uploads, settings.access),
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -78,7 +88,7 @@ def run(
             timeout_graceful_shutdown=_ANSWER_SECONDS,
         )
         click.echo(f"serving {manifest.name} on {_url(listener)}", err=True)
-        _Server(config, jobs, settings.grace).run(sockets=[listener])
+        _Server(config, jobs, settings.grace, debug=debug).run(sockets=[listener])
         if jobs.failure:
             raise jobs.failure
 
@@ -102,16 +112,27 @@ def _url(listener: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Ends when all that it has taken on is answered, or the grace period is over.
+    """Ends when all that it has accepted is answered, or the grace period is over.
 
     Until then it still listens, so that new requests are refused with a reason.
     """
 
-    def __init__(self, config: uvicorn.Config, jobs: Jobs, grace: float) -> None:
+    def __init__(self, config: uvicorn.Config, jobs: Jobs, grace: float, *, debug: bool) -> None:
         super().__init__(config)
+        self._debug = debug
         self._jobs = jobs
         self._grace = grace
         self._deadline: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen; an error in the event loop itself is one line on stderr."""
+        asyncio.get_running_loop().set_exception_handler(self._report)
+        await super().startup(sockets)
+
+    def _report(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        report(context.get("exception") or RuntimeError(context["message"]))
+        if self._debug:
+            loop.default_exception_handler(context)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Begin to stop; a second signal does not wait."""
@@ -128,7 +149,7 @@ class _Server(uvicorn.Server):
         if self._deadline is None:
             self._deadline = monotonic() + self._grace
             click.echo(
-                f"stopping: finishing what was taken on, {self._grace:g} s at most", err=True
+                f"stopping: finishing what was accepted, {self._grace:g} s at most", err=True
             )
         if monotonic() < self._deadline:
             return False

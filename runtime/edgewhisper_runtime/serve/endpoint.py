@@ -6,14 +6,14 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
@@ -21,13 +21,15 @@ from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 from edgewhisper_runtime.serve import answers
 from edgewhisper_runtime.serve.errors import STOPPING, Refusal, report
 from edgewhisper_runtime.serve.form import read
-from edgewhisper_runtime.serve.jobs import DroppedError, Job, Jobs, Recording
+from edgewhisper_runtime.serve.jobs import DroppedError, Job, Jobs, OvertimeError, Recording
 from edgewhisper_runtime.serve.metrics import Metrics
 from edgewhisper_runtime.transcript import Segment, Transcript
 
-_EVENT_STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
-# What a request can get wrong that only the transcriber finds out; the rest is the server's fault.
-_BLAMED = {AudioError: "file", EdgeWhisperError: None}
+_EVENT_STREAM = {"content-type": "text/event-stream", "cache-control": "no-cache"}
+IGNORED_HEADER = "X-EdgeWhisper-Ignored"
+# Errors of the transcriber that are the request's fault, and the field that is wrong, if known;
+# all others are the server's.
+_REQUEST_ERRORS = {AudioError: "file", EdgeWhisperError: None}
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,19 @@ class Uploads:
 
     @asynccontextmanager
     async def store(self, upload: UploadFile) -> AsyncIterator[Path]:
-        """Keep an upload under a name, which a decoder needs, for as long as the block."""
+        """Keep an upload in a file with a name, which a decoder needs, for this block."""
         handle, name = tempfile.mkstemp(dir=self.directory)
         try:
             with os.fdopen(handle, "wb") as file:
                 await run_in_threadpool(shutil.copyfileobj, upload.file, file)
-            await upload.close()  # where it was received, nameless; once on the disk is enough
+            await upload.close()  # its first copy, which has no name; one is enough
             yield Path(name)
         finally:
             with suppress(PermissionError):  # Windows keeps what is being read, to the server's end
                 os.unlink(name)
 
 
-class Audio:
+class TranscriptEndpoint:
     """The endpoint of one task, transcribe or translate."""
 
     def __init__(
@@ -64,23 +66,26 @@ class Audio:
         self._models = models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; the place and the file that it takes are given back in any case."""
-        with self._jobs.place():
+        """Answer a request; its place in the queue and its file are given back in any case."""
+        with self._jobs.admission():
             async with (
                 read(Request(scope, receive), self._uploads.largest, self._models) as form,
                 self._uploads.store(form.file) as path,
             ):
-                recording = Recording(path, form.language, self._task, form.options)
+                task = "translate" if form.translate else self._task
+                recording = Recording(path, form.language, task, form.options)
+                headers = {IGNORED_HEADER: ", ".join(form.ignored)} if form.ignored else {}
                 with self._jobs.job(recording) as job:
                     gone = asyncio.create_task(_drop_when_gone(receive, job))
                     try:
                         name = form.file.filename or "the file"
                         results = self._results(job, path, name, gone)
                         if form.stream:
-                            await _send_events(results, send)
+                            await _send_events(results, headers, send)
                         else:
                             transcript = await _last(results)
-                            answer = answers.whole(transcript, form, self._task)
+                            answer = answers.whole(transcript, form, task)
+                            answer.headers.update(headers)
                             await answer(scope, receive, send)
                     finally:
                         gone.cancel()
@@ -88,17 +93,19 @@ class Audio:
     async def _results(
         self, job: Job, path: Path, name: str, gone: asyncio.Task[None]
     ) -> AsyncIterator[Segment | Transcript]:
-        """Yield what comes of a job; what goes wrong is raised as the client is to be told."""
+        """Yield the results of a job; what fails is raised as the Refusal to answer with."""
         try:
             while isinstance(result := await job.result(), Segment):
                 yield result
         except DroppedError as error:
             raise (ClientDisconnect() if gone.done() else Refusal(*STOPPING)) from error
+        except OvertimeError as error:
+            raise Refusal(504, str(error), code="timeout") from error
         except EdgeWhisperError as error:
-            if type(error) not in _BLAMED:
+            if type(error) not in _REQUEST_ERRORS:
                 raise
             message = str(error).replace(str(path), name)
-            raise Refusal(400, message, _BLAMED[type(error)]) from error
+            raise Refusal(400, message, _REQUEST_ERRORS[type(error)]) from error
         self._metrics.audio.inc(result.duration)
         if result.problem:
             self._metrics.problems.labels(result.problem).inc()
@@ -118,15 +125,22 @@ async def _last(results: AsyncIterator[Segment | Transcript]) -> Transcript:
     raise AssertionError("a job ends with its transcript")
 
 
-async def _send_events(results: AsyncIterator[Segment | Transcript], send: Send) -> None:
+async def _send_events(
+    results: AsyncIterator[Segment | Transcript], headers: Mapping[str, str], send: Send
+) -> None:
     """Send segments as they come; what fails before the first of them has a status of its own."""
     begun = False
+    start = {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": Headers({**_EVENT_STREAM, **headers}).raw,
+    }
 
     async def send_event(event: dict[str, Any]) -> None:
         nonlocal begun
         if not begun:
             begun = True
-            await send({"type": "http.response.start", "status": 200, "headers": _EVENT_STREAM})
+            await send(start)
         body = answers.server_sent(event)
         await send({"type": "http.response.body", "body": body, "more_body": True})
 

@@ -1,4 +1,4 @@
-"""What every request passes on its way in: it is counted, and its sender's right is checked."""
+"""Middleware: requests are counted, and only those who may are let in."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _OK = 200
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 
 
-class Measured:
-    """Counts the requests for transcripts, and times those that got one."""
+class MetricsMiddleware:
+    """Counts the requests for transcripts, and times those that are answered with one."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through."""
+        """Pass a request on, and count its answer."""
         if scope["path"] not in {TRANSCRIPTIONS, TRANSLATIONS}:
             await self._app(scope, receive, send)
             return
@@ -47,8 +47,8 @@ class Measured:
                 self._metrics.latency.observe(perf_counter() - started)
 
 
-class Guarded:
-    """Lets in who knows the token; without one, who asks for this machine by its own name.
+class AccessMiddleware:
+    """Checks the token; without one, that the request is for a loopback address.
 
     A web page whose name is made to point to 127.0.0.1 (DNS rebinding) could otherwise use the
     server through the browser of whoever looks at it.
@@ -59,7 +59,7 @@ class Guarded:
         self._expected = f"Bearer {token}".encode() if token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or refuse it before its body is read."""
+        """Pass a request on, or refuse it before its body is read."""
         refusal = None if scope["path"] == HEALTH else self._refusal(Request(scope))
         await (refusal or self._app)(scope, receive, send)
 
