@@ -22,6 +22,8 @@ TOKEN = "a long random text"
 WAITING = 3
 PLACES = WAITING + 1
 MEGABYTE = 10**6
+ORIGIN = "https://app.example.org"
+ALIASES = ("gpt-4o-transcribe", "Systran/faster-whisper-tiny.en")
 CLIPS = sorted(SPEECH.rglob("*.opus"))[::4]
 
 
@@ -52,6 +54,13 @@ class Server:
         connection.request("GET", path, headers=authorization | headers)
         response = connection.getresponse()
         return response.status, response.read().decode()
+
+    def respond(
+        self, method: str, path: str, body: bytes = b"", **headers: str
+    ) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(method, path, body, headers)
+        return connection.getresponse()
 
     def metric(self, name: str) -> float:
         lines = self.get("/metrics")[1].splitlines()
@@ -116,7 +125,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def overloaded(server: Server) -> bool:
-    """Tell whether the next recording is refused: all places are taken, by uploads too."""
+    """Tell whether the next recording is refused: all places are taken."""
     try:
         server.client.audio.transcriptions.create(file=CLIPS[0], model="whisper-1")
     except openai.InternalServerError as error:

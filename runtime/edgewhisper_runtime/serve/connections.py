@@ -36,11 +36,14 @@ class Connection(H11Protocol):
         _cancel(self._reading_timer)
         super().connection_lost(exc)
 
-    def handle_events(self) -> None:
-        """Handle what was received; end the connection where it cannot be answered."""
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, if the request has no answer yet; none is sent after it."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         try:
-            super().handle_events()
-        except h11.LocalProtocolError:  # another answer to a request that has its answer
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
             self.transport.abort()
 
     def on_response_complete(self) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # Uploads at a time; with the queue it bounds what is stored.
-_MOST_UPLOADS = 32
+MOST_UPLOADS = 32
 
 
 class DroppedError(Exception):
@@ -149,6 +149,7 @@ class Jobs:
         self._engine = self._executor.submit(_load, load)
         self._given_up = False
         self.closing = False
+        metrics.uploads.set_function(lambda: self._uploads)
         metrics.queue.set_function(lambda: sum(job.waiting for job in self._jobs))
 
     @property
@@ -178,7 +179,7 @@ class Jobs:
         """
         if self.closing:
             raise Refusal(*STOPPING)
-        if self._full or self._requests - len(self._jobs) >= _MOST_UPLOADS:
+        if self._full or self._uploads >= MOST_UPLOADS:
             raise Refusal(*OVERLOADED)
         self._requests += 1
         try:
@@ -210,6 +211,10 @@ class Jobs:
         for job in self._jobs:
             job.drop()
         return self._requests
+
+    @property
+    def _uploads(self) -> int:
+        return self._requests - len(self._jobs)
 
     @property
     def _full(self) -> bool:

@@ -42,6 +42,7 @@ class Metrics:
             ["problem"],
             registry=self.registry,
         )
+        self.uploads = Gauge("edgewhisper_uploads", "Uploads on their way.", registry=self.registry)
         self.queue = Gauge(
             "edgewhisper_queue_length",
             "Recordings that wait for the transcriber.",

@@ -16,7 +16,7 @@ from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.transcriber import Transcriber
-from servers import CLIPS, TOKEN, WAITING, Server, serving
+from servers import ALIASES, CLIPS, ORIGIN, TOKEN, WAITING, Server, serving
 
 
 @pytest.fixture(scope="package")
@@ -27,7 +27,10 @@ def bundle(tiny_en: Checkpoint) -> Path:
 @pytest.fixture(scope="package")
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     uploads = tmp_path_factory.mktemp("uploads")
-    with serving(bundle, uploads, "--queue", WAITING, "--max-upload", 1, token=TOKEN) as running:
+    options = ["--queue", WAITING, "--max-upload", 1, "--cors-origin", ORIGIN]
+    for alias in ALIASES:
+        options += ["--model-alias", alias]
+    with serving(bundle, uploads, *options, token=TOKEN) as running:
         yield running
         assert not running.stored
         running.process.send_signal(signal.SIGINT)

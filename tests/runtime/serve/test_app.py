@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from pathlib import Path
 
 import openai
 import pytest
 import soundfile
 
+from conftest import REPOSITORY
 from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.serve.fields import IGNORED_NAMES, READ
 from edgewhisper_runtime.text.writers import WRITERS
 from edgewhisper_runtime.transcriber import Transcriber
-from servers import CLIPS, TOKEN, Server
+from servers import ALIASES, CLIPS, TOKEN, Server
 
 
 def test_json_and_text(server: Server, texts: dict[Path, str]) -> None:
@@ -86,13 +89,14 @@ def test_a_stream_says_the_text_bit_by_bit(
 
 
 def test_models(server: Server, bundle: Path) -> None:
-    (model,) = server.client.models.list()
+    models = list(server.client.models.list())
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert model.id == manifest["name"]
-    assert server.client.models.retrieve(model.id).created == model.created > 0
+    assert [model.id for model in models] == [manifest["name"], "whisper-1", *ALIASES]
+    for model in models:
+        assert server.client.models.retrieve(model.id).created == model.created > 0
     with pytest.raises(openai.NotFoundError, match="no model"):
         server.client.models.retrieve("another")
-    spoken = server.client.audio.transcriptions.create(file=CLIPS[0], model=model.id)
+    spoken = server.client.audio.transcriptions.create(file=CLIPS[0], model=models[-1].id)
     assert spoken.text
 
 
@@ -106,7 +110,6 @@ def test_translation_takes_a_multilingual_model(server: Server) -> None:
     ("changed", "error", "param"),
     [
         ({"model": "another"}, openai.NotFoundError, "model"),
-        ({"model": ""}, openai.BadRequestError, "model"),
         ({"file": ("talk.wav", b"no audio" * 100)}, openai.BadRequestError, "file"),
         ({"file": ("talk.wav", b"")}, openai.BadRequestError, "file"),
         ({"language": "de"}, openai.BadRequestError, None),
@@ -114,7 +117,17 @@ def test_translation_takes_a_multilingual_model(server: Server) -> None:
         ({"response_format": "docx"}, openai.BadRequestError, "response_format"),
         ({"temperature": 2}, openai.BadRequestError, "temperature"),
         ({"temperature": float("nan")}, openai.BadRequestError, "temperature"),
-        ({"include": ["logprobs"]}, openai.BadRequestError, "include[]"),
+        ({"extra_body": {"offset_t": 1000}}, openai.BadRequestError, "offset_t"),
+        ({"extra_body": {"beam_size": 1000}}, openai.BadRequestError, "beam_size"),
+        ({"extra_body": {"temperature_inc": 0.01}}, openai.BadRequestError, "temperature_inc"),
+        ({"extra_body": {"vad_filter": "perhaps"}}, openai.BadRequestError, "vad_filter"),
+        ({"extra_body": {"no_speech_thold": "nan"}}, openai.BadRequestError, "no_speech_thold"),
+        ({"extra_body": {"translate": True}}, openai.BadRequestError, None),
+        (
+            {"extra_body": {"word_timestamps": True}},
+            openai.BadRequestError,
+            "timestamp_granularities",
+        ),
         (
             {"timestamp_granularities": ["word"]},
             openai.BadRequestError,
@@ -136,6 +149,80 @@ def test_wrong_requests(
     assert "/" not in refusal.value.body["message"]  # no path of the server's
     if "file" in changed:
         assert changed["file"][0] in refusal.value.body["message"]
+
+
+def test_fields_that_do_nothing_are_named(server: Server, texts: dict[Path, str]) -> None:
+    fields = {"include": ["logprobs"], "chunking_strategy": "auto"}
+    others = {"patience": 1.5, "max_len": 0}
+    create = server.client.audio.transcriptions.with_raw_response.create
+    answer = create(file=CLIPS[0], model="whisper-1", **fields, extra_body=others)
+    named = answer.headers["X-EdgeWhisper-Ignored"].split(", ")
+    assert sorted(named) == sorted([*fields, *others])
+    assert answer.parse().text == texts[CLIPS[0]]
+    streamed = create(file=CLIPS[0], model="whisper-1", stream=True, extra_body=others)
+    assert sorted(streamed.headers["X-EdgeWhisper-Ignored"].split(", ")) == sorted(others)
+    plain = create(file=CLIPS[0], model="whisper-1", prompt="Bread.", language="auto")
+    assert "X-EdgeWhisper-Ignored" not in plain.headers
+
+
+def test_every_field_is_documented() -> None:
+    page = (REPOSITORY / "docs" / "serving.md").read_text()
+    names = {*READ, *IGNORED_NAMES}
+    assert {name for name in names if not re.search(rf"`{name}(\[\])?`", page)} == set()
+    assert IGNORED_NAMES.isdisjoint(READ)
+
+
+def test_options_of_other_servers_clients_are_followed(
+    server: Server, transcriber: Transcriber
+) -> None:
+    clip, hotwords = CLIPS[0], "fresh bread, Soup"
+    answer = server.client.audio.transcriptions.create(
+        file=clip,
+        model="whisper-1",
+        response_format="verbose_json",
+        temperature=0.2,
+        extra_body={
+            "beam_size": 2,
+            "best_of": 2,
+            "temperature_inc": 0.4,
+            "hotwords": hotwords,
+            "initial_prompt": "IN CAPITALS",
+            "vad_filter": False,
+            "log_prob_threshold": -0.01,
+            "word_timestamps": True,
+        },
+    )
+    options = Options(
+        beam_size=2,
+        best_of=2,
+        temperatures=(0.2, 0.6, 1.0),
+        hotwords=("fresh bread", "Soup"),
+        prompt="IN CAPITALS",
+        vad=False,
+        min_log_probability=-0.01,
+        timestamps=True,
+        words=True,
+    )
+    expected = transcriber.transcribe(clip, options=options)
+    assert answer.text == expected.text
+    assert answer.segments[0].temperature == expected.windows[0].temperature
+    assert [word.word for word in answer.words] == expected.text.split()
+
+
+def test_a_prompt_too_long_keeps_its_end(server: Server, transcriber: Transcriber) -> None:
+    prompt = "a" * 16_000 + " IN CAPITALS, AS ALWAYS."
+    spoken = server.client.audio.transcriptions.create(
+        file=CLIPS[0], model="whisper-1", prompt=prompt
+    )
+    assert spoken.text == transcriber.transcribe(CLIPS[0], options=Options(prompt=prompt)).text
+
+
+@pytest.mark.parametrize("language", ["en-US", "EN", "eng", "auto", ""])
+def test_languages_as_clients_send_them(
+    server: Server, texts: dict[Path, str], language: str
+) -> None:
+    spoken = server.client.audio.transcriptions.create(file=CLIPS[0], model="", language=language)
+    assert spoken.text == texts[CLIPS[0]]
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,43 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import openai
+import pytest
 
+from edgewhisper_runtime.serve.interruptible import InterruptibleBackend
+from edgewhisper_runtime.serve.jobs import MOST_UPLOADS, DroppedError
+from edgewhisper_runtime.transcriber import Transcriber
 from servers import CLIPS, PLACES, WAITING, Server, Upload, overloaded, wait_until
 
 
-def test_more_than_the_queue_takes_is_refused(server: Server, texts: dict[Path, str]) -> None:
-    uploads = [Upload(server, clip) for clip in CLIPS[:PLACES]]
-    wait_until(lambda: overloaded(server))
+def test_more_than_the_queue_takes_is_refused(
+    server: Server, long: Path, texts: dict[Path, str]
+) -> None:
+    uploads = [Upload(server, long) for _ in range(PLACES)]
     for upload in uploads:
         upload.send_rest()
-    assert [upload.text() for upload in uploads] == [texts[clip] for clip in CLIPS[:PLACES]]
+    wait_until(lambda: server.metric("edgewhisper_queue_length ") == WAITING)
+    assert overloaded(server)
+    assert [upload.text() for upload in uploads] == [texts[long]] * PLACES
+
+
+def test_slow_uploads_keep_nobody_waiting(server: Server, texts: dict[Path, str]) -> None:
+    uploads = {clip: Upload(server, clip) for clip in CLIPS[: PLACES + 2]}
+    assert len(uploads) > PLACES
+    wait_until(lambda: server.metric("edgewhisper_uploads ") == len(uploads))
+    spoken = server.client.audio.transcriptions.create(file=CLIPS[0], model="whisper-1")
+    assert spoken.text == texts[CLIPS[0]]
+    for clip, upload in uploads.items():
+        upload.send_rest()
+        assert upload.text() == texts[clip]
+
+
+def test_there_is_a_limit_to_uploads_at_a_time(server: Server) -> None:
+    with ExitStack() as connections:
+        for _ in range(MOST_UPLOADS):
+            connections.callback(Upload(server, CLIPS[0]).connection.close)
+        wait_until(lambda: server.metric("edgewhisper_uploads ") == MOST_UPLOADS)
+        assert overloaded(server)
+    wait_until(lambda: server.metric("edgewhisper_uploads ") == 0)
 
 
 def test_many_at_once_lose_nothing_and_mix_nothing_up(
@@ -55,3 +82,22 @@ def test_a_client_that_hangs_up_is_forgotten(
     assert server.metric("edgewhisper_queue_length ") == 0
     spoken = server.client.audio.transcriptions.create(file=CLIPS[0], model="whisper-1")
     assert spoken.text == texts[CLIPS[0]]
+
+
+def test_a_window_ends_with_the_call_of_the_engine(
+    transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch, texts: dict[Path, str]
+) -> None:
+    backend = InterruptibleBackend(transcriber.decoder.backend)
+    monkeypatch.setattr(transcriber.decoder, "backend", backend)
+    calls = 0
+
+    def end_with_the_fifth() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise DroppedError
+
+    with backend.checked(end_with_the_fifth), pytest.raises(DroppedError):
+        transcriber.transcribe(CLIPS[0])
+    assert calls == 5
+    assert transcriber.transcribe(CLIPS[0]).text == texts[CLIPS[0]]

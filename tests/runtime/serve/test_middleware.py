@@ -8,7 +8,7 @@ import openai
 import pytest
 import soundfile
 
-from servers import CLIPS, MEGABYTE, TOKEN, Server
+from servers import CLIPS, MEGABYTE, ORIGIN, TOKEN, Server
 
 
 def test_who_does_not_know_the_token_learns_nothing(server: Server) -> None:
@@ -17,6 +17,25 @@ def test_who_does_not_know_the_token_learns_nothing(server: Server) -> None:
         stranger.audio.transcriptions.create(file=CLIPS[0], model="whisper-1")
     assert server.get("/metrics", Authorization="")[0] == 401
     assert server.get("/health", Authorization="") == (200, '{"status":"ready"}')
+
+
+def test_a_page_of_an_allowed_origin_may_use_it(server: Server) -> None:
+    """A preflight carries no token; a refusal can be read too."""
+    path = "/v1/audio/transcriptions"
+    ask = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,x-stainless-lang",
+    }
+    preflight = server.respond("OPTIONS", path, Origin=ORIGIN, **ask)
+    assert preflight.status == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "authorization" in preflight.headers["Access-Control-Allow-Headers"]
+    other = server.respond("OPTIONS", path, Origin="https://other.example", **ask)
+    assert other.status == 400
+    assert "Access-Control-Allow-Origin" not in other.headers
+    for token, status in ((TOKEN, 200), ("a wrong one", 401)):
+        answer = server.respond("GET", "/v1/models", Origin=ORIGIN, Authorization=f"Bearer {token}")
+        assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (status, ORIGIN)
 
 
 def test_a_large_upload_is_refused(server: Server) -> None:

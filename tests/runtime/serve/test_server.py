@@ -16,7 +16,7 @@ import soundfile
 
 from conftest import Run
 from edgewhisper_runtime import audio
-from servers import CLIPS, Upload, overloaded, serving, wait_until
+from servers import CLIPS, Upload, serving, wait_until
 
 
 def test_what_was_taken_on_is_finished_before_the_end(
@@ -24,7 +24,7 @@ def test_what_was_taken_on_is_finished_before_the_end(
 ) -> None:
     with serving(bundle, tmp_path, "--queue", 2, "--grace", 120) as server:
         uploads = {clip: Upload(server, clip) for clip in (long, *CLIPS[:2])}
-        wait_until(lambda: overloaded(server))
+        wait_until(lambda: server.metric("edgewhisper_uploads ") == 3)
         uploads[long].send_rest()
         wait_until(lambda: len(server.stored) == 1)
         server.process.send_signal(signal.SIGTERM)
@@ -70,6 +70,17 @@ def test_silence_without_end_does_not_keep_the_server(bundle: Path, tmp_path: Pa
         assert server.process.wait(60) == 0
 
 
+def test_a_recording_that_takes_too_long_is_given_up(bundle: Path, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path, "--timeout", 0.001) as server:
+        create = server.client.with_options(max_retries=2).audio.transcriptions.create
+        for options in ({}, {"stream": True}):
+            with pytest.raises(openai.APIStatusError, match=r"longer than 0\.001 s") as refusal:
+                create(file=CLIPS[0], model="whisper-1", **options)
+            assert (refusal.value.status_code, refusal.value.code) == (504, "timeout")
+        assert server.metric('edgewhisper_requests_total{path="/v1/audio/transcriptions"') == 2
+        assert not server.stored
+
+
 def test_without_a_token_only_this_machine_is_served(
     bundle: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -79,9 +90,24 @@ def test_without_a_token_only_this_machine_is_served(
     with serving(bundle, tmp_path) as server:
         assert server.get("/v1/models")[0] == 200
         assert server.get("/v1/models", Host="attacker.example")[0] == 403
+        page = server.respond("GET", "/v1/models", Origin="http://localhost:3000")
+        assert "Access-Control-Allow-Origin" not in page.headers
         taken = run("serve", bundle, "--port", server.port, script="edgewhisper-runtime")
         assert taken.returncode == 1
         assert taken.stderr.startswith(f"error: cannot listen on port {server.port}")
+
+
+def test_an_allowed_origin_does_not_open_other_hosts(
+    bundle: Path, tmp_path: Path, run: Run
+) -> None:
+    origin = "http://localhost:3000"
+    with serving(bundle, tmp_path, "--cors-origin", origin) as server:
+        answer = server.respond("GET", "/v1/models", Origin=origin)
+        assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, origin)
+        assert server.get("/v1/models", Host="attacker.example", Origin=origin)[0] == 403
+    refused = run("serve", bundle, "--cors-origin", f"{origin}/")
+    assert refused.returncode == 2
+    assert "without a path" in refused.stderr
 
 
 def test_a_damaged_bundle_ends_the_server(bundle: Path, tmp_path: Path, run: Run) -> None:
