@@ -1,4 +1,4 @@
 """A transcription server that speaks OpenAI's API.
 
-`command` imports without the libraries of the extra `serve`, the other modules need them.
+Its modules need the libraries of the extra `serve`; the command line imports them when it serves.
 """

@@ -28,14 +28,14 @@ def whole(transcript: Transcript, form: Form, task: str) -> Response:
 
 
 async def events(results: AsyncIterator[Segment | Transcript]) -> AsyncIterator[dict[str, Any]]:
-    """Yield the events for what comes of a recording; their deltas joined are its text."""
-    begun = False
+    """Yield an event for each result of a recording; their deltas joined are its text."""
+    started = False
     async for result in results:
         if isinstance(result, Transcript):
             text = result.text
             yield {"type": "transcript.text.done", "text": text, **_problem(result)}
-        elif delta := result.text if begun else result.text.lstrip():
-            begun = True
+        elif delta := result.text if started else result.text.lstrip():
+            started = True
             yield {"type": "transcript.text.delta", "delta": delta}
 
 
@@ -50,14 +50,14 @@ def _common(transcript: Transcript) -> dict[str, Any]:
 
 
 def _problem(transcript: Transcript) -> dict[str, str]:
-    """Say what is wrong with a text, beside what the API defines."""
+    """Return what is wrong with a text: a field that OpenAI's API does not have."""
     return {"problem": transcript.problem} if transcript.problem else {}
 
 
 def _verbose(transcript: Transcript, task: str, granularities: Collection[str]) -> dict[str, Any]:
     content = {
         "task": task,
-        # Of the text, that is, and a code where OpenAI's own server has a name.
+        # The language of the text, as a code; OpenAI's own server has a name.
         "language": "en" if task == "translate" else transcript.language,
         "duration": transcript.duration,
         **_common(transcript),
@@ -87,6 +87,6 @@ def _segment(number: int, segment: Segment, window: Window) -> dict[str, Any]:
         "temperature": window.temperature,
         "avg_logprob": window.log_probability,
         "compression_ratio": window.compression_ratio,
-        # Asked of the model only where the text is unlikely; clients expect a number.
+        # The model is asked for it only where the text is unlikely; clients expect a number.
         "no_speech_prob": window.no_speech_probability or 0.0,
     }

@@ -129,7 +129,7 @@ async def _send_events(
     results: AsyncIterator[Segment | Transcript], headers: Mapping[str, str], send: Send
 ) -> None:
     """Send segments as they come; what fails before the first of them has a status of its own."""
-    begun = False
+    started = False
     start = {
         "type": "http.response.start",
         "status": 200,
@@ -137,9 +137,9 @@ async def _send_events(
     }
 
     async def send_event(event: dict[str, Any]) -> None:
-        nonlocal begun
-        if not begun:
-            begun = True
+        nonlocal started
+        if not started:
+            started = True
             await send(start)
         body = answers.server_sent(event)
         await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -148,11 +148,11 @@ async def _send_events(
         async for event in answers.events(results):
             await send_event(event)
     except ClientDisconnect:
-        if not begun:
+        if not started:
             raise
         return
     except Exception as error:
-        if not begun:
+        if not started:
             raise
         refusal = error if isinstance(error, Refusal) else report(error)
         await send_event(refusal.content)
