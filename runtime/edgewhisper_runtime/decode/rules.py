@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SECONDS_PER_TIMESTAMP = 0.02
+TIMESTAMPS = 1501  # from 0 to 30 s
 _LATEST_START = 50  # timestamps: text begins within the first second, as openai-whisper has it
 
 
@@ -19,8 +20,8 @@ _LATEST_START = 50  # timestamps: text begins within the first second, as openai
 class TokenRules:
     """What may be decoded: ids never allowed, ids not allowed first, the end, how many may follow.
 
-    With `first_timestamp`, the id that means 0 s, text is decoded between timestamps; all ids from
-    it on are timestamps, 0.02 s apart, and the one before it says that there are none.
+    With `first_timestamp`, the id that means 0 s, text is decoded between timestamps: 1501 ids,
+    0.02 s apart. The id before them says that there are none; ids after them are text.
     """
 
     suppress: tuple[int, ...]
@@ -44,26 +45,37 @@ class TokenRules:
         A timestamp is due where all of them together are more likely than any other token.
         """
         row[first - 1] = -np.inf
-        times = row[first:]
+        times = row[first : first + TIMESTAMPS]
+        texts = (row[:first], row[first + TIMESTAMPS :])
         if not text:
-            row[:first] = -np.inf
+            _forbid(texts)
             times[_LATEST_START + 1 :] = -np.inf
             return
-        ended = text[-1] >= first
-        paired = ended and (len(text) == 1 or text[-2] >= first)
-        last = next((token for token in reversed(text) if token >= first), first)
+        ended = is_timestamp(text[-1], first)
+        paired = ended and (len(text) == 1 or is_timestamp(text[-2], first))
+        last = next((token for token in reversed(text) if is_timestamp(token, first)), first)
         if paired:
             times[:] = -np.inf
         elif ended:  # the end of a segment: the start of the next, or the end of all
             end = row[self.end_of_text]
-            row[:first] = -np.inf
+            _forbid(texts)
             row[self.end_of_text] = end
             times[: last - first] = -np.inf
         else:  # a segment has some length
             times[: last - first + 1] = -np.inf
-        best = row[:first].max()
+        best = max(part.max(initial=-np.inf) for part in texts)
         if times.max() > -np.inf and best < _log_sum_exp(times):
-            row[:first] = -np.inf
+            _forbid(texts)
+
+
+def is_timestamp(token: int, first_timestamp: int) -> bool:
+    """Tell whether an id is a timestamp."""
+    return first_timestamp <= token < first_timestamp + TIMESTAMPS
+
+
+def _forbid(logits: Iterable[NDArray[np.float32]]) -> None:
+    for part in logits:
+        part[:] = -np.inf
 
 
 def _log_sum_exp(values: NDArray[np.float32]) -> float:

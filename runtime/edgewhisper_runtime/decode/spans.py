@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from edgewhisper_runtime.decode.rules import SECONDS_PER_TIMESTAMP
+from edgewhisper_runtime.decode.rules import SECONDS_PER_TIMESTAMP, is_timestamp
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def split_at_timestamps(
     unless there is no other piece or the `whole` window is wanted. Text without timestamps is one
     piece.
     """
-    marks = [i for i, token in enumerate(tokens) if token >= first_timestamp]
+    marks = [i for i, token in enumerate(tokens) if is_timestamp(token, first_timestamp)]
     cuts = [b for a, b in pairwise(marks) if b == a + 1]
     closed = bool(marks) and marks[-1] == len(tokens) - 1 and marks[-2:-1] != [len(tokens) - 2]
     if closed or whole or not cuts:
@@ -44,13 +44,14 @@ def split_at_timestamps(
     found, begin = [], 0
     for cut in cuts:
         piece = tokens[begin:cut]
-        text = [token for token in piece if token < first_timestamp]
-        times = [time(token) for token in piece if token >= first_timestamp]
-        start = times[0] if piece and piece[0] >= first_timestamp else 0.0
-        ends = len(times) > 1 or (times and piece[0] < first_timestamp)
+        text = [token for token in piece if not is_timestamp(token, first_timestamp)]
+        times = [time(token) for token in piece if is_timestamp(token, first_timestamp)]
+        timed = bool(piece) and is_timestamp(piece[0], first_timestamp)
+        start = times[0] if timed else 0.0
+        ends = len(times) > 1 or (times and not timed)
         end = times[-1] if ends else seconds
         if text:
-            at = begin + int(piece[0] >= first_timestamp)
+            at = begin + int(timed)
             found.append(Span(start, max(start, end), at, text))
         begin = cut
     if closed or whole or begin == len(tokens):

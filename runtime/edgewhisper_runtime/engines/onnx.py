@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from edgewhisper_runtime.bundle.fields import between, parse
 from edgewhisper_runtime.decode import alignment
 from edgewhisper_runtime.engines import onnx_file
 from edgewhisper_runtime.engines.rows import share
@@ -50,8 +51,9 @@ class _Cache:
 class _Table:
     """Bytes [rows, ...] in a file, read row by row: mapped, they would count as memory in use."""
 
-    def __init__(self, path: Path, tensor: Tensor) -> None:
-        if tensor.dtype != "uint8" or not 0 < tensor.offset <= path.stat().st_size - tensor.bytes:
+    def __init__(self, path: Path, tensor: Tensor, shape: Sequence[int]) -> None:
+        """Open the table of rows of a shape; raise ValueError where it is not there."""
+        if tensor.dtype != "uint8" or not tensor.offset or list(tensor.shape[1:]) != list(shape):
             raise ValueError("the token embedding's codes are not where they should be")
         self.shape = tensor.shape[1:]
         self._path = path
@@ -71,42 +73,114 @@ class _Table:
             self._file.readinto(found.data)
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """The sizes of a model that its graphs' inputs and outputs show."""
+
+    mels: Annotated[int, between(1, 256)]
+    layers: Annotated[int, between(1, 128)]  # of the decoder
+    heads: Annotated[int, between(1, 128)]  # of a decoder layer
+    width: Annotated[int, between(1, 1024)]  # of a head
+    room: Annotated[int, between(1, 4096)]  # positions of text
+    vocabulary: Annotated[int, between(1, 2**20)]
+
+
+_Signature = dict[str, tuple[str, list[int | None]]]  # type and sizes by name; None: any size
+
+
+def _read_shape(encoder: Any, decoder: Any) -> _Shape:
+    """Return the sizes of two opened graphs.
+
+    Raises ValueError or LookupError unless inputs and outputs are those of EdgeWhisper's export.
+    """
+    features, encoded = _signature(encoder.get_inputs()), _signature(encoder.get_outputs())
+    inputs, outputs = _signature(decoder.get_inputs()), _signature(decoder.get_outputs())
+    _, heads, _, width = encoded["cross_key_0"][1]
+    shape = parse(
+        _Shape,
+        {
+            "mels": features["features"][1][1],
+            "layers": len(encoded) // 2,
+            "heads": heads,
+            "width": width,
+            "room": inputs["past_key_0"][1][2],
+            "vocabulary": outputs["logits"][1][1],
+        },
+    )
+    layers, parts = range(shape.layers), ("key", "value")
+    cross: _Signature = {
+        f"cross_{part}_{n}": ("tensor(float)", [None, shape.heads, None, shape.width])
+        for n in layers
+        for part in parts
+    }
+    cache = ("tensor(float)", [None, shape.heads, shape.room, shape.width])
+    expected: dict[str, tuple[_Signature, _Signature]] = {
+        "encoder's inputs": (features, {"features": ("tensor(float)", [None, shape.mels, None])}),
+        "encoder's outputs": (encoded, cross),
+        "decoder's inputs": (
+            {name: value for name, value in inputs.items() if not name.startswith(ROWS)},
+            {
+                "tokens": ("tensor(int64)", [None, None]),
+                "positions": ("tensor(int64)", [None]),
+                "last_position": ("tensor(int32)", [None]),
+                "length": ("tensor(int32)", []),
+                **cross,
+                **{f"past_{part}_{n}": cache for n in layers for part in parts},
+            },
+        ),
+        "decoder's outputs": (
+            outputs,
+            {
+                "logits": ("tensor(float)", [None, shape.vocabulary]),
+                **{
+                    f"query_{n}": ("tensor(float)", [None, None, shape.heads * shape.width])
+                    for n in layers
+                },
+                **{f"present_{part}_{n}": cache for n in layers for part in parts},
+            },
+        ),
+    }
+    for what, (actual, wanted) in expected.items():
+        if wrong := sorted(
+            name for name in actual.keys() | wanted.keys() if actual.get(name) != wanted.get(name)
+        ):
+            raise ValueError(f"the {what} {', '.join(wrong)[:200]} are missing or of another shape")
+    return shape
+
+
+def _signature(values: Any) -> _Signature:
+    return {
+        value.name: (value.type, [size if isinstance(size, int) else None for size in value.shape])
+        for value in values
+    }
+
+
 class OnnxBackend:
     """Runs an encoder and a decoder exported by EdgeWhisper, on the CPU."""
 
     def __init__(self, encoder: Path, decoder: Path, threads: int | None = None) -> None:
         """Open the graphs; raise BundleError when they are not what EdgeWhisper exports."""
-        onnx_file.read(encoder)
-        tensors = onnx_file.read(decoder).tensors
+        onnx_file.read_exported(encoder)
+        tensors = onnx_file.read_exported(decoder).tensors
         # The larger first: reading a file takes twice its size for a moment.
         self._decoder, self._encoder = (_session(path, threads) for path in (decoder, encoder))
         try:
-            self._cross = {}  # each of the encoder's outputs and its heads
-            for output in self._encoder.get_outputs():
-                _, self._cross[output.name], _, _ = output.shape
-            inputs = {i.name: i for i in self._decoder.get_inputs()}
+            shape = _read_shape(self._encoder, self._decoder)
             self._tables = {
-                name: _Table(decoder, tensors[name.removeprefix(ROWS)])
-                for name in inputs
-                if name.startswith(ROWS)
+                i.name: _Table(decoder, tensors[i.name.removeprefix(ROWS)], i.shape[2:])
+                for i in self._decoder.get_inputs()
+                if i.name.startswith(ROWS)
             }
-            self.room = int(inputs["past_key_0"].shape[2])
-            self._past = {
-                name: (i.shape[1], i.shape[3])
-                for name, i in inputs.items()
-                if name.startswith("past_")
-            }
-            if not self._cross.keys() <= inputs.keys():
-                raise ValueError("the decoder does not take what the encoder gives")
-            outputs = {o.name: o.shape for o in self._decoder.get_outputs()}
-            self.vocabulary = outputs["logits"][1]
-            self._layers = len(self._cross) // 2
-            (self._width,) = {outputs[f"query_{layer}"][2] for layer in range(self._layers)}
         except (LookupError, TypeError, ValueError) as error:
             raise BundleError(
                 f"{encoder} and {decoder} are not Whisper as EdgeWhisper exports it ({error!r}). "
                 "Build again."
             ) from error
+        self.mels, self.room, self.vocabulary = shape.mels, shape.room, shape.vocabulary
+        self.layers, self.heads = shape.layers, shape.heads
+        self._width = shape.width
+        self._cross = [f"cross_{part}_{n}" for n in range(self.layers) for part in ("key", "value")]
+        self._past = [f"past_{part}_{n}" for n in range(self.layers) for part in ("key", "value")]
 
     def encode(self, features: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Encode log-mel features float32 [batch, mels, frames] of any even number of frames.
@@ -179,13 +253,13 @@ class OnnxBackend:
         heads: Sequence[tuple[int, int]],
     ) -> NDArray[np.float32]:
         """Return how tokens [n] attend to one row of the audio, float32 [heads, n, positions]."""
-        alignment.check(heads, self._layers, self._cross["cross_key_0"])
+        alignment.check(heads, self.layers, self.heads)
         cache = self.start({name: array[row : row + 1] for name, array in encoded.items()})
         given = tokens[None]
         self._bind_step(cache, given.shape)
         queries = {}
         for layer in {layer for layer, _ in heads}:
-            queries[layer] = np.zeros((*given.shape, self._width), dtype=np.float32)
+            queries[layer] = np.zeros((*given.shape, self.heads * self._width), np.float32)
             _bind(cache.binding.bind_output, f"query_{layer}", queries[layer])
         self.step(given, cache)
         return alignment.attend(
@@ -196,10 +270,8 @@ class OnnxBackend:
 
     def _empty(self, rows: int) -> dict[str, NDArray[np.float32]]:
         """Return room for the self-attention of rows; it takes no memory until written to."""
-        return {
-            name: np.zeros((rows, heads, self.room, width), dtype=np.float32)
-            for name, (heads, width) in self._past.items()
-        }
+        shape = (rows, self.heads, self.room, self._width)
+        return {name: np.zeros(shape, dtype=np.float32) for name in self._past}
 
     def _bind_step(self, cache: _Cache, shape: tuple[int, ...]) -> None:
         rows, count = shape
@@ -233,10 +305,16 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
     backend = OnnxBackend(directory / ENCODER, directory / DECODER, threads)
     settings = manifest.settings
     ids = (*settings.suppress, *settings.suppress_first)
-    if settings.max_tokens > backend.room or not all(0 <= i < backend.vocabulary for i in ids):
+    if (
+        settings.mels != backend.mels
+        or settings.max_tokens > backend.room
+        or not all(0 <= i < backend.vocabulary for i in ids)
+    ):
         raise BundleError(
             f"{directory}: the manifest's settings do not fit its graphs. Build again."
         )
+    if settings.alignment_heads:
+        alignment.check(settings.alignment_heads, backend.layers, backend.heads)
     return backend
 
 

@@ -7,19 +7,23 @@ onnx.proto that matter here, and refuses what a bundle never has.
 from __future__ import annotations
 
 import mmap
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 from edgewhisper_runtime.errors import BundleError
 
 # onnx.proto's numbers of the fields that are followed
 _GRAPH, _FUNCTION = 7, 25  # of a model
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15  # of a graph
-_OP_TYPE, _ATTRIBUTE, _DOMAIN = 4, 5, 7  # of a node
+_INPUT, _OUTPUT, _OP_TYPE, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7  # of a node
 _TENSORS, _SUBGRAPHS, _SPARSE_TENSORS = {5, 10}, {6, 11}, {22, 23}  # of an attribute
+_ATTRIBUTE_NAME, _INT, _INTS = 1, 3, 8
+_PLAIN = {1, 2, 3, 4, 7, 8, 9, 13, 20}  # name, numbers, texts, documentation, type
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _EXTERNAL_DATA, _LOCATION = 1, 2, 8, 9, 13, 14  # of a tensor
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MORE, _LARGEST_KEY = 0x80, 2**32 - 1
@@ -30,16 +34,38 @@ _TYPES = {
     21: ("uint4", 4), 22: ("int4", 4),
 }  # fmt: skip
 OPERATORS = ("", "ai.onnx", "com.microsoft")  # the domains that ONNX Runtime itself implements
+# The operators that EdgeWhisper's exporter writes, by domain.
+_EXPORTED = {
+    "": {
+        "Add", "BitShift", "BitwiseAnd", "Cast", "Concat", "Conv", "Expand", "Flatten", "Gather",
+        "Gelu", "Gemm", "Identity", "LayerNormalization", "MatMul", "Max", "Mul", "Neg", "Pad",
+        "QuantizeLinear", "ReduceMax", "ReduceMin", "ReduceSum", "Reshape", "Shape", "Slice",
+        "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    },
+    "com.microsoft": {
+        "BiasGelu", "GroupQueryAttention", "MatMulIntegerToFloat", "MatMulNBits",
+        "MultiHeadAttention", "SkipLayerNormalization",
+    },
+}  # fmt: skip
+_GROWING = ("Concat", "Expand", "Pad")  # what can make a tensor larger than any input
+_MOST_NODES, _MOST_GROWING, _MOST_INPUTS = 2**14, 2**10, 16
+_MOST_ELEMENTS = 2**26  # that a constant shape may ask for
+_LARGEST_SIZE = 2**24  # of one dimension, and of an integer attribute
+_UNBOUNDED = {2**63 - 1, -(2**63)}  # the end of a slice: all there is
+_MOST_NUMBERS = 64  # in a tensor of int64: they are shapes, axes and bounds
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A stored tensor: its type's name, its shape, and where in the file its values begin."""
+    """A stored tensor: its type's name, its shape, where in the file its values begin, and how
+    many bytes of them there are.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     bits: int
     offset: int = 0
+    stored: int = 0
 
     @property
     def bytes(self) -> int:
@@ -48,11 +74,28 @@ class Tensor:
 
 
 @dataclass
-class Contents:
-    """How often each operator occurs ("com.microsoft" ones too), and the stored tensors."""
+class Node:
+    """An operator in a graph, the names of its inputs and outputs, and its integer attributes."""
 
-    operators: Counter[str] = field(default_factory=Counter)
+    operator: str = ""
+    domain: str = ""
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
+    plain: bool = True  # no attribute is a tensor, a type or a reference
+
+
+@dataclass
+class Contents:
+    """A graph's nodes and its stored tensors."""
+
+    nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def operators(self) -> Counter[str]:
+        """How often each operator occurs, "com.microsoft" ones too."""
+        return Counter(node.operator for node in self.nodes)
 
 
 def read(path: Path) -> Contents:
@@ -69,9 +112,72 @@ def read(path: Path) -> Contents:
         _Reader(memoryview(mapped), path).read_model(contents)
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} is not an ONNX file ({error}). Build again.") from error
-    if not contents.operators:
+    if not contents.nodes:
         raise BundleError(f"{path} is not an ONNX file: it has no operators. Build again.")
     return contents
+
+
+def read_exported(path: Path) -> Contents:
+    """Return what a file holds that an engine may open: only what EdgeWhisper's exporter writes.
+
+    Raises BundleError as `read` does, and for other operators, tensors whose values are not all
+    in the file, and numbers that would have the engine ask for more memory than any Whisper needs.
+    """
+    contents = read(path)
+    try:
+        with path.open("rb") as file:
+            numbers = {
+                name: _numbers(file, name, tensor) for name, tensor in contents.tensors.items()
+            }
+        _check_nodes(contents, numbers)
+    except (ValueError, LookupError) as error:
+        raise BundleError(f"{path} is not as EdgeWhisper exports it: {error}. Refused.") from error
+    return contents
+
+
+def _numbers(file: BinaryIO, name: str, tensor: Tensor) -> tuple[int, ...] | None:
+    """Return the values of a tensor of int64, None for another; raise ValueError for a bad one."""
+    if any(size > _LARGEST_SIZE for size in tensor.shape) or tensor.stored != tensor.bytes:
+        raise ValueError(f"tensor {name[:64]!r} of {tensor.shape} holds {tensor.stored} bytes")
+    if tensor.dtype != "int64":
+        return None
+    count = tensor.stored // 8
+    if count > _MOST_NUMBERS:
+        raise ValueError(f"tensor {name[:64]!r} holds {count} numbers")
+    file.seek(tensor.offset)
+    numbers = struct.unpack(f"<{count}q", file.read(tensor.stored))
+    if any(abs(number) > _LARGEST_SIZE and number not in _UNBOUNDED for number in numbers):
+        raise ValueError(f"tensor {name[:64]!r} holds {numbers}")
+    return numbers
+
+
+def _check_nodes(contents: Contents, numbers: dict[str, tuple[int, ...] | None]) -> None:
+    operators = contents.operators
+    if operators.total() > _MOST_NODES or sum(operators[o] for o in _GROWING) > _MOST_GROWING:
+        raise ValueError(f"it has {operators.total()} operators")
+    for node in contents.nodes:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if node.operator not in _EXPORTED[domain] or not node.plain:
+            raise ValueError(f"it has the operator {node.operator[:64]!r}, or one with tensors")
+        if len(node.inputs) > _MOST_INPUTS:
+            raise ValueError(f"{node.operator} has {len(node.inputs)} inputs")
+        if any(abs(number) > _LARGEST_SIZE for number in node.numbers.values()):
+            raise ValueError(f"{node.operator} has the attributes {node.numbers}")
+        if node.operator in _GROWING:
+            for values in filter(None, map(numbers.get, node.inputs[1:])):
+                if prod(max(abs(value), 1) for value in values) > _MOST_ELEMENTS:
+                    raise ValueError(f"{node.operator} asks for {values}")
+        if node.operator == "MatMulNBits":
+            _check_blocks(node, contents.tensors)
+
+
+def _check_blocks(node: Node, tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError unless a matrix in blocks has all the values that its kernel will read."""
+    outputs, inputs, size, bits = (node.numbers[name] for name in ("N", "K", "block_size", "bits"))
+    blocks = -(-inputs // size)
+    stored = tensors.get(node.inputs[1])
+    if stored is not None and stored.bytes != outputs * blocks * size * bits // 8:
+        raise ValueError(f"MatMulNBits of {outputs} by {inputs} has {stored.bytes} bytes")
 
 
 class _Reader:
@@ -99,28 +205,44 @@ class _Reader:
                 raise BundleError(f"{self._path} has sparse tensors. Refused.")
 
     def _read_node(self, node: range, contents: Contents) -> None:
-        operator, domain = "", ""
+        found = Node()
         for number, value in self._fields(node):
-            if number == _OP_TYPE:
-                operator = self._text(value)
+            if number == _INPUT:
+                found.inputs.append(self._text(value))
+            elif number == _OUTPUT:
+                found.outputs.append(self._text(value))
+            elif number == _OP_TYPE:
+                found.operator = self._text(value)
             elif number == _DOMAIN:
-                domain = self._text(value)
+                found.domain = self._text(value)
             elif number == _ATTRIBUTE:
-                for part, content in self._fields(_message(value)):
-                    if part in _SUBGRAPHS:
-                        raise BundleError(f"{self._path} has a subgraph in {operator}. Refused.")
-                    if part in _SPARSE_TENSORS:
-                        raise BundleError(
-                            f"{self._path} has a sparse tensor in {operator}. Refused."
-                        )
-                    if part in _TENSORS:
-                        self._read_tensor(_message(content))
-        if domain not in OPERATORS:
-            raise BundleError(f"{self._path} needs the operator {operator} of {domain!r}. Refused.")
-        contents.operators[operator] += 1
+                self._read_attribute(_message(value), found)
+        if found.domain not in OPERATORS:
+            raise BundleError(
+                f"{self._path} needs the operator {found.operator} of {found.domain!r}. Refused."
+            )
+        contents.nodes.append(found)
+
+    def _read_attribute(self, attribute: range, node: Node) -> None:
+        name = ""
+        for number, value in self._fields(attribute):
+            if number in _SUBGRAPHS:
+                raise BundleError(f"{self._path} has a subgraph in {node.operator}. Refused.")
+            if number in _SPARSE_TENSORS:
+                raise BundleError(f"{self._path} has a sparse tensor in {node.operator}. Refused.")
+            if number in _TENSORS:
+                self._read_tensor(_message(value))
+            node.plain = node.plain and number in _PLAIN
+            if number == _ATTRIBUTE_NAME:
+                name = self._text(value)
+            elif number == _INT:
+                node.numbers[name] = _signed(value)
+            elif number == _INTS:
+                values = [value] if isinstance(value, int) else self._varints(value)
+                node.numbers |= {f"{name} {n}": _signed(v) for n, v in enumerate(values)}
 
     def _read_tensor(self, tensor: range) -> tuple[str, Tensor]:
-        name, kind, shape, offset = "", 0, [], 0
+        name, kind, shape, values = "", 0, [], range(0)
         for number, value in self._fields(tensor):
             if number == _EXTERNAL_DATA or (number == _LOCATION and value):
                 raise BundleError(f"{self._path} keeps weights in another file. Refused.")
@@ -131,9 +253,9 @@ class _Reader:
             elif number == _NAME:
                 name = self._text(value)
             elif number == _RAW_DATA:
-                offset = _message(value).start
+                values = _message(value)
         dtype, bits = _TYPES.get(kind, (f"type {kind}", 8))
-        return name, Tensor(dtype, tuple(shape), bits, offset)
+        return name, Tensor(dtype, tuple(shape), bits, values.start, len(values))
 
     def _fields(self, message: range) -> Iterator[tuple[int, int | range]]:
         """Yield each field's number and its value: an integer, or the range of its bytes."""
@@ -179,6 +301,13 @@ class _Reader:
     def _text(self, value: int | range) -> str:
         message = _message(value)
         return str(self._data[message.start : message.stop], "utf-8")
+
+
+def _signed(value: int | range) -> int:
+    """Return a varint as the 64-bit two's complement that it is."""
+    if isinstance(value, range):
+        raise ValueError("a message where a number should be")  # noqa: TRY004 # the file is wrong, not the caller
+    return value - 2**64 if value >= 2**63 else value
 
 
 def _message(value: int | range) -> range:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from edgewhisper_runtime import bundle
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
 
+_LARGEST_FILE = 32 * 2**20  # bytes
+_LARGEST_ID = 2**20
+_LONGEST_PIECE = 1024  # characters
+_TIMESTAMP = re.compile(r"<\|\d+\.\d\d\|>")
+_WORD = re.compile(r"\w")
 _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 # GPT-2's pieces of a text, by the class of each character: letters, numbers, space, the rest.
 _PIECE = re.compile(r"_?L+|_?N+|_?P+|[_S]+(?![LNP])|[_S]+")
@@ -21,28 +28,46 @@ _CONTRACTION = re.compile(r"'(?:s|t|re|ve|m|ll|d)")
 _ENGLISH_ONLY_END_OF_TEXT = 50256  # multilingual vocabularies have one more text token
 
 
+@dataclass(frozen=True)
+class _AddedToken:
+    """An entry of `added_tokens`; the flags say where it matches, and which spaces it takes."""
+
+    id: int
+    content: str
+    special: bool
+    single_word: bool
+    lstrip: bool
+    rstrip: bool
+
+
 class Tokenizer:
     """Decodes byte-level BPE ids and knows Whisper's special tokens.
 
-    Reads the Hugging Face `tokenizer.json`. Raises BundleError when it is not Whisper's.
+    Reads the Hugging Face `tokenizer.json`. Special is what that file marks as special, and
+    the timestamps; other tokens that were added to the vocabulary are text, written as they are.
+    Raises BundleError for a file that is no Whisper tokenizer.
     """
 
     def __init__(self, path: Path) -> None:
+        content = bundle.read_json(path, _LARGEST_FILE)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            special = {t["content"]: int(t["id"]) for t in content["added_tokens"]}
+            added = [_added_token(entry) for entry in content["added_tokens"]]
+            special = {token.content: token.id for token in added}
             self.end_of_text = special["<|endoftext|>"]
             self.start_of_transcript = special["<|startoftranscript|>"]
             self.start_of_previous = special["<|startofprev|>"]
             self.no_timestamps = special["<|notimestamps|>"]
             self.tasks = {name: special[f"<|{name}|>"] for name in ("transcribe", "translate")}
-            pieces = [""] * self.end_of_text
-            for piece, token in content["model"]["vocab"].items():
-                if 0 <= token < self.end_of_text:
-                    pieces[token] = piece
+            pieces = _pieces_by_id(content["model"]["vocab"], self.end_of_text)
             # One string instead of 50,000: a tenth of the memory.
             self._text = "".join(pieces).translate(_bytes_of_characters()).encode("latin-1")
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            if len({piece for piece in pieces if len(piece) == 1}) < 256:  # noqa: PLR2004 # bytes
+                raise ValueError("some byte has no piece of its own")
+            if self.end_of_text >= min(
+                self.start_of_transcript, self.start_of_previous, *self.tasks.values()
+            ) or self.no_timestamps < max(self.start_of_transcript, *self.tasks.values()):
+                raise ValueError("its special tokens are not in Whisper's order")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(
                 f"{path} is not a Whisper tokenizer ({error!r}). Build again."
             ) from error
@@ -53,16 +78,24 @@ class Tokenizer:
         first_task = min(self.tasks.values())
         self.languages = {
             match[1]: token
-            for content, token in special.items()
-            if (match := _LANGUAGE.fullmatch(content))
+            for name, token in special.items()
+            if (match := _LANGUAGE.fullmatch(name))
             and self.start_of_transcript < token < first_task
         }
         self._bounds = np.cumsum([0, *map(len, pieces)], dtype=np.uint32)
+        ordinary = [
+            token
+            for token in added
+            if not (token.special or _TIMESTAMP.fullmatch(token.content))
+            and not self.end_of_text <= token.id <= self.no_timestamps
+        ]
+        self._added = {token.content: token for token in ordinary}
+        self._added_pieces = {token.id: token.content.encode() for token in ordinary}
 
     def piece(self, token: int) -> bytes:
         """Return the bytes that an id stands for; none for a special token."""
         if token >= self.end_of_text:
-            return b""
+            return self._added_pieces.get(token, b"")
         return self._text[self._bounds[token] : self._bounds[token + 1]]
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -70,7 +103,45 @@ class Tokenizer:
         return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, as GPT-2's byte-pair encoding has it; no special tokens."""
+        """Return the ids of a text as the tokenizers library has them, but no special tokens.
+
+        Added tokens are found first, the longest at each place; the rest is GPT-2's byte-pair
+        encoding.
+        """
+        ids: list[int] = []
+        begin = 0
+        for start, end, token in self._find_added(text):
+            ids += self._encode_plain(text[begin:start])
+            ids.append(token)
+            begin = end
+        return ids + self._encode_plain(text[begin:])
+
+    def _find_added(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Yield start, end and id of each added token in a text, with the spaces that it takes."""
+        lengths = sorted({len(content) for content in self._added}, reverse=True)
+        first_characters = {content[0] for content in self._added}
+        at = done = 0
+        while at < len(text):
+            token = None
+            if text[at] in first_characters:
+                spellings = (text[at : at + length] for length in lengths)
+                token = next((self._added[s] for s in spellings if s in self._added), None)
+            if token is None:
+                at += 1
+                continue
+            start, end = at, at + len(token.content)
+            at = end
+            around = text[max(start - 1, 0) : start] + text[end : end + 1]
+            if token.single_word and _WORD.search(around):
+                continue
+            if token.lstrip:
+                start = max(done, len(text[:start].rstrip()))
+            if token.rstrip:
+                end += len(text[end:]) - len(text[end:].lstrip())
+            yield start, end, token.id
+            done = end
+
+    def _encode_plain(self, text: str) -> list[int]:
         pieces = (piece.encode(errors="replace") for piece in _pieces(text))
         return [token for piece in pieces for token in self._join(piece)]
 
@@ -128,6 +199,34 @@ class Tokenizer:
         if task not in self.tasks:
             raise EdgeWhisperError(f"unknown task {task!r}. Use one of: {', '.join(self.tasks)}.")
         return [self.start_of_transcript, self.languages[language], self.tasks[task], *last]
+
+
+def _added_token(entry: dict[str, Any]) -> _AddedToken:
+    """Return an entry of `added_tokens`; raise ValueError or KeyError where it is none."""
+    token, content = entry["id"], entry["content"]
+    if type(token) is not int or not 0 <= token <= _LARGEST_ID:
+        raise ValueError(f"an added token has the id {str(token)[:20]}")
+    if not isinstance(content, str) or not 0 < len(content) <= _LONGEST_PIECE:
+        raise ValueError(f"the added token {token} has no usable content")
+    content.encode()  # lone surrogates are a ValueError
+    flags = (entry.get(name) is True for name in ("special", "single_word", "lstrip", "rstrip"))
+    return _AddedToken(token, content, *flags)
+
+
+def _pieces_by_id(vocabulary: dict[str, int], count: int) -> list[str]:
+    """Return the pieces of the first ids; raise ValueError where one is missing or too long."""
+    pieces: list[str | None] = [None] * count
+    for piece, token in vocabulary.items():
+        if type(token) is not int or not 0 <= token <= _LARGEST_ID:
+            raise ValueError(f"a piece has the id {str(token)[:20]}")
+        if len(piece) > _LONGEST_PIECE:
+            raise ValueError(f"the piece {token} is {len(piece)} characters long")
+        if token < count:
+            pieces[token] = piece
+    whole = [piece for piece in pieces if piece is not None]
+    if len(whole) < count:
+        raise ValueError(f"{count - len(whole)} of {count} pieces are missing")
+    return whole
 
 
 def _pieces(text: str) -> Iterator[str]:

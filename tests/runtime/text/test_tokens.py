@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,5 +155,102 @@ def test_a_language_the_model_lacks(base: Checkpoint, tiny_en: Checkpoint) -> No
 )
 def test_a_file_that_is_no_tokenizer(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(BundleError, match="not a Whisper tokenizer"):
+    with pytest.raises(BundleError, match=r"not a Whisper tokenizer|malformed"):
         Tokenizer(tmp_path / "tokenizer.json")
+
+
+ADDED = ["Klinikum", "klin", "EdgeWhisper int8", "<laughs>", "x", "ra"]
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(base: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """whisper-base's tokenizer with ordinary tokens added after the timestamps, and others."""
+    from tokenizers import AddedToken
+    from transformers import WhisperTokenizerFast
+
+    tokenizer = WhisperTokenizerFast.from_pretrained(base.path)
+    tokenizer.add_tokens(ADDED)
+    tokenizer.add_tokens(
+        [
+            AddedToken("[left]", lstrip=True, rstrip=False, normalized=False),
+            AddedToken("[right]", lstrip=False, rstrip=True, normalized=False),
+            AddedToken("alone", single_word=True, normalized=False),
+        ]
+    )
+    tokenizer.add_tokens(["<|mine|>"], special_tokens=True)
+    directory = tmp_path_factory.mktemp("fine-tuned")
+    tokenizer.save_pretrained(directory)
+    return directory / "tokenizer.json"
+
+
+def test_added_tokens_are_text_as_the_reference_has_them(fine_tuned: Path, data: Path) -> None:
+    from tokenizers import Tokenizer as Reference
+
+    ours, reference = Tokenizer(fine_tuned), Reference.from_file(str(fine_tuned))
+    ids = [reference.token_to_id(content) for content in (*ADDED, "[left]", "[right]", "alone")]
+    assert max(ids) > 51865
+    assert min(ids) < ours.end_of_text, "some were in the vocabulary already"
+    texts = [
+        "in the Klinikum the kliniker uses EdgeWhisper int8 <laughs> x",
+        "  [left]  [right]  a",
+    ]
+    texts += ["alone, alone lonealone alone_ (alone)", "[right] \n[left]", "xxkKlinikumx"]
+    texts += [file.read_text() for file in sorted((data / "multilingual").rglob("*.txt"))]
+    random = np.random.default_rng(0)
+    words = [*ADDED, "[left]", "[right]", "alone", " ", "  ", "a", "K", ".", "é"]
+    texts += ["".join(random.choice(words, random.integers(1, 12))) for _ in range(300)]
+    for text in texts:
+        expected = reference.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text) == expected
+        assert ours.decode(expected) == reference.decode(expected)
+    mixed = [*range(2425, 2430), *ids, 50257, reference.token_to_id("<|mine|>"), 50364, 300]
+    for _ in range(50):
+        random.shuffle(mixed)
+        without_times = [token for token in mixed if token != 50364]
+        assert ours.decode(mixed) == reference.decode(without_times)
+
+
+def test_an_added_token_is_written_as_it_is(base: Checkpoint, tmp_path: Path) -> None:
+    """Also where its characters stand for bytes in the vocabulary."""
+    content = json.loads((base.path / "tokenizer.json").read_text())
+    content["added_tokens"].append({"id": 51865, "content": "Müller\u200d", "special": False})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = Tokenizer(tmp_path / "tokenizer.json")
+    assert tokenizer.decode([2425, 51865]) == " HelloMüller\u200d"
+    assert tokenizer.encode("Müller\u200d") == [51865]
+
+
+def test_a_long_text_without_spaces_is_encoded(base: Checkpoint) -> None:
+    tokenizer = Tokenizer(base.path / "tokenizer.json")
+    assert tokenizer.decode(tokenizer.encode("na" * 8000)) == "na" * 8000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["model"]["vocab"].pop("!"),
+        lambda c: c["model"]["vocab"].update({"!": "0"}),
+        lambda c: c["model"]["vocab"].update({"!": 2**31}),
+        lambda c: c["model"]["vocab"].update({"!": True}),
+        lambda c: c["model"]["vocab"].update({"\u4e2d": 0}),
+        lambda c: c["model"].update(vocab=[]),
+        lambda c: c["added_tokens"][0].update(id=2**31),
+        lambda c: c["added_tokens"][0].update(id=-1),
+        lambda c: c["added_tokens"][0].update(id=1.5),
+        lambda c: c["added_tokens"][0].update(content=None),
+        lambda c: c["added_tokens"].append({"id": 51865, "content": "x" * 5000}),
+        lambda c: c["added_tokens"].append({"id": 51865, "content": ""}),
+        lambda c: c["added_tokens"].append({"id": 51865, "content": "\ud800"}),
+        lambda c: c["added_tokens"].append(7),
+        lambda c: c.update(added_tokens=None),
+    ],
+)
+def test_a_damaged_tokenizer(
+    base: Checkpoint, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    content = json.loads((base.path / "tokenizer.json").read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BundleError, match=r"tokenizer\.json is not a Whisper tokenizer"):
+        Tokenizer(path)
