@@ -43,6 +43,7 @@ class TorchBackend:
     def __init__(self, model: WhisperForConditionalGeneration, device: str = "cpu") -> None:
         self._model = model.to(device).eval()
         self._device = device
+        self.vocabulary: int = model.config.vocab_size
 
     def encode(self, features: NDArray[np.float32]) -> Tensor:
         """Encode log-mel features float32 [batch, mels, frames] to [batch, frames / 2, width].

@@ -9,7 +9,8 @@ from typing import cast
 
 from edgewhisper_runtime import bundle
 from edgewhisper_runtime.decode.loop import Backend
-from edgewhisper_runtime.errors import MissingLibraryError
+from edgewhisper_runtime.decode.rules import TIMESTAMPS
+from edgewhisper_runtime.errors import BundleError, MissingLibraryError
 from edgewhisper_runtime.text.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 
@@ -40,8 +41,14 @@ def load(
     open_backend = cast("BackendLoader", next(iter(found)).load())
     # First, so that the engine's weights take up the memory that reading the vocabulary leaves.
     tokenizer = Tokenizer(directory / bundle.TOKENIZER)
+    backend = open_backend(directory, manifest, device, threads)
+    if tokenizer.first_timestamp + TIMESTAMPS > backend.vocabulary:
+        raise BundleError(
+            f"{directory}: the model has {backend.vocabulary} token ids, and its tokenizer's "
+            f"timestamps begin at {tokenizer.first_timestamp}. Build again."
+        )
     return Transcriber(
-        backend=open_backend(directory, manifest, device, threads),
+        backend=backend,
         tokenizer=tokenizer,
         settings=manifest.settings,
         adaptive=(audio_context or manifest.audio_context) == "adaptive",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import StringIO
 from typing import NoReturn
 
 import click
@@ -12,7 +13,7 @@ from edgewhisper_runtime.cli.profile import command as profile
 from edgewhisper_runtime.cli.serve import command as serve
 from edgewhisper_runtime.cli.transcribe import command as transcribe
 from edgewhisper_runtime.cli.verify import command as verify
-from edgewhisper_runtime.errors import EdgeWhisperError, StorageError
+from edgewhisper_runtime.errors import EdgeWhisperError, StorageError, printable
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
@@ -36,7 +37,9 @@ def run(command: click.Group, name: str) -> NoReturn:
         result = command.main(prog_name=name, standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        click.echo("\n".join(map(printable, shown.getvalue().split("\n"))), nl=False, err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was finished is kept.", err=True)
@@ -48,13 +51,11 @@ def run(command: click.Group, name: str) -> NoReturn:
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
         if isinstance(error, OSError):  # the system refused: a full disk, a permission
-            click.echo(f"error: {error.strerror or error}: {error.filename or 'no file'}", err=True)
+            where = error.filename or "no file"
+            click.echo(printable(f"error: {error.strerror or error}: {where}"), err=True)
             sys.exit(StorageError.exit_code)
-        click.echo(
-            f"error: unexpected {type(error).__name__}: {error}. This is a defect; "
-            f"`{name} --debug ...` shows where.",
-            err=True,
-        )
+        message = f"error: unexpected {type(error).__name__}: {error}. This is a defect; "
+        click.echo(printable(f"{message}`{name} --debug ...` shows where."), err=True)
         sys.exit(INTERNAL_ERROR)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class Backend(Protocol):
     """All that the loop knows of an engine. What it encodes and caches stays in the engine."""
 
+    vocabulary: int  # how many token ids its logits cover
+
     def encode(self, features: NDArray[np.float32]) -> Any:
         """Encode log-mel features float32 [batch, mels, frames], frames even and at most 3000."""
 

@@ -83,6 +83,7 @@ class TorchScriptBackend:
             raise BundleError(
                 f"{path} is not Whisper as EdgeWhisper exports it: no {missing[0]}. Build again."
             )
+        self.vocabulary: int = self._model.model.decoder.embed_tokens.num_embeddings
 
     def encode(self, features: NDArray[np.float32]) -> Tensors:
         """Encode log-mel features float32 [batch, mels, frames] of any even number of frames.

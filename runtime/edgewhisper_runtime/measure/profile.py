@@ -33,6 +33,7 @@ class _Stopwatch:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.vocabulary = backend.vocabulary
         self.encoder_seconds = 0.0
         self.decoder_seconds = 0.0
         self.steps = 0
