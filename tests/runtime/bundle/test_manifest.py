@@ -111,3 +111,70 @@ def test_a_manifest_that_lacks_provenance(copy: Path, change: dict) -> None:
 def test_a_directory_without_manifest(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="not a bundle"):
         bundle.verify(tmp_path)
+
+
+def change(directory: Path, path: str, value: object) -> None:
+    content = json.loads((directory / bundle.MANIFEST).read_text())
+    *parents, last = path.split("/")
+    part = content
+    for key in parents:
+        part = part[key]
+    part[last] = value
+    (directory / bundle.MANIFEST).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("settings/mels", 200_000, "settings.mels is 200000; it must be from 1 to 256"),
+        ("settings/mels", True, "settings.mels is True; it must be a whole number"),
+        ("settings/mels", 80.0, "settings.mels is 80.0; it must be a whole number"),
+        ("settings/max_tokens", 2**31, "settings.max_tokens is 2147483648"),
+        ("settings/suppress", [2**31], "settings.suppress is 2147483648; it must be from 0"),
+        ("settings/suppress", "1", "settings.suppress must be a list"),
+        ("settings/alignment_heads", [[1]], "settings.alignment_heads must be a list of 2"),
+        ("settings/adaptive", {"margin": 99}, "settings.adaptive.margin is 99; it must be from 0"),
+        ("files/LICENSE/bytes", -1, "files.LICENSE.bytes is -1; it must be from 0"),
+        ("files/LICENSE/sha256", "A" * 64, "files.LICENSE.sha256 is .* must be a SHA-256"),
+        ("created", "yesterday", "created is 'yesterday'; it must be a date"),
+        ("model/source", {"x": "\x1b[31m"}, "model.source is .*control character"),
+        ("recipe/summary", "a\x1b[31m", r"recipe.summary is 'a\\x1b\[31m'"),
+        ("recipe/activations", 3, "recipe.activations must be a table"),
+        ("libraries/torch", 2, "libraries.torch is 2; it must be a text"),
+        ("census", [{}], "the key census.part is missing"),
+        ("audio_context", "half", "audio_context is 'half'; use one of full, adaptive"),
+        ("evaluation", {"verdict": "good"}, "evaluation.verdict is 'good'; use one of passed"),
+    ],
+)
+def test_a_malformed_manifest_is_told_its_key(
+    copy: Path, path: str, value: object, message: str
+) -> None:
+    change(copy, path, value)
+    with pytest.raises(BundleError, match=f"malformed: {message}") as caught:
+        bundle.read_manifest(copy)
+    assert str(caught.value).isprintable()
+
+
+def test_a_manifest_of_the_first_release_is_read(copy: Path) -> None:
+    manifest = bundle.read_manifest(copy)
+    content = json.loads((copy / bundle.MANIFEST).read_text()) | {"schema": "1.0"}
+    del content["settings"]["adaptive"]
+    (copy / bundle.MANIFEST).write_text(json.dumps(content))
+    assert bundle.read_manifest(copy) == manifest
+    assert manifest.settings.adaptive == bundle.Adaptive(2.0, None)
+
+
+def test_a_manifest_that_is_no_file_is_refused(copy: Path, tmp_path: Path) -> None:
+    path = copy / bundle.MANIFEST
+    path.rename(tmp_path / "elsewhere.json")
+    path.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(BundleError, match="link or special file"):
+        bundle.read_manifest(copy)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BundleError, match="link or special file"):
+        bundle.read_manifest(copy)
+    path.unlink()
+    path.write_bytes(b" " * 2**23)
+    with pytest.raises(BundleError, match="more than"):
+        bundle.read_manifest(copy)
