@@ -21,6 +21,7 @@ class InterruptibleBackend:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.vocabulary = backend.vocabulary
         self._check: Callable[[], None] = _go_on
 
     @contextmanager

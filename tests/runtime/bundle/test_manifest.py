@@ -137,7 +137,7 @@ def change(directory: Path, path: str, value: object) -> None:
         ("files/LICENSE/bytes", -1, "files.LICENSE.bytes is -1; it must be from 0"),
         ("files/LICENSE/sha256", "A" * 64, "files.LICENSE.sha256 is .* must be a SHA-256"),
         ("created", "yesterday", "created is 'yesterday'; it must be a date"),
-        ("model/source", {"x": "\x1b[31m"}, "model.source is .*control character"),
+        ("model/source", {"x": "\x1b[31m"}, "model.source.x is .*control character"),
         ("recipe/summary", "a\x1b[31m", r"recipe.summary is 'a\\x1b\[31m'"),
         ("recipe/activations", 3, "recipe.activations must be a table"),
         ("libraries/torch", 2, "libraries.torch is 2; it must be a text"),
