@@ -47,8 +47,8 @@ def alone(target: Path) -> Iterator[None]:
             if error.errno not in _NO_LOCKS:
                 raise
             raise StorageError(
-                f"{path} cannot be locked ({error.strerror}): its file system has no locks, and two "
-                "processes could destroy each other's work. Choose another place "
+                f"{path} cannot be locked ({error.strerror}): its file system has no locks, and "
+                "two processes could destroy each other's work. Choose another place "
                 "(EDGEWHISPER_HOME, --output)."
             ) from error
     try:
