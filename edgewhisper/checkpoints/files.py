@@ -1,4 +1,4 @@
-"""Which files of a checkpoint's directory hold the weights, and whether they are a whole model's."""
+"""Which files of a checkpoint hold its weights, and whether they are those of a whole model."""
 
 from __future__ import annotations
 

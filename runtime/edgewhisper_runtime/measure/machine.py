@@ -57,7 +57,7 @@ def cpu_quota(root: Path = Path("/")) -> float:
     directories: then its own is the root of what it sees.
     """
     mounted = root / "sys/fs/cgroup"
-    quotas = []
+    quotas: list[float] = []
     try:
         memberships = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
