@@ -181,10 +181,12 @@ def _check_present(directory: Path, config: dict[str, Any]) -> None:
     """Refuse a checkpoint without the files that many training scripts do not save."""
     for name, saver in _SAVERS.items():
         if not (directory / name).is_file():
-            base = in_python(config.get("_name_or_path"))
+            # vocab.json and merges.txt are the same tokenizer in an older form
+            own = name == TOKENIZER and (directory / "vocab.json").is_file()
+            source = in_python(str(directory) if own else config.get("_name_or_path"))
             raise CheckpointError(
                 f"{directory} lacks {name}. Copy it from the model that this one was tuned from, "
-                f"or save it by transformers: {saver}.from_pretrained({base})"
+                f"or save it by transformers: {saver}.from_pretrained({source})"
                 f".save_pretrained({str(directory)!r})."
             )
 

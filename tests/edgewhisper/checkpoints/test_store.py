@@ -240,6 +240,25 @@ def test_an_incomplete_checkpoint(tiny_en: Checkpoint, tmp_path: Path, missing: 
         open_checkpoint(copy)
 
 
+def test_an_older_tokenizer_is_to_be_saved_anew(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    from transformers import WhisperTokenizerFast
+
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
+    content = json.loads((copy / "tokenizer.json").read_text())
+    merges = (m if isinstance(m, str) else " ".join(m) for m in content["model"]["merges"])
+    added = {token["content"]: token["id"] for token in content["added_tokens"]}
+    (copy / "vocab.json").write_text(json.dumps(content["model"]["vocab"]))
+    (copy / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    (copy / "added_tokens.json").write_text(json.dumps(added))
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError) as refused:
+        open_checkpoint(copy)
+    told = f"WhisperTokenizerFast.from_pretrained({str(copy)!r}).save_pretrained({str(copy)!r})"
+    assert told in str(refused.value)
+    WhisperTokenizerFast.from_pretrained(copy).save_pretrained(copy)
+    assert open_checkpoint(copy).architecture == tiny_en.architecture
+
+
 def test_pickled_weights_are_refused(tiny_en: Checkpoint, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
