@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -183,3 +185,19 @@ def test_a_place_that_may_not_be_written(small_disk: Callable[[str], Path]) -> N
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(StorageError, match="may not be written"), staging.alone(disk / "bundle"):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(StorageError, match="its file system has no locks"),
+        staging.new_directory(tmp_path / "bundle"),
+    ):
+        pass
+    assert not (tmp_path / "bundle").exists()
