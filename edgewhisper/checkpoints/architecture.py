@@ -101,7 +101,7 @@ def read(directory: Path) -> Architecture:
         encoder_ffn_width=_integer(path, config, "encoder_ffn_dim", 1, 65_536),
         decoder_ffn_width=_integer(path, config, "decoder_ffn_dim", 1, 65_536),
         mels=_integer(path, config, "num_mel_bins", 1, 1024, _MELS),
-        target_positions=_integer(path, config, "max_target_positions", 16, 8192),
+        target_positions=_integer(path, config, "max_target_positions", 16, 4096),
         vocabulary=vocabulary,
         suppress=(*suppress, *(token for token in missing if token not in suppress)),
         suppress_first=suppress_first,
