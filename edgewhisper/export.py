@@ -11,11 +11,11 @@ from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS, load_model
 from edgewhisper.quantizers import census
 from edgewhisper.recipes import Recipe
+from edgewhisper.staging import alone, new_directory
 from edgewhisper_exporters import onnx, torchscript
 from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.layers import Layer, Model
 from edgewhisper_runtime import bundle
-from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import BundleError, RecipeError
 from edgewhisper_runtime.measure import machine
 
@@ -51,23 +51,30 @@ def export(
         audio_context=audio_context,
         export=made_by,
     )
-    if (found := _export_of(target, known)) is not None:
-        if found.audio_context != audio_context:
+    with alone(target):
+        if (found := _export_of(target, known)) is None:
+            _make(variant, target, known, made_by)
+        elif found.audio_context != audio_context:
             bundle.write_manifest(target, replace(found, audio_context=audio_context))
-        return target
-    network = load_model(variant, manifest)
-    with atomic.new_directory(target) as staging:
+    return target
+
+
+def _make(
+    variant: Path, target: Path, known: bundle.Manifest, made_by: bundle.ExportRecord
+) -> None:
+    network = load_model(variant, known)
+    with new_directory(target) as staging:
         graphs = {}
-        if to_format == "torchscript":
+        if made_by.format == "torchscript":
             torchscript.export(network, staging)
         else:
-            rounds = manifest.recipe.activations.dtype == "int8"
-            model = to_model(network, quantizers.adapter(manifest.recipe.library))
+            rounds = known.recipe.activations.dtype == "int8"
+            model = to_model(network, quantizers.adapter(known.recipe.library))
             graphs = onnx.export(model, "int8" if rounds else "float32", staging)
-        for name in manifest.files.keys() - _REPLACED:
+        for name in known.files.keys() - _REPLACED:
             (staging / name).write_bytes((variant / name).read_bytes())
         rows = take_census(staging, known)
-        recipe = Recipe.from_record(manifest.recipe, manifest.name)
+        recipe = Recipe.from_record(known.recipe, known.name)
         if recipe.quantizes:
             census.check_scope(rows, recipe)
         finished = replace(
@@ -78,7 +85,6 @@ def export(
         )
         bundle.write_manifest(staging, finished)
         bundle.verify(staging)
-    return target
 
 
 def take_census(directory: Path, manifest: bundle.Manifest) -> tuple[bundle.CensusRow, ...]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.errors import StorageError
 
 _PACKAGED_CARDS = Path(__file__).parent / "models"
 _CHECKOUT_MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -20,11 +21,19 @@ def home() -> Path:
     """Return the directory for checkpoints, variants, evaluations and bundles.
 
     EDGEWHISPER_HOME; else models/ of a source checkout; else ~/.cache/edgewhisper.
+    Raises StorageError for a user without a home.
     """
     if configured := os.environ.get("EDGEWHISPER_HOME"):
         return Path(configured)
-    installed = _PACKAGED_CARDS.is_dir()
-    return Path.home() / ".cache" / "edgewhisper" if installed else _CHECKOUT_MODELS
+    if not _PACKAGED_CARDS.is_dir():
+        return _CHECKOUT_MODELS
+    try:
+        return Path.home() / ".cache" / "edgewhisper"
+    except RuntimeError as error:  # a container's user: no HOME, and no entry in /etc/passwd
+        raise StorageError(
+            "this user has no home directory to keep models and bundles in. Set EDGEWHISPER_HOME "
+            "to a directory that may be written."
+        ) from error
 
 
 def remember_bundle(bundle: Path) -> None:

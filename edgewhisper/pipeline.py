@@ -24,12 +24,12 @@ from edgewhisper.evaluation.librispeech import SMOKE
 from edgewhisper.home import home, remember_bundle
 from edgewhisper.quantizers.census import check_scope, take_census
 from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.staging import alone, new_directory
 from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper_exporters import eligibility
 from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.onnx import DISTRIBUTIONS as EXPORT_LIBRARIES
 from edgewhisper_runtime import bundle
-from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import (
     BundleError,
     DataError,
@@ -64,11 +64,19 @@ def stage(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) ->
     Raises QuantizationError when the saved artefact does not hold what the recipe says,
     DataError when the calibration data is not there.
     """
+    if (directory := staged(checkpoint, recipe, speech)) is not None:
+        return directory
+    directory = _variant_directory(checkpoint, recipe)
+    with alone(directory):
+        if staged(checkpoint, recipe, speech) is None:
+            _quantize(checkpoint, recipe, speech, directory)
+    return directory
+
+
+def _quantize(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None, directory: Path) -> None:
     import torch
     from transformers import WhisperConfig
 
-    if (directory := staged(checkpoint, recipe, speech)) is not None:
-        return directory
     adapter = quantizers.adapter(recipe.library)
     heard = calibration.utterances(recipe, speech)
     say(f"quantizing {checkpoint.name} with {recipe.name}")
@@ -76,8 +84,7 @@ def stage(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) ->
     calibrate = partial(calibration.run, model, checkpoint, heard)
     with torch.no_grad():
         adapter.quantize(model, recipe, calibrate)
-    directory = _variant_directory(checkpoint, recipe)
-    with atomic.new_directory(directory) as staging:
+    with new_directory(directory) as staging:
         weights = staging / WEIGHTS
         adapter.save(model, weights)
         del model, calibrate
@@ -90,7 +97,6 @@ def stage(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) ->
         files = bundle.describe_files(staging)
         known = plan(checkpoint, recipe, speech)
         bundle.write_manifest(staging, replace(known, census=rows, files=files))
-    return directory
 
 
 def staged(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -> Path | None:
@@ -226,7 +232,7 @@ def install(
             "report_sha256": bundle.describe_files(where)["report.json"].sha256,
         },
     )
-    with atomic.new_directory(target) as staging:
+    with new_directory(target) as staging:
         manifest = bundle.read_manifest(variant)
         for file in manifest.files:
             shutil.copyfile(variant / file, staging / file)

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from edgewhisper.checkpoints import ctranslate2
+from edgewhisper.checkpoints import ctranslate2, files
 from edgewhisper.checkpoints.cards import ModelCard, Source, SourceFile
 from edgewhisper.home import home
 from edgewhisper_runtime.bundle import atomic
@@ -41,6 +41,7 @@ def get(card: ModelCard, source: Source, staging: Path) -> dict[str, Any]:
 
 def from_directory(directory: Path, staging: Path) -> dict[str, Any]:
     """Take a Hugging Face checkpoint (safetensors) or CTranslate2 files from a directory."""
+    files.refuse_adapter(directory)
     if (directory / "model.bin").is_file():
         ctranslate2.convert(directory, staging)
         return {"kind": "directory", "format": "ctranslate2"}

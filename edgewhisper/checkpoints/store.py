@@ -8,13 +8,17 @@ import math
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewhisper.checkpoints import cards, sources
+from edgewhisper.checkpoints import cards, files, sources
+from edgewhisper.checkpoints.architecture import CONFIG, Architecture, read_json
+from edgewhisper.checkpoints.architecture import read as read_architecture
 from edgewhisper.home import home
-from edgewhisper_runtime.bundle import Settings, atomic
+from edgewhisper.staging import alone, new_directory
+from edgewhisper_runtime.bundle import TOKENIZER, Settings, describe_file
 from edgewhisper_runtime.errors import CheckpointError, NetworkError
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ _UNFIT = {
     "missing_keys": "lacks",
     "unexpected_keys": "has no place for",
 }
-_LONGEST_NAME = 40  # a variant's has the recipe's too, and 128 characters in all
+_LONGEST_NAME = 31  # with a digest 40: a variant's has the recipe's too, and 128 in all
 _UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -33,39 +37,29 @@ _UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 class Checkpoint:
     """A local Hugging Face checkpoint whose weights were hashed when it was opened.
 
-    `provenance` says where it came from; `weights` maps each weight file to its SHA-256.
+    `provenance` says where it came from; `weights` maps each weight file to its SHA-256;
+    `architecture` is what its other files say.
     """
 
     name: str
     path: Path
     provenance: dict[str, Any]
     weights: dict[str, str]
-
-    @property
-    def fingerprint(self) -> str:
-        """A SHA-256 over the weight files' hashes."""
-        return hashlib.sha256(json.dumps(self.weights, sort_keys=True).encode()).hexdigest()
+    architecture: Architecture
 
     def config(self) -> dict[str, Any]:
         """Return config.json."""
-        return _json(self.path / "config.json")
+        return read_json(self.path / CONFIG)
 
     def settings(self) -> Settings:
         """Return what the decoding loop must know of this model."""
-        config = self.config()
-        generation = _json(self.path / "generation_config.json")
-        try:
-            return Settings(
-                mels=int(config["num_mel_bins"]),
-                max_tokens=int(config["max_target_positions"]),
-                suppress=tuple(map(int, generation.get("suppress_tokens") or ())),
-                suppress_first=tuple(map(int, generation.get("begin_suppress_tokens") or ())),
-                alignment_heads=_alignment_heads(config, generation),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.path} has an unusable config.json or generation_config.json ({error!r})."
-            ) from error
+        return Settings(
+            mels=self.architecture.mels,
+            max_tokens=self.architecture.target_positions,
+            suppress=self.architecture.suppress,
+            suppress_first=self.architecture.suppress_first,
+            alignment_heads=self.architecture.alignment_heads,
+        )
 
     def load(self) -> WhisperForConditionalGeneration:
         """Return the model in float32; raise CheckpointError unless every weight was there."""
@@ -110,7 +104,11 @@ def resolve(model: str) -> Checkpoint:
 
 def stored(card: cards.ModelCard) -> Path:
     """Return where the model's checkpoint is, or would be, kept."""
-    return home() / "checkpoints" / card.name
+    return _store() / card.name
+
+
+def _store() -> Path:
+    return home() / "checkpoints"
 
 
 def fetch(card: cards.ModelCard, directory: Path | None = None) -> Checkpoint:
@@ -119,26 +117,28 @@ def fetch(card: cards.ModelCard, directory: Path | None = None) -> Checkpoint:
     With `directory`, take it from there (a Hugging Face checkpoint or CTranslate2 files).
     """
     target = stored(card)
-    if target.is_dir() and directory is None:
-        return open_checkpoint(target)
-    if directory is not None:
-        attempts: list[Callable[[Path], dict[str, Any]]] = [
-            lambda staging: sources.from_directory(directory, staging)
-        ]
-    else:
-        attempts = [
-            lambda staging, source=source: sources.get(card, source, staging)  # type: ignore[misc] # the default binds the loop's value
-            for source in card.sources
-        ]
+    if directory is not None or not target.is_dir():
+        with alone(target):
+            if directory is not None or not target.is_dir():
+                _get(card, directory, target)
+    return open_checkpoint(target)
+
+
+def _get(card: cards.ModelCard, directory: Path | None, target: Path) -> None:
+    attempts: list[Callable[[Path], dict[str, Any]]] = (
+        [partial(sources.get, card, source) for source in card.sources]
+        if directory is None
+        else [partial(sources.from_directory, directory)]
+    )
     failures: list[str] = []
     for attempt in attempts:
         try:
-            with atomic.new_directory(target) as staging:
+            with new_directory(target) as staging:
                 provenance = attempt(staging)
-                provenance["weights"] = _hash_weights(staging)
+                provenance["weights"] = files.hash_weights(staging)
                 _check_size(card, staging)
                 (staging / PROVENANCE).write_text(json.dumps(provenance, indent=1))
-            return open_checkpoint(target)
+            return
         except NetworkError as error:
             failures.append(str(error))
             print(f"{card.name}: {error}", file=sys.stderr)
@@ -153,40 +153,35 @@ def fetch(card: cards.ModelCard, directory: Path | None = None) -> Checkpoint:
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a local Hugging Face Whisper checkpoint; its weights are hashed and, if known, checked.
 
-    Raises CheckpointError when files are missing, when it is another kind of model, when its
-    weights are pickles, or when they are not those that were fetched.
+    Raises CheckpointError when files are missing, when it is another kind of model or one that is
+    not supported, when its weights are pickles, or when they are not those that were fetched.
     """
-    config = _json(path / "config.json")
-    if config.get("model_type") != "whisper":
-        raise CheckpointError(
-            f"{path} holds a {config.get('model_type')!r} model, not Whisper. Name another one."
-        )
-    weights = _hash_weights(path)
-    for name in ("generation_config.json", "tokenizer.json"):
-        if not (path / name).is_file():
-            raise CheckpointError(
-                f"{path} lacks {name}. Save it there with transformers' save_pretrained "
-                "(of the model's generation_config, or of WhisperTokenizerFast)."
-            )
+    files.refuse_adapter(path)
+    architecture = read_architecture(path)
+    weights = files.hash_weights(path)
     recorded = path / PROVENANCE
-    provenance = _json(recorded) if recorded.is_file() else {"kind": "directory"}
+    provenance = read_json(recorded) if recorded.is_file() else {"kind": "directory"}
     if provenance.pop("weights", weights) != weights:
         raise CheckpointError(
             f"{path} is not what was fetched: its weights' SHA-256 differs from {PROVENANCE}. "
             "Delete the directory and fetch it again."
         )
-    name = _UNFIT_FOR_NAMES.sub("-", path.resolve().name).strip("-._")[:_LONGEST_NAME]
-    return Checkpoint(name=name or "whisper", path=path, provenance=provenance, weights=weights)
+    name = _name(path, [weights, asdict(architecture), describe_file(path / TOKENIZER).sha256])
+    return Checkpoint(name, path, provenance, weights, architecture)
 
 
-def _alignment_heads(
-    config: dict[str, Any], generation: dict[str, Any]
-) -> tuple[tuple[int, int], ...]:
-    """Return the heads that say when words are spoken: the upper half's where none are named."""
-    if named := generation.get("alignment_heads"):
-        return tuple((int(layer), int(head)) for layer, head in named)
-    layers, heads = int(config["decoder_layers"]), int(config["decoder_attention_heads"])
-    return tuple((layer, head) for layer in range(layers // 2, layers) for head in range(heads))
+def _name(path: Path, content: list[Any]) -> str:
+    """Return what a checkpoint, and all that is made of it, is called.
+
+    In the store a checkpoint has its card's name. Elsewhere it is the directory's and a digest of
+    what is in it: many training runs have a checkpoint-1000.
+    """
+    path = path.resolve()
+    if path.parent == _store().resolve():
+        return path.name
+    plain = _UNFIT_FOR_NAMES.sub("-", path.name).strip("-._")[:_LONGEST_NAME].rstrip("-._")
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{plain or 'whisper'}-{digest[:8]}"
 
 
 def _check_size(card: cards.ModelCard, path: Path) -> None:
@@ -195,7 +190,7 @@ def _check_size(card: cards.ModelCard, path: Path) -> None:
 
     shapes: dict[str, list[int]] = {}
     try:
-        for file in path.glob("*.safetensors"):
+        for file in files.weights(path):
             with safe_open(file, "numpy") as weights:
                 shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118 # it is no dict
     except (OSError, SafetensorError) as error:
@@ -207,31 +202,3 @@ def _check_size(card: cards.ModelCard, path: Path) -> None:
             f"that is not {card.name}: it has {found:,} parameters, not {card.parameters:,}. "
             "A path is a model too: --model DIR."
         )
-
-
-def _hash_weights(path: Path) -> dict[str, str]:
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        pickled = ", ".join(p.name for p in path.glob("*.bin"))
-        found = f"only {pickled}, which could run code when opened" if pickled else "none"
-        raise CheckpointError(
-            f"{path} has no safetensors weights ({found}). Save the model again with "
-            "transformers' save_pretrained, which writes safetensors."
-        )
-    hashes = {}
-    for file in files:
-        with file.open("rb") as content:
-            hashes[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
-    return hashes
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise CheckpointError(f"{path} holds no JSON object. Fetch it again.")
-        return found
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: this is no Whisper checkpoint.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} could not be read ({error}). Fetch it again.") from error

@@ -49,7 +49,8 @@ def group(context: click.Context, debug: bool) -> None:  # noqa: ARG001 # read b
     """Quantize Whisper, prove on LibriSpeech what it cost, ship a verified bundle."""
     from edgewhisper.home import latest_bundle
 
-    context.default_map = {"transcribe": {"bundle": latest_bundle()}}
+    # A function: only a command that is given no bundle looks for one, and needs a home for it.
+    context.default_map = {"transcribe": {"bundle": latest_bundle}}
 
 
 for _command in (info, profile, serve, transcribe, verify):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgewhisper.evaluation.librispeech import LIBRISPEECH, downloaded
+from edgewhisper.staging import alone, new_directory
 from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import DataError, NetworkError
 
@@ -50,18 +51,22 @@ def fetch_split(split: str, server: str = SERVER, archive: Archive | None = None
     breaks off, DataError when what came is not the archive that was published.
     """
     target = downloaded() / split
-    if target.is_dir():
-        return target
-    expected = archive or ARCHIVES[split]
+    if not target.is_dir():
+        with alone(target):
+            if not target.is_dir():
+                _fetch(split, server, archive or ARCHIVES[split], target)
+    return target
+
+
+def _fetch(split: str, server: str, expected: Archive, target: Path) -> None:
     partial = downloaded().parent / f"{split}.tar.gz.partial"
     partial.parent.mkdir(parents=True, exist_ok=True)
     with atomic.storage_errors(partial):
         _download(f"{server}/{split}.tar.gz", partial, expected)
         _verify(partial, expected)
-        with atomic.new_directory(target) as staging:
+        with new_directory(target) as staging:
             _unpack(partial, split, staging)
     partial.unlink()
-    return target
 
 
 def _download(url: str, partial: Path, expected: Archive) -> None:

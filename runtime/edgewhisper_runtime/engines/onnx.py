@@ -16,6 +16,7 @@ from edgewhisper_runtime.decode import alignment
 from edgewhisper_runtime.engines import onnx_file
 from edgewhisper_runtime.engines.rows import share
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
+from edgewhisper_runtime.measure import machine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -341,12 +342,13 @@ def open_session(model: Path | bytes, threads: int | None) -> Any:
 
 
 def session_options(threads: int | None) -> Any:
-    """Return how every graph is opened."""
+    """Return how every graph is opened; without a number of threads, with one a usable core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
+    # ONNX Runtime's own default looks at neither CPU affinity nor a container's quota.
+    options.intra_op_num_threads = threads or machine.usable_cores()
     options.inter_op_num_threads = 1
     # The exporter chose the fused operators by measurement; more fusion makes them slower.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -27,14 +28,64 @@ def describe() -> dict[str, Any]:
         "isa": [flag for flag in _TELLING_FLAGS if flag in _cpu_flags()],
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
-        "usable_cores": len(psutil.Process().cpu_affinity() or [])
-        if hasattr(psutil.Process, "cpu_affinity")
-        else os.cpu_count(),
+        "usable_cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "environment": {name: os.environ[name] for name in _SPINNING if name in os.environ},
     }
+
+
+def usable_cores() -> int:
+    """Return how many processors this process may use, at least 1: how many threads it computes on.
+
+    Those of its CPU affinity (taskset, cpusets), and no more than its control groups' CPU quota
+    (`docker --cpus`, a Kubernetes limit), rounded up.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """Return how many processors' time Linux control groups grant; infinity without a limit.
+
+    The limits of all groups above hold too (Documentation/admin-guide/cgroup-v2.rst: cpu.max;
+    scheduler/sched-bwc.rst: version 1). A container may see its groups' names but not their
+    directories: then its own is the root of what it sees.
+    """
+    mounted = root / "sys/fs/cgroup"
+    quotas: list[float] = []
+    try:
+        memberships = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return math.inf
+    for line in memberships:
+        _, controllers, own = line.split(":", 2)
+        if controllers == "":
+            tree = mounted
+        elif "cpu" in controllers.split(","):
+            tree = mounted / "cpu"
+        else:
+            continue
+        place = tree / own.strip("/")
+        groups = [group for group in (place, *place.parents) if group.is_relative_to(tree)]
+        quotas += map(_quota_of, groups)
+    return min(quotas, default=math.inf)
+
+
+def _quota_of(group: Path) -> float:
+    try:
+        if (both := group / "cpu.max").exists():
+            quota, period = both.read_text().split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text()
+            period = (group / "cpu.cfs_period_us").read_text()
+        return math.inf if quota == "max" or int(quota) <= 0 else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
 
 
 def peak_rss() -> int:

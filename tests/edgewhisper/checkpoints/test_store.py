@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from conftest import Run
 from edgewhisper.checkpoints import Checkpoint, cards, fetch, open_checkpoint, resolve
 from edgewhisper_runtime.errors import CheckpointError, NetworkError
 from loopback import Server, serve
@@ -118,20 +122,8 @@ def test_a_fine_tune_works_by_path(tiny_en: Checkpoint, tmp_path: Path) -> None:
     model.save_pretrained(tuned)
     shutil.copy(tiny_en.path / "tokenizer.json", tuned)
     checkpoint = resolve(str(tuned))
-    assert checkpoint.name == "my-tune"
+    assert re.fullmatch("my-tune-[0-9a-f]{8}", checkpoint.name)
     assert checkpoint.settings() == tiny_en.settings()
-
-
-def test_without_alignment_heads_the_upper_half_is_taken(
-    tiny_en: Checkpoint, tmp_path: Path
-) -> None:
-    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
-    path = copy / "generation_config.json"
-    content = json.loads(path.read_text())
-    assert len(content.pop("alignment_heads")) == 8
-    path.write_text(json.dumps(content))
-    heads = open_checkpoint(copy).settings().alignment_heads
-    assert heads == tuple((layer, head) for layer in (2, 3) for head in range(6))
 
 
 def test_a_directory_is_taken_with_from(tiny_en: Checkpoint, own_home: Path) -> None:
@@ -146,12 +138,125 @@ def test_a_directory_of_another_model_is_refused(tiny_en: Checkpoint, own_home: 
     assert not list(own_home.rglob("*.safetensors"))
 
 
+def test_the_same_directory_has_one_name_however_it_is_written(
+    tiny_en: Checkpoint, tmp_path: Path
+) -> None:
+    for run in ("a", "b"):
+        shutil.copytree(tiny_en.path, tmp_path / run / "checkpoint-1000")
+    (tmp_path / "latest").symlink_to(tmp_path / "a" / "checkpoint-1000")
+    places = ("a/checkpoint-1000", "a/checkpoint-1000/", "a/../b/checkpoint-1000", "latest")
+    names = {resolve(f"{tmp_path}/{place}").name for place in places}
+    (name,) = names
+    assert re.fullmatch("checkpoint-1000-[0-9a-f]{8}", name)
+    assert resolve(str(tiny_en.path)).name == "whisper-tiny.en", "the store's has its card's name"
+
+
+@pytest.mark.parametrize("changed", ["model.safetensors", "generation_config.json"])
+def test_two_runs_with_the_same_checkpoint_number_have_two_names(
+    tiny_en: Checkpoint, tmp_path: Path, changed: str
+) -> None:
+    first, second = (
+        Path(shutil.copytree(tiny_en.path, tmp_path / run / "checkpoint-1000")) for run in "ab"
+    )
+    (second / "source.json").unlink()
+    if changed == "model.safetensors":
+        with (second / changed).open("r+b") as file:
+            file.seek(-1, 2)
+            file.write(b"\xff")
+    else:
+        content = json.loads((second / changed).read_text())
+        (second / changed).write_text(json.dumps(content | {"suppress_tokens": [1, 2, 3]}))
+    assert open_checkpoint(first).name != open_checkpoint(second).name
+
+
+@pytest.mark.parametrize("name", ["модель", "...", "a" * 200, "my model; rm -rf"])
+def test_a_name_of_any_directory_is_one_for_files(
+    tiny_en: Checkpoint, tmp_path: Path, name: str
+) -> None:
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / name))
+    assert re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", open_checkpoint(copy).name)
+
+
+@pytest.mark.parametrize("within", [".", "adapter_model"])
+def test_an_adapter_is_to_be_merged(tmp_path: Path, within: str, run: Run) -> None:
+    directory = tmp_path / within
+    directory.mkdir(exist_ok=True)
+    (directory / "adapter_model.safetensors").touch()
+    (directory / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": "openai/whisper-small", "peft_type": "LORA"})
+    )
+    result = run("build", "--model", tmp_path, "--recipe", "onnx-int8", "--limit", 1)
+    assert result.returncode == 4
+    assert "adapter (LoRA, PEFT) of 'openai/whisper-small'" in result.stderr
+    assert "merge_and_unload" in result.stderr
+
+
+def test_weights_in_several_files(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
+    (copy / "source.json").unlink()
+    model = tiny_en.load()
+    (copy / "model.safetensors").unlink()
+    model.save_pretrained(copy, max_shard_size="80MB")
+    shutil.copy(tiny_en.path / "generation_config.json", copy)
+    checkpoint = open_checkpoint(copy)
+    assert len(checkpoint.weights) > 1
+    for name, parameter in checkpoint.load().named_parameters():
+        assert parameter.equal(model.get_parameter(name))
+    shard = copy / max(checkpoint.weights)
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=f"{shard.name} is missing"):
+        open_checkpoint(copy)
+
+
+FETCH = """
+import sys
+from edgewhisper.checkpoints import resolve
+print(resolve("tiny.en").weights)
+"""
+
+
+def test_processes_that_fetch_at_once_get_one_model(tiny_en: Checkpoint, own_home: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", FETCH],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        stdout, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
+        assert stdout == f"{tiny_en.weights}\n"
+    assert [path.name for path in (own_home / "checkpoints").iterdir()] == ["whisper-tiny.en"]
+
+
 @pytest.mark.parametrize("missing", ["config.json", "generation_config.json", "tokenizer.json"])
 def test_an_incomplete_checkpoint(tiny_en: Checkpoint, tmp_path: Path, missing: str) -> None:
     copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
     (copy / missing).unlink()
     with pytest.raises(CheckpointError, match=missing):
         open_checkpoint(copy)
+
+
+def test_an_older_tokenizer_is_to_be_saved_anew(tiny_en: Checkpoint, tmp_path: Path) -> None:
+    from transformers import WhisperTokenizerFast
+
+    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
+    content = json.loads((copy / "tokenizer.json").read_text())
+    merges = (m if isinstance(m, str) else " ".join(m) for m in content["model"]["merges"])
+    added = {token["content"]: token["id"] for token in content["added_tokens"]}
+    (copy / "vocab.json").write_text(json.dumps(content["model"]["vocab"]))
+    (copy / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    (copy / "added_tokens.json").write_text(json.dumps(added))
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError) as refused:
+        open_checkpoint(copy)
+    told = f"WhisperTokenizerFast.from_pretrained({str(copy)!r}).save_pretrained({str(copy)!r})"
+    assert told in str(refused.value)
+    WhisperTokenizerFast.from_pretrained(copy).save_pretrained(copy)
+    assert open_checkpoint(copy).architecture == tiny_en.architecture
 
 
 def test_pickled_weights_are_refused(tiny_en: Checkpoint, tmp_path: Path) -> None:
@@ -170,7 +275,7 @@ def test_a_missing_weight_is_not_made_up(tiny_en: Checkpoint, tmp_path: Path) ->
     del tensors["model.encoder.layers.1.fc1.weight"]
     save_file(tensors, copy / "model.safetensors", {"format": "pt"})
     checkpoint = open_checkpoint(copy)
-    assert checkpoint.name == "my-tuned-v2"
+    assert checkpoint.name.startswith("my-tuned-v2-")
     with pytest.raises(CheckpointError, match=r"lacks model\.encoder\.layers\.1\.fc1\.weight"):
         checkpoint.load()
     (copy / "model.safetensors").write_bytes(b"no safetensors")
@@ -183,25 +288,9 @@ def test_weights_that_the_config_has_no_place_for(tiny_en: Checkpoint, tmp_path:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"decoder_layers": 2}))
     checkpoint = open_checkpoint(copy)
-    assert checkpoint.name == "mine"
+    assert checkpoint.name.startswith("mine-")
     with pytest.raises(CheckpointError, match=r"has no place for model\.decoder\.layers\.2\."):
         checkpoint.load()
-
-
-@pytest.mark.parametrize(
-    "change", [{"encoder_attention_heads": 0}, {"d_model": "wide"}, {"activation_function": "?"}]
-)
-def test_a_config_that_makes_no_model(
-    tiny_en: Checkpoint, tmp_path: Path, change: dict[str, object]
-) -> None:
-    copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | change))
-    with pytest.raises(CheckpointError, match="could not be loaded"):
-        open_checkpoint(copy).load()
-    (copy / "config.json").write_text("[1]")
-    with pytest.raises(CheckpointError, match="holds no JSON object"):
-        open_checkpoint(copy)
 
 
 def test_another_kind_of_model(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""Directories that are either whole or absent, each made by one process at a time.
+
+A file lock says who works on a target. The kernel drops it when its process ends, however that
+ends, and it counts between containers that share a volume, where process numbers mean nothing.
+So what the holder of the lock finds of earlier work on its target is abandoned.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.errors import StorageError
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100  # linux/fcntl.h
+
+
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Hold the lock of a target; wait for another process that holds it, and say so on stderr.
+
+    Another process may have made the target meanwhile, so look for it inside the block. A thread
+    may take again a lock that it holds. Raises StorageError where the file system has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    with atomic.storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path = _beside(target, "lock")
+        lock = FileLock(path, is_singleton=True, fallback_to_soft=False)
+        try:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                print(f"waiting for another process that makes {target}", file=sys.stderr)
+                lock.acquire()
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise StorageError(
+                f"{path} cannot be locked ({error.strerror}): its file system has no locks, and "
+                "two processes could destroy each other's work. Choose another place "
+                "(EDGEWHISPER_HOME, --output)."
+            ) from error
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            with suppress(PermissionError):  # Windows: an open file is removed by its release
+                path.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """Yield an empty directory beside `target`; it becomes `target` when the block succeeds.
+
+    Holds the target's lock meanwhile. An existing target is replaced in one step; when the block
+    fails it stays as it was.
+    """
+    with alone(target), atomic.storage_errors(target):
+        staging, replaced = _beside(target, "new"), _beside(target, "old")
+        if replaced.exists() and not target.exists():  # a kill between two renames
+            replaced.rename(target)
+        for abandoned in (staging, replaced):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        staging.mkdir(mode=0o700)
+        try:
+            yield staging
+            staging.chmod(0o755)
+            for path in staging.iterdir():
+                if path.is_file():
+                    path.chmod(0o644)  # safetensors makes its files private
+            _replace(staging, target, replaced)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    return target.parent.resolve() / f".{target.name}.{kind}"
+
+
+def _replace(source: Path, target: Path, aside: Path) -> None:
+    """Move `source` to `target` on the same file system, replacing a directory that is there.
+
+    At every moment `target` is the old directory or the new one. Where the system cannot
+    exchange two directories in one step, there is an instant with the old one `aside` only.
+    """
+    for path in source.rglob("*"):
+        _sync(path)
+    _sync(source)
+    if not target.exists():
+        source.rename(target)
+    elif _exchange(source, target):
+        shutil.rmtree(source)
+    else:
+        target.rename(aside)
+        source.rename(target)
+        shutil.rmtree(aside)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    with suppress(PermissionError):  # Windows cannot open directories
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two directories in one step (renameat2(2)); False where that is not possible."""
+    if sys.platform != "linux":
+        return False
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    result = renameat2(
+        _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
+    )
+    return bool(result == 0)

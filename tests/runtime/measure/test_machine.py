@@ -1,0 +1,91 @@
+"""How many processors a process may use: affinity and control groups' quotas."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgewhisper_runtime.measure import machine
+
+COUNT = """
+import os, json
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from edgewhisper_runtime.engines.onnx import session_options
+from edgewhisper_runtime.measure import machine
+options = session_options(None)
+print(json.dumps([machine.describe()["usable_cores"], options.intra_op_num_threads]))
+"""
+
+
+def lay(root: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({}, math.inf),
+        ({"proc/self/cgroup": "0::/\n"}, math.inf),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, math.inf),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5),
+        (
+            {
+                "proc/self/cgroup": "0::/pod/container\n",
+                "sys/fs/cgroup/pod/cpu.max": "200000 100000\n",
+                "sys/fs/cgroup/pod/container/cpu.max": "max 100000\n",
+            },
+            2,
+        ),
+        # the names of the host, the directories of the container
+        (
+            {
+                "proc/self/cgroup": "0::/docker/0123456789ab\n",
+                "sys/fs/cgroup/cpu.max": "50000 100000\n",
+            },
+            0.5,
+        ),
+        (
+            {
+                "proc/self/cgroup": "5:memory:/x\n4:cpu,cpuacct:/docker/01\n0::/\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "300000\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            3,
+        ),
+        (
+            {
+                "proc/self/cgroup": "1:cpu:/\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            math.inf,
+        ),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "?\n"}, math.inf),
+    ],
+)
+def test_a_quota_is_the_least_of_all_groups(
+    tmp_path: Path, files: dict[str, str], quota: float
+) -> None:
+    assert machine.cpu_quota(lay(tmp_path, files)) == quota
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_threads_are_those_that_affinity_allows() -> None:
+    counted = subprocess.run(
+        [sys.executable, "-c", COUNT], capture_output=True, text=True, check=True
+    )
+    assert json.loads(counted.stdout) == [1, 1]
+
+
+def test_at_least_one_core_is_usable() -> None:
+    assert 1 <= machine.usable_cores() <= (os.cpu_count() or 1)
