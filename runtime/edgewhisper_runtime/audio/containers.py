@@ -59,19 +59,23 @@ def mp4(file: BinaryIO, at: int) -> Part:
 
 def matroska(file: BinaryIO, at: int) -> Part:
     """Return the Matroska or WebM file at an offset."""
-    stop = at
+    stop, live = at, False
     scale, duration, cluster, last = 1_000_000, 0.0, 0, 0
-    for identifier, start, stop in _elements(file, at):  # the last one's is needed
-        if identifier == _TIMESTAMP_SCALE:
-            scale = int.from_bytes(read_at(file, start, min(stop - start, 8)), "big")
-        elif identifier == _DURATION and stop - start in _REAL:
-            (duration,) = struct.unpack(_REAL[stop - start], read_at(file, start, stop - start))
+    for identifier, start, size in _elements(file, at):
+        stop = start if identifier in _ENTERED else start + size
+        if identifier == _SEGMENT:
+            live = size == _UNKNOWN
+        elif identifier == _TIMESTAMP_SCALE:
+            scale = int.from_bytes(read_at(file, start, min(size, 8)), "big")
+        elif identifier == _DURATION and size in _REAL:
+            (duration,) = struct.unpack(_REAL[size], read_at(file, start, size))
         elif identifier == _TIMESTAMP:
-            cluster = int.from_bytes(read_at(file, start, min(stop - start, 8)), "big")
+            cluster = int.from_bytes(read_at(file, start, min(size, 8)), "big")
         elif identifier in _BLOCKS:
             _, inside = _number(file, start)
             last = max(last, cluster + int.from_bytes(read_at(file, inside, 2), "big", signed=True))
-    if (duration - last) * scale * 1e-9 > _ROUNDED:
+    # Without a size of the whole, it may end behind any block.
+    if live and (duration - last) * scale * 1e-9 > _ROUNDED:
         raise cut_short(
             f"it says that it lasts {duration * scale * 1e-9:.2f} s, and ends after "
             f"{last * scale * 1e-9:.2f} s"
@@ -80,9 +84,9 @@ def matroska(file: BinaryIO, at: int) -> Part:
 
 
 def _elements(file: BinaryIO, at: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the elements up to the next file: identifier, offsets of its content and of its end.
+    """Yield the elements up to the next file: identifier, offset and size of the content.
 
-    Those that hold others end, for this, where their content begins.
+    After one that holds others come the first of these.
     """
     begin, end = at, size_of(file)
     while at < end:
@@ -93,16 +97,13 @@ def _elements(file: BinaryIO, at: int) -> Iterator[tuple[int, int, int]]:
         size, at = _number(file, at)
         if size > end - at and size != _UNKNOWN:
             raise cut_short("its last element is not whole")
+        if size == _UNKNOWN and identifier not in _ENTERED:
+            raise UnreadableError(f"is damaged at byte {first:,}. Copy or download it again.")
+        yield identifier, at, size
         if identifier == _SEGMENT and size != _UNKNOWN:
             end = at + size
-        start = at
         if identifier not in _ENTERED:
-            if size == _UNKNOWN:
-                raise UnreadableError(f"is damaged at byte {first:,}. Copy or download it again.")
             at += size
-        if at > end:
-            raise UnreadableError(f"is damaged at byte {first:,}. Copy or download it again.")
-        yield identifier, start, at
 
 
 def _identifier(file: BinaryIO, at: int) -> tuple[int, int]:

@@ -108,8 +108,9 @@ def _after_tags(file: BinaryIO, at: int) -> int:
     while at < size:
         block = read_at(file, at, _BLOCK)
         zeros = len(block) - len(block.lstrip(b"\0"))
-        # A box of MP4 begins with the high bytes of its size.
-        skipped = _tag(block) or (zeros if zeros > 3 or zeros == len(block) else 0)  # noqa: PLR2004
+        if block[4:8] in containers.BOXES:  # it begins with the high bytes of its size
+            break
+        skipped = _tag(block) or zeros
         if not skipped:
             break
         at += skipped
