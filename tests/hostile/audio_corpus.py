@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,7 @@ MEDIA: dict[str, tuple[str, str, list[int]]] = {
     "aac": ("adts", "aac", [16_000, 44_100]),
     "amr": ("amr", "libopencore_amrnb", [8_000]),
 }
-_MUXING = {
+MUXING = {
     "mp4 fragmented": {"movflags": "frag_keyframe+empty_moov+default_base_moof",
                        "frag_duration": "500000"},
     "webm live": {"live": "1"},
@@ -177,7 +177,7 @@ def _whole(clip: np.ndarray) -> Iterator[tuple[str, str, bytes, float]]:
     for name, (muxer, codec, rates) in MEDIA.items():
         for rate in rates:
             samples = soxr.resample(clip, RATE, rate) * 0.9
-            content = muxed(samples, rate, muxer, codec, _MUXING.get(name, {}))
+            content = muxed(samples, rate, muxer, codec, MUXING.get(name, {}))
             yield f"{name} {codec} {rate}", name, content, len(clip) / RATE
 
 

@@ -33,7 +33,10 @@ _TOLERANCE = 0.1  # seconds: lengths in containers are rounded, and codecs work 
 
 def has_media() -> bool:
     """Return whether PyAV is installed, which reads what libsndfile does not."""
-    return find_spec("av") is not None
+    try:
+        return find_spec("av") is not None
+    except ValueError:  # it was taken out of this process
+        return False
 
 
 def decode(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.float32]]]:

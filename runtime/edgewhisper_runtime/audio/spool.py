@@ -33,9 +33,10 @@ def _copy(stream: BinaryIO, path: Path, label: str) -> None:
     left = LIMIT
     with storage_errors(path), path.open("wb") as file:
         while block := stream.read(_BLOCK):
-            if left == LIMIT and len(block) == _BLOCK and not could_be_audio(block):
-                return  # enough to say so
+            hopeless = left == LIMIT and len(block) == _BLOCK and not could_be_audio(block)
             left -= len(block)
             if left < 0:
                 raise AudioError(f"{label} holds more than {LIMIT >> 20:,} MiB. Save it as files.")
             file.write(block)
+            if hopeless:  # a device may have no end; this is enough to say what it is not
+                return
