@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -196,9 +197,10 @@ def muxed(
     file = io.BytesIO()
     with av.open(file, "w", format=muxer, options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
         if codec == "wmav2":
             stream.bit_rate = 64_000
-        form = stream.codec_context.codec.audio_formats[0].name
+        form = (stream.codec_context.codec.audio_formats or [av.AudioFormat("fltp")])[0].name
         convert = av.AudioResampler(format=form, layout="mono", rate=rate)
         block = av.AudioFrame.from_ndarray(
             samples[None].astype(np.float32), format="fltp", layout="mono"
@@ -264,7 +266,7 @@ def _tagged(clip: np.ndarray) -> Iterator[Case]:
 
 def _unfinished(clip: np.ndarray) -> Iterator[Case]:
     """Yield files whose recorder died, or that were written to a pipe."""
-    fields: dict[str, tuple[list[tuple[int, int]], str]] = {
+    fields: dict[str, tuple[list[tuple[int, int]], Literal["little", "big"]]] = {
         "WAV": ([(4, 4), (40, 4)], "little"),
         "AU": ([(8, 4)], "big"),
     }

@@ -138,7 +138,7 @@ BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     huge: "samples of up to 1e+30 at about 0.0 s: they are not within -1 to 1",
     no_samples: "0 s of audio",
     header_only: "cut short",
-    garbage_after_magic: "is damaged at byte 0",
+    garbage_after_magic: "cut short: it ends in the middle of a page",
     zero_rate: "0 samples a second",
     one_hertz: "1 samples a second",
     two_gigahertz: "2000000000 samples a second",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -34,9 +33,10 @@ _TOLERANCE = 0.1  # seconds: lengths in containers are rounded, and codecs work 
 def has_media() -> bool:
     """Return whether PyAV is installed, which reads what libsndfile does not."""
     try:
-        return find_spec("av") is not None
-    except ValueError:  # it was taken out of this process
+        import av  # noqa: F401 # to see
+    except ImportError:
         return False
+    return True
 
 
 def decode(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.float32]]]:

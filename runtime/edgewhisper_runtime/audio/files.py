@@ -146,6 +146,7 @@ def _mono(part: Part, file: BinaryIO, label: str) -> Iterator[Samples]:
             resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         check_range(block, f"{label} has", f" at about {seconds:.1f} s")
         seconds += len(block) / rate
-        yield resampler.resample_chunk(mixer.feed(block))
+        if len(samples := resampler.resample_chunk(mixer.feed(block))):
+            yield samples
     if mixer is not None:
         yield resampler.resample_chunk(mixer.finish(), last=True)

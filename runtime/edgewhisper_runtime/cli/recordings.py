@@ -12,8 +12,6 @@ from pathlib import Path
 
 import click
 
-from edgewhisper_runtime.audio.decoders import has_media
-from edgewhisper_runtime.audio.spool import spooled
 from edgewhisper_runtime.bundle.atomic import storage_errors
 from edgewhisper_runtime.errors import AudioError
 
@@ -49,6 +47,8 @@ class Recording:
         if self.path:
             yield self.path
         else:
+            from edgewhisper_runtime.audio.spool import spooled
+
             with spooled(sys.stdin.buffer, "stdin") as path:
                 yield path
 
@@ -86,7 +86,9 @@ def _matches(argument: str) -> list[Path]:
 
 def _below(directory: Path) -> list[Recording]:
     """Return the audio files of a directory and of those in it, hidden ones left out."""
-    wanted = SUFFIXES | MEDIA_SUFFIXES if has_media() else SUFFIXES
+    from edgewhisper_runtime.audio.decoders import has_media
+
+    wanted = SUFFIXES | MEDIA_SUFFIXES
     found: list[Recording] = []
     left_out: list[str] = []
     with storage_errors(directory):
@@ -94,10 +96,12 @@ def _below(directory: Path) -> list[Recording]:
             children[:] = sorted(name for name in children if not name.startswith("."))
             for path in (Path(parent, name) for name in sorted(names) if name[0] != "."):
                 suffix = path.suffix.lower()
-                if suffix in wanted and path.is_file():  # a pipe may never say anything
-                    found.append(Recording(path, path.relative_to(directory)))
-                elif suffix in MEDIA_SUFFIXES:
+                if suffix not in wanted or not path.is_file():  # a pipe may never say anything
+                    continue
+                if suffix in MEDIA_SUFFIXES and not has_media():
                     left_out.append(suffix)
+                else:
+                    found.append(Recording(path, path.relative_to(directory)))
     label = click.format_filename(directory)
     if left_out:
         click.echo(

@@ -76,7 +76,7 @@ def test_a_directory_without_audio(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", sorted(recordings.SUFFIXES))
 def test_every_suffix_is_one_that_is_read(tmp_path: Path, suffix: str) -> None:
-    """Written by libsndfile, named so, and read again, in the format that the suffix is usual for."""
+    """Written by libsndfile, named so, and read again, each in the usual format."""
     usual = {".aif": "AIFF", ".aifc": "AIFF", ".mp2": "MP3", ".oga": "OGG", ".opus": "OGG",
              ".snd": "AU"}  # fmt: skip
     path = tmp_path / f"speech{suffix}"
