@@ -58,11 +58,19 @@ def truncated(suffix: str, **options: object) -> Callable[[Path], Path]:
     return make
 
 
-def joined_ogg(path: Path) -> Path:
-    one = wav(path / "one.ogg", SECOND, subtype="VORBIS")
-    other = wav(path / "other.ogg", SECOND[::-1], subtype="VORBIS")
-    (path / "joined.ogg").write_bytes(one.read_bytes() + other.read_bytes())
-    return path / "joined.ogg"
+def device(_path: Path) -> Path:
+    return Path("/dev/zero")
+
+
+def raw(path: Path) -> Path:
+    (path / "samples.raw").write_bytes((SECOND * 32767).astype("<i2").tobytes())
+    return path / "samples.raw"
+
+
+def huge(path: Path) -> Path:
+    samples = SECOND.copy()
+    samples[8000] = 1e30
+    return wav(path / "huge.wav", samples, subtype="FLOAT")
 
 
 def nan(path: Path) -> Path:
@@ -113,22 +121,25 @@ def two_gigahertz(path: Path) -> Path:
 BAD_AUDIO: dict[Callable[[Path], Path], str] = {
     missing: "does not exist",
     directory: "is a directory",
+    device: "is a device",
     empty: "is empty (0 bytes)",
-    text: "could not be read as audio",
+    text: "of no format that is read (WAV, ",
+    raw: "of no format that is read (WAV, ",
     truncated("flac"): "cut.flac",
-    truncated("wav"): "cut short",
+    truncated("wav"): "cut short: its header says 5.00 s",
     truncated("aiff"): "cut short",
     truncated("au"): "cut short",
     truncated("rf64", format="RF64"): "cut short",
     truncated("w64"): "cut short",
     truncated("ogg", subtype="OPUS"): "cut short: it ends in the middle",
-    joined_ogg: "several recordings one after the other",
+    truncated("voc"): "of no format that is read",
     nan: "NaN or infinite",
     infinite: "NaN or infinite",
+    huge: "samples of up to 1e+30 at about 0.0 s: they are not within -1 to 1",
     no_samples: "0 s of audio",
-    header_only: "header.flac",
-    garbage_after_magic: "could not be read as audio",
-    zero_rate: "could not be read as audio",
+    header_only: "cut short",
+    garbage_after_magic: "cut short: it ends in the middle of a page",
+    zero_rate: "0 samples a second",
     one_hertz: "1 samples a second",
     two_gigahertz: "2000000000 samples a second",
 }

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import re
+import stat
 from collections.abc import Iterator
-from io import SEEK_CUR, SEEK_END, BytesIO
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from edgewhisper_runtime.audio.content import Part, UnreadableError
+from edgewhisper_runtime.audio.decoders import decode
+from edgewhisper_runtime.audio.formats import parts
+from edgewhisper_runtime.audio.mixing import Mixer, check_range
+from edgewhisper_runtime.audio.spool import spooled
 from edgewhisper_runtime.errors import AudioError
 
 if TYPE_CHECKING:
-    import soundfile
     from numpy.typing import NDArray
 
     Samples = NDArray[np.float32]
@@ -21,22 +26,13 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 _BLOCK_SECONDS = 10
-_LOWEST_RATE = 1000  # Hz; below, there is no speech, and an hour could hide in a kilobyte
-_HIGHEST_RATE = 1_000_000
-# What libsndfile logs of the chunk that holds the samples: WAV and AIFF, AU, RF64, W64.
-_SHORT_CHUNK = re.compile(r"(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)")
-_STREAMED = 0x7FFF_0000  # sizes from here on mean "not known yet"
-_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
-_OGG = b"OggS\0"
-_OGG_FIRST = 2  # flag of a stream's first page (RFC 3533, section 6)
-_OGG_HEADER = 27  # bytes, and a page has at most
-_OGG_PAGE = _OGG_HEADER + 255 + 255 * 255
 
 
 def load(source: str | Path | bytes) -> Samples:
     """Return the whole file as float32 samples [n] at 16 kHz, mono, nominally within -1..1.
 
-    Raises AudioError when the file is missing, no audio, empty, cut short or holds NaN.
+    Raises AudioError when the file is missing, no audio, empty, cut short, damaged, or holds
+    samples that are no sound.
     """
     return np.concatenate(list(stream(source)))
 
@@ -44,54 +40,24 @@ def load(source: str | Path | bytes) -> Samples:
 def stream(source: str | Path | bytes) -> Iterator[Samples]:
     """Yield a file, or a file's bytes, as float32 blocks [n] at 16 kHz, mono, in constant memory.
 
-    Any rate, channel count and format that libsndfile reads; channels are averaged.
-    Raises AudioError as `load` does; damage in the middle is found when it is reached.
+    A file of a format in `formats.FORMATS`, of any rate and number of channels, with all the
+    recordings that are joined in it; of a container with several sound tracks, the first. What a
+    pipe holds is kept in a temporary file before. Channels are mixed as `mixing.Mixer` does.
+    Raises AudioError as `load` does; what is missing is found before the first block, damage in
+    the middle when it is reached.
     """
-    import soundfile
-    import soxr
-
-    file_or_path: Path | BytesIO
-    if isinstance(source, bytes):
-        path, file_or_path = "the audio", BytesIO(source)
-    else:
-        path, file_or_path = str(source), Path(source)
+    label = "the audio" if isinstance(source, bytes) else str(source)
     try:
-        if isinstance(file_or_path, Path):
-            _check_file(file_or_path)
-        with soundfile.SoundFile(file_or_path) as file:
-            rate = file.samplerate
-            expected = _frames_promised(file)
-            _check_header(path, rate, expected)
-            if file.format == "OGG":
-                _check_ogg(path, source)
-            if expected is None:
-                file.seekable = lambda: False  # it would seek by the header
-            # So many samples of all channels together, or a small file could fill the memory.
-            at_once = max(1, rate * _BLOCK_SECONDS // file.channels)
-            resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-            frames = 0
-            while len(block := file.read(at_once, dtype="float32", always_2d=True)):
-                frames += len(block)
-                mono = block.mean(axis=1)
-                if not np.isfinite(mono).all():
-                    raise AudioError(
-                        f"{path} holds NaN or infinite samples at about {frames / rate:.1f} s. "
-                        "Export it again as integer PCM."
-                    )
-                yield resampler.resample_chunk(mono)
-            if expected is not None and frames < expected:
-                raise AudioError(
-                    f"{path} is cut short: its header says {expected / rate:.2f} s, "
-                    f"{frames / rate:.2f} s could be read. Copy or download it again."
-                )
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(
-            f"{path} could not be read as audio ({error.error_string.rstrip('. ')}). "
-            "It may be damaged or of a format libsndfile does not read; convert it to WAV or FLAC."
-        ) from error
-    except PermissionError as error:
-        raise AudioError(f"{path} may not be read. Check its permissions.") from error
+        with _opened(source, label) as file:
+            heard = 0
+            for part in list(parts(file)):
+                for block in _mono(part, file, label):
+                    heard += len(block)
+                    yield block
+            if not heard:
+                raise UnreadableError("holds 0 s of audio. Record it again.")
+    except UnreadableError as error:
+        raise AudioError(f"{label} {error}") from error
 
 
 def blocks(source: Source) -> Iterator[Samples]:
@@ -110,78 +76,14 @@ def blocks(source: Source) -> Iterator[Samples]:
 
 
 def duration(path: Path) -> float:
-    """Return the seconds that a file's header announces; 0 where it does not."""
-    import soundfile
-
+    """Return about how many seconds a file holds by its headers; 0 where they do not say."""
     try:
-        found = soundfile.info(path)
-    except (OSError, soundfile.LibsndfileError):
+        if not path.is_file():  # a pipe can be read once only
+            return 0.0
+        with path.open("rb") as file:
+            return sum(part.seconds or 0.0 for part in parts(file))
+    except (OSError, UnreadableError):
         return 0.0
-    return 0.0 if found.frames == _UNKNOWN_FRAMES else float(found.frames / found.samplerate)
-
-
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise AudioError(f"{path} is a directory, not an audio file. Name the files in it.")
-    if not path.exists():
-        raise AudioError(f"{path} does not exist. Check the path.")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is empty (0 bytes). Record or copy it again.")
-    path.open("rb").close()  # libsndfile does not say that it may not
-
-
-def _check_header(path: str, rate: int, frames: int | None) -> None:
-    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-        raise AudioError(
-            f"{path} says it has {rate} samples a second: its header is damaged. "
-            "Copy or export it again."
-        )
-    if frames == 0:
-        raise AudioError(f"{path} holds 0 s of audio. Record it again.")
-
-
-def _check_ogg(path: str, source: str | Path | bytes) -> None:
-    """Raise AudioError unless an Ogg file is one recording, and all of it.
-
-    libsndfile reads the first of several, and to the end of what there is, without a word.
-    """
-    with BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
-        started = set()
-        while len(page := file.read(_OGG_PAGE)) > _OGG_HEADER and page[5] & _OGG_FIRST:
-            started.add(page[14:18])
-            file.seek(_page_bytes(page) - len(page), SEEK_CUR)
-        file.seek(-min(_OGG_PAGE, file.seek(0, SEEK_END)), SEEK_END)
-        tail = file.read()
-    last = tail[tail.rfind(_OGG) :]
-    # Not every writer marks the last page as the last; one that is not whole was cut.
-    if len(last) < _OGG_HEADER or len(last) < _page_bytes(last):
-        raise AudioError(
-            f"{path} is cut short: it ends in the middle of a page. Copy or download it again."
-        )
-    if last[14:18] not in started:
-        raise AudioError(
-            f"{path} holds several recordings one after the other, and only the first could be "
-            "read. Convert it to FLAC."
-        )
-
-
-def _page_bytes(page: bytes) -> int:
-    """Return how long a page of an Ogg file is, by its header and the table that follows it."""
-    return _OGG_HEADER + page[26] + sum(page[_OGG_HEADER : _OGG_HEADER + page[26]])
-
-
-def _frames_promised(file: soundfile.SoundFile) -> int | None:
-    """Return the frames that the header announces, None where it was written before they were.
-
-    libsndfile shortens a WAV or AIFF file that ends early without a word, but logs the size
-    that its data chunk should have had; writers to a pipe leave a placeholder there.
-    """
-    if file.frames == _UNKNOWN_FRAMES:
-        return None
-    chunk = _SHORT_CHUNK.search(file.extra_info)
-    if chunk is None or int(chunk[1]) >= _STREAMED:
-        return int(file.frames)
-    return int(file.frames * int(chunk[1]) / max(int(chunk[2]), 1))
 
 
 def checked(samples: Samples) -> Samples:
@@ -191,11 +93,60 @@ def checked(samples: Samples) -> Samples:
         raise AudioError(
             f"samples are {given.dtype}, not floating point from -1 to 1. Divide int16 by 32768."
         )
-    array = np.ascontiguousarray(given, dtype=np.float32)
-    if array.ndim != 1 or array.size == 0:
+    if given.ndim != 1 or given.size == 0:
         raise AudioError(
-            f"samples must be a non-empty mono array [n] at 16 kHz, got shape {array.shape}."
+            f"samples must be a non-empty mono array [n] at 16 kHz, got shape {given.shape}."
         )
-    if not np.isfinite(array).all():
-        raise AudioError("samples hold NaN or infinite values.")
-    return array
+    check_range(given, "the array has")
+    return np.ascontiguousarray(given, dtype=np.float32)
+
+
+@contextmanager
+def _opened(source: str | Path | bytes, label: str) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        yield BytesIO(source)
+        return
+    path = Path(source)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UnreadableError("is a directory, not an audio file. Name the files in it.")
+        if stat.S_ISFIFO(status.st_mode):
+            with path.open("rb") as pipe, spooled(pipe, label) as copy, copy.open("rb") as file:
+                _check_size(copy.stat().st_size)
+                yield file
+            return
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError("is a device, not an audio file. Record from it to a file.")
+        _check_size(status.st_size)
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise UnreadableError("does not exist. Check the path.") from error
+    except PermissionError as error:
+        raise UnreadableError("may not be read. Check its permissions.") from error
+    except (OSError, ValueError) as error:  # too long a name, a broken disk; a NUL in the name
+        raise UnreadableError(f"could not be opened or read ({error}).") from error
+
+
+def _check_size(size: int) -> None:
+    if size == 0:
+        raise UnreadableError("is empty (0 bytes). Record or copy it again.")
+
+
+def _mono(part: Part, file: BinaryIO, label: str) -> Iterator[Samples]:
+    """Yield the samples of one recording at 16 kHz."""
+    import soxr
+
+    mixer: Mixer | None = None
+    seconds = 0.0
+    for rate, block in decode(part, file):
+        if mixer is None:
+            mixer = Mixer(rate)
+            resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        check_range(block, f"{label} has", f" at about {seconds:.1f} s")
+        seconds += len(block) / rate
+        if len(samples := resampler.resample_chunk(mixer.feed(block))):
+            yield samples
+    if mixer is not None:
+        yield resampler.resample_chunk(mixer.finish(), last=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,16 +15,15 @@ import click
 from edgewhisper_runtime.bundle.atomic import storage_errors
 from edgewhisper_runtime.errors import AudioError
 
-# The suffixes of libsndfile's formats that can hold speech, and of others that it does not read.
+# What is taken from a directory; the content decides how a file is read, as that of any file.
 SUFFIXES = frozenset({
-    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64",
-    ".snd", ".sph", ".voc", ".w64", ".wav",
+    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".oga", ".ogg", ".opus",
+    ".rf64", ".snd", ".w64", ".wav",
 })  # fmt: skip
-_UNREADABLE = frozenset({
-    ".3gp", ".aac", ".amr", ".m4a", ".m4b", ".mkv", ".mov", ".mp4", ".webm", ".wma",
+MEDIA_SUFFIXES = frozenset({
+    ".3g2", ".3gp", ".aac", ".amr", ".asf", ".awb", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov",
+    ".mp4", ".webm", ".wma", ".wmv",
 })  # fmt: skip
-STDIN_LIMIT = 1 << 32  # bytes; a WAV file cannot be larger
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,11 @@ class Recording:
         """
         if self.path:
             yield self.path
-            return
-        with tempfile.TemporaryDirectory(prefix="edgewhisper-") as directory:
-            path = Path(directory) / "stdin"
-            _spool(path)
-            yield path
+        else:
+            from edgewhisper_runtime.audio.spool import spooled
+
+            with spooled(sys.stdin.buffer, "stdin") as path:
+                yield path
 
 
 def find(arguments: Sequence[str]) -> list[Recording]:
@@ -88,27 +86,32 @@ def _matches(argument: str) -> list[Path]:
 
 def _below(directory: Path) -> list[Recording]:
     """Return the audio files of a directory and of those in it, hidden ones left out."""
+    from edgewhisper_runtime.audio.decoders import has_media
+
+    wanted = SUFFIXES | MEDIA_SUFFIXES
     found: list[Recording] = []
-    unreadable: list[str] = []
+    left_out: list[str] = []
     with storage_errors(directory):
         for parent, children, names in os.walk(directory, onerror=_refuse):
             children[:] = sorted(name for name in children if not name.startswith("."))
             for path in (Path(parent, name) for name in sorted(names) if name[0] != "."):
                 suffix = path.suffix.lower()
-                if suffix in SUFFIXES:
+                if suffix not in wanted or not path.is_file():  # a pipe may never say anything
+                    continue
+                if suffix in MEDIA_SUFFIXES and not has_media():
+                    left_out.append(suffix)
+                else:
                     found.append(Recording(path, path.relative_to(directory)))
-                elif suffix in _UNREADABLE:
-                    unreadable.append(suffix)
     label = click.format_filename(directory)
-    if unreadable:
+    if left_out:
         click.echo(
-            f"{label}: {len(unreadable)} files are left out, as libsndfile does not read "
-            f"{', '.join(sorted(set(unreadable)))}. Convert them to FLAC or Opus.",
+            f"{label}: {len(left_out)} files are left out, as {', '.join(sorted(set(left_out)))} "
+            "take PyAV to read: pip install 'edgewhisper-runtime[media]'.",
             err=True,
         )
     if not found:
         raise AudioError(
-            f"{label} holds no audio file. Looked for {', '.join(sorted(SUFFIXES))} in it and "
+            f"{label} holds no audio file. Looked for {', '.join(sorted(wanted))} in it and "
             "below; name files with other suffixes one by one."
         )
     return found
@@ -116,15 +119,3 @@ def _below(directory: Path) -> list[Recording]:
 
 def _refuse(error: OSError) -> None:
     raise error
-
-
-def _spool(path: Path) -> None:
-    left = STDIN_LIMIT
-    with storage_errors(path), path.open("wb") as file:
-        while block := sys.stdin.buffer.read(_BLOCK):
-            left -= len(block)
-            if left < 0:
-                raise AudioError(
-                    f"stdin holds more than {STDIN_LIMIT >> 20:,} MiB. Save it as files, in parts."
-                )
-            file.write(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 
 from edgewhisper_runtime import audio
+from edgewhisper_runtime.audio import spool
 from edgewhisper_runtime.cli import recordings
 from edgewhisper_runtime.errors import AudioError
 
@@ -50,13 +52,21 @@ def test_a_name_that_looks_like_a_pattern_is_a_name(tree: Path) -> None:
     assert names(odd) == ["talk [1].wav"]
 
 
-def test_what_cannot_be_read_is_said(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_needs_pyav_is_taken_where_it_is(
+    tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tree / "deep" / "film.MP4").touch()
     (tree / "song.m4a").touch()
+    assert len(names(tree)) == 6
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
     assert len(names(tree)) == 4
     message = capsys.readouterr().err
-    assert "2 files are left out" in message
-    assert ".m4a, .mp4" in message
+    assert "2 files are left out, as .m4a, .mp4 take PyAV" in message
+
+
+def test_a_pipe_in_a_directory_is_left_alone(tree: Path) -> None:
+    os.mkfifo(tree / "endless.wav")
+    assert len(names(tree)) == 4
 
 
 def test_a_directory_without_audio(tmp_path: Path) -> None:
@@ -65,10 +75,10 @@ def test_a_directory_without_audio(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", sorted(recordings.SUFFIXES))
-def test_every_suffix_is_one_of_libsndfile_s(tmp_path: Path, suffix: str) -> None:
-    """Written by it, named so, and read again, for each format that the suffix is usual for."""
-    usual = {".aif": "AIFF", ".aifc": "AIFF", ".oga": "OGG", ".opus": "OGG", ".snd": "AU",
-             ".sph": "NIST"}  # fmt: skip
+def test_every_suffix_is_one_that_is_read(tmp_path: Path, suffix: str) -> None:
+    """Written by libsndfile, named so, and read again, each in the usual format."""
+    usual = {".aif": "AIFF", ".aifc": "AIFF", ".mp2": "MP3", ".oga": "OGG", ".opus": "OGG",
+             ".snd": "AU"}  # fmt: skip
     path = tmp_path / f"speech{suffix}"
     kind = usual.get(suffix, suffix[1:].upper())
     tone = np.sin(np.arange(16_000) / 10)
@@ -86,19 +96,30 @@ def test_stdin_is_a_file_for_a_while(smoke_clip: Path, monkeypatch: pytest.Monke
     assert not path.parent.exists()
 
 
-def test_stdin_without_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_stdin_without_an_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, smoke_clip: Path
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(recordings, "STDIN_LIMIT", 3 << 20)
+    monkeypatch.setattr(spool, "LIMIT", 3 << 20)
     (found,) = recordings.find(["-"])
     for size in (3 << 20, (3 << 20) + 1):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(size))))
-        if size <= recordings.STDIN_LIMIT:
+        content = smoke_clip.read_bytes().ljust(size, b"\0")
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        if size <= spool.LIMIT:
             with found.opened() as path:
                 assert path.stat().st_size == size
         else:
             with pytest.raises(AudioError, match="stdin holds more than"), found.opened():
                 pass
     assert not list(tmp_path.iterdir())
+
+
+def test_stdin_that_is_no_audio_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = recordings.find(["-"])
+    with Path("/dev/zero").open() as endless:
+        monkeypatch.setattr(sys, "stdin", endless)
+        with found.opened() as path, pytest.raises(AudioError, match="of no format that is read"):
+            audio.load(path)
 
 
 def test_stdin_is_read_once() -> None:

@@ -1,0 +1,141 @@
+"""One recording decoded: by libsndfile, or by FFmpeg's libraries, which come with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from edgewhisper_runtime.audio.content import Part, UnreadableError, cut_short
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from numpy.typing import NDArray
+
+_BLOCK_SECONDS = 10
+_LOWEST_RATE = 1000  # Hz; below, there is no speech, and an hour could hide in a kilobyte
+_HIGHEST_RATE = 1_000_000
+_MOST_CHANNELS = 1024
+_UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
+_CODECS = (
+    "aac,ac3,alac,amrnb,amrwb,eac3,flac,libopencore_amrnb,libopencore_amrwb,mp1,mp1float,mp2,"
+    "mp2float,mp3,mp3float,opus,libopus,pcm_alaw,pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,"
+    "pcm_s16be,pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,pcm_s32le,pcm_s8,pcm_u8,vorbis,wmalossless,"
+    "wmapro,wmav1,wmav2,wmavoice"
+)
+# FFmpeg opens nothing but the bytes that it is given.
+_CLOSED = {"protocol_whitelist": "", "codec_whitelist": _CODECS}
+_TOLERANCE = 0.1  # seconds: lengths in containers are rounded, and codecs work in blocks
+
+
+def has_media() -> bool:
+    """Return whether PyAV is installed, which reads what libsndfile does not."""
+    try:
+        import av  # noqa: F401 # to see
+    except ImportError:
+        return False
+    return True
+
+
+def decode(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the rate in Hz, always the same, and float32 [samples, channels], in bounded memory.
+
+    Raises UnreadableError for damage, and where less comes out than the part must hold.
+    """
+    seconds = 0.0
+    for rate, block in _ffmpeg(part, file) if part.demuxer else _libsndfile(part, file):
+        seconds += len(block) / rate
+        yield rate, block
+    if part.seconds is not None and seconds < part.seconds - _TOLERANCE:
+        raise cut_short(f"it should hold {part.seconds:.2f} s, {seconds:.2f} s could be read")
+
+
+def _libsndfile(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    import soundfile
+
+    raw = {}
+    if layout := part.layout:
+        _check_rate(layout.rate, layout.channels)
+        raw = {"format": "RAW", "samplerate": layout.rate, "channels": layout.channels,
+               "subtype": layout.subtype, "endian": layout.endian}  # fmt: skip
+    try:
+        with part.open(file) as content, soundfile.SoundFile(content, **raw) as sound:
+            _check_rate(sound.samplerate, sound.channels)
+            expected = sound.frames
+            if expected == _UNKNOWN_FRAMES:
+                expected = 0
+                sound.seekable = lambda: False  # it would seek by the header
+            # So many samples of all channels together, or a small file could fill the memory.
+            at_once = max(1, sound.samplerate * _BLOCK_SECONDS // sound.channels)
+            while len(block := sound.read(at_once, dtype="float32", always_2d=True)):
+                expected -= len(block)
+                yield sound.samplerate, block
+            if expected > sound.samplerate * _TOLERANCE:
+                raise cut_short(f"{expected / sound.samplerate:.2f} s at its end cannot be read")
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.strip(". \n").replace("\n", " ")
+        raise UnreadableError(
+            f"could not be read to its end ({reason}). It is damaged; copy or download it again."
+        ) from error
+
+
+def _ffmpeg(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    import av
+
+    try:
+        with (
+            part.open(file) as content,
+            av.open(content, "r", format=part.demuxer, options=_CLOSED) as container,
+        ):
+            yield from _decoded(container, _sound_track(container))
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = str(getattr(error, "strerror", error) or error)
+        raise UnreadableError(
+            f"could not be read to its end ({reason}). It is damaged; copy or download it again."
+        ) from error
+
+
+def _sound_track(container: InputContainer) -> AudioStream:
+    if not container.streams.audio:
+        raise UnreadableError("holds no sound track.")
+    return container.streams.audio[0]
+
+
+def _decoded(
+    container: InputContainer, track: AudioStream
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    from av.audio.resampler import AudioResampler
+
+    packets = samples = 0
+    planes = AudioResampler(format="fltp")
+    format_of_all = None
+    for packet in container.demux(track):
+        if packet.is_corrupt:
+            raise cut_short("a packet of its sound is not whole")
+        packets += bool(packet.size)
+        for frame in packet.decode():
+            kind = frame.sample_rate, frame.layout.name
+            if format_of_all not in {None, kind}:
+                raise UnreadableError(
+                    "changes its rate or channels on the way. Convert it to FLAC."
+                )
+            format_of_all = kind
+            _check_rate(frame.sample_rate, frame.layout.nb_channels)
+            for converted in planes.resample(frame):
+                samples += converted.samples
+                yield frame.sample_rate, converted.to_ndarray().astype(np.float32, copy=False).T
+    # MP4 counts packets, or samples where they are not compressed.
+    counted = samples if track.codec_context.name.startswith("pcm_") else packets
+    if counted < track.frames:
+        raise cut_short(f"it says that it has {track.frames:,} packets, {counted:,} are there")
+
+
+def _check_rate(rate: int, channels: int) -> None:
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise UnreadableError(
+            f"says it has {rate} samples a second: its header is damaged. Copy or export it again."
+        )
+    if channels > _MOST_CHANNELS:
+        raise UnreadableError(f"says it has {channels:,} channels: its header is damaged.")
