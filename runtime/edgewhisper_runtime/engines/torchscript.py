@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgewhisper_runtime.decode import alignment
-from edgewhisper_runtime.engines.rows import share
+from edgewhisper_runtime.engines.rows import group_rows
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ class TorchScriptBackend:
     def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
         """Select batch rows.
 
-        Those of one audio share its keys and values as long as they stand together, equally many
-        to an audio.
+        They share the keys and values of their audio where the rows of each audio are next to each
+        other and equally many.
         """
 
         def selected(tensors: Tensors, rows: NDArray[np.int64]) -> Tensors:
@@ -128,7 +128,7 @@ class TorchScriptBackend:
             index = self._torch.from_numpy(rows)
             return tuple(tensor.index_select(0, index) for tensor in tensors)
 
-        kept, audios = share(cache.audios[rows])
+        kept, audios = group_rows(cache.audios[rows])
         past = cache.past and selected(cache.past, rows)
         return _Cache(selected(cache.cross, kept), audios, past)
 
