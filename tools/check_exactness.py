@@ -85,7 +85,8 @@ def tokens(
     progress = tqdm(total=len(files), unit="file", mininterval=2.0)
     for language, group in groupby(zip(files, languages, strict=True), key=itemgetter(1)):
         recordings = (file for file, _ in group)
-        for spoken in transcriber.transcribe_many(recordings, language, options=options):
+        named = replace(options, language=language)
+        for spoken in transcriber.transcribe_many(recordings, named):
             if isinstance(spoken, AudioError):
                 raise spoken
             found.append([window.tokens for window in spoken.windows])

@@ -15,7 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def ours(checkpoint: Checkpoint, **options: Any) -> Engine:
     asked = Options(**options)
 
     def transcribe(path: Path, english: bool) -> tuple[str, str]:
-        found = transcriber.transcribe(path, "en" if english else None, options=asked)
+        found = transcriber.transcribe(path, replace(asked, language="en" if english else None))
         return found.text, found.language
 
     return transcribe
@@ -194,10 +194,10 @@ ENGINES: dict[str, Callable[[Checkpoint], Engine]] = {
     "ours, pauses": ours,
     "ours, timestamps": partial(ours, timestamps=True),
     DECODE: openai_decode,
-    "ours, pauses, no VAD": partial(ours, vad=False),
+    "ours, pauses, no VAD": partial(ours, vad="none"),
     TRANSCRIBE: openai_transcribe,
     "faster-whisper": faster_whisper,
-    "ours, timestamps, no VAD, zeros": partial(ours, timestamps=True, vad=False, padding="zeros"),
+    "ours, timestamps, no VAD, zeros": partial(ours, timestamps=True, vad="none", padding="zeros"),
 }
 
 

@@ -59,7 +59,7 @@ def plain(text: str) -> str:
 def spoken(bundle: Path, samples: audio.Samples, context: AudioContext) -> list[Word]:
     """Return the words of samples [n], as the bundle finds them in the whole."""
     transcriber = load(bundle, audio_context=context)
-    found = transcriber.transcribe(samples, LANGUAGE, options=Options(words=True))
+    found = transcriber.transcribe(samples, Options(language=LANGUAGE, words=True))
     words = [word for segment in found.segments for word in segment.words]
     return [Word(plain(word.text), word.start, word.end) for word in words if plain(word.text)]
 

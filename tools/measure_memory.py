@@ -26,11 +26,13 @@ CONTEXTS = ("full", "adaptive")
 MINUTES = (1, 10, 60)
 PROCESS = """
 import json, sys
-from edgewhisper_runtime import load
+from edgewhisper_runtime import Options, load
 from edgewhisper_runtime.measure import machine
+from edgewhisper_runtime.memory import return_large_blocks
+return_large_blocks()
 transcriber = load(sys.argv[1], audio_context=sys.argv[2])
 loaded = machine.peak_rss()
-found = transcriber.transcribe(sys.argv[3], language="en")
+found = transcriber.transcribe(sys.argv[3], Options(language="en"))
 words = len(found.text.split())
 print(json.dumps({"loaded": loaded, "peak": machine.peak_rss(), "words": words}))
 """

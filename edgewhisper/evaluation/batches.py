@@ -45,9 +45,9 @@ def records(
 ) -> list[Record]:
     """Transcribe utterances at once; each gets the time of all by its share of the audio."""
     start = time.perf_counter()
-    options = replace(PLAIN, batch_size=len(batch))
+    options = replace(PLAIN, language=LANGUAGE, batch_size=len(batch))
     found = []
-    for transcript in transcriber.transcribe_many(heard, LANGUAGE, options=options):
+    for transcript in transcriber.transcribe_many(heard, options):
         if isinstance(transcript, AudioError):
             raise transcript
         found.append(transcript)

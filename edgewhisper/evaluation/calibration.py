@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,4 +59,4 @@ def run(
         TorchBackend(model), Tokenizer(checkpoint.path / TOKENIZER), checkpoint.settings()
     )
     for utterance in tqdm(heard, desc="calibrating", unit="utt"):
-        transcriber.transcribe(utterance.path, language="en", options=PLAIN)
+        transcriber.transcribe(utterance.path, replace(PLAIN, language="en"))

@@ -1,4 +1,4 @@
-"""From a bundle on disk to a transcriber, through whichever engine the bundle was made for."""
+"""From a bundle on disk to a transcriber, through the engine that the bundle was made for."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ def load(
     device: str = "cpu",
     threads: int | None = None,
     audio_context: bundle.AudioContext | None = None,
+    wrap: Callable[[Backend], Backend] | None = None,
 ) -> Transcriber:
     """Verify a bundle and load it; `audio_context` is its own unless one is given.
 
     `threads` is how many the bundle computes with, as many as its engine chooses where None; the
-    process's other work keeps its own number. Raises BundleError when the bundle is not intact,
+    process's other work keeps its own number. `wrap` takes the engine's backend and returns the
+    one to use: around it, to measure it. Raises BundleError when the bundle is not intact,
     MissingLibraryError when its engine is absent.
     """
     directory = Path(directory)
@@ -50,7 +52,7 @@ def load(
             f"timestamps begin at {tokenizer.first_timestamp}. Build again."
         )
     return Transcriber(
-        backend=backend,
+        backend=wrap(backend) if wrap else backend,
         tokenizer=tokenizer,
         settings=manifest.settings,
         adaptive=(audio_context or manifest.audio_context) == "adaptive",

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from edgewhisper_runtime import audio
+from edgewhisper_runtime.builder import TranscriptBuilder
 from edgewhisper_runtime.decode import loop
 from edgewhisper_runtime.decode.window import WindowDecoder
 from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.options import Options
-from edgewhisper_runtime.recording import Recording
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.audio import Samples, Source
     from edgewhisper_runtime.bundle import Settings
     from edgewhisper_runtime.text.tokens import Tokenizer
     from edgewhisper_runtime.transcript import Segment, Transcript
+
+    # a window: whose it is, its first sample in the recording, its samples
+    Windows = Iterable[tuple[TranscriptBuilder, int, Samples]]
 
 _DEFAULT = Options()
 
@@ -41,18 +43,16 @@ class Transcriber:
     def transcribe(
         self,
         source: Source,
-        language: str | None = None,
-        task: str = "transcribe",
         options: Options = _DEFAULT,
         on_segment: Callable[[Segment], object] = lambda _segment: None,
     ) -> Transcript:
         """Transcribe a file, a file's bytes, or samples float32 [n] at 16 kHz, of any length.
 
-        Without `language` it is detected from the first window; an English-only model has one.
-        `on_segment` is called with each segment as soon as it is there.
+        Where the options name no language it is detected in the first window; an English-only
+        model has one. `on_segment` is called with each segment as soon as it is there.
         Raises AudioError for unusable audio, EdgeWhisperError for an unknown language or task.
         """
-        stream = self.stream(source, language, task, options)
+        stream = self.stream(source, options)
         while True:
             try:
                 on_segment(next(stream))
@@ -61,77 +61,81 @@ class Transcriber:
                 return transcript
 
     def stream(
-        self,
-        source: Source,
-        language: str | None = None,
-        task: str = "transcribe",
-        options: Options = _DEFAULT,
+        self, source: Source, options: Options = _DEFAULT
     ) -> Generator[Segment, None, Transcript]:
-        """Transcribe as `transcribe` does, segment by segment; the generator returns the whole.
+        """Transcribe as `transcribe` does, segment by segment; return the transcript at the end.
 
-        A segment is what two timestamps enclose, or a window where none are asked for.
+        A segment is the text between two timestamps, or of a window where there are none.
         """
-        recording = self._recording(source, language, task, options)
+        builder = TranscriptBuilder(self.decoder, audio.blocks(source), options)
         if options.sequential:
-            yield from recording.walk()
+            yield from builder.sequential()
         else:
-            for _, new in self._in_batches(recording.windows(), options.batch_size or 1):
-                yield from new
-        found = recording.result()
-        if isinstance(found, AudioError):
-            raise found
-        return found
+            for _, segments in self._decoded(builder.windows(), options.batch_size or 1):
+                yield from segments
+        result = builder.result()
+        if isinstance(result, AudioError):
+            raise result
+        return result
 
     def transcribe_many(
-        self,
-        sources: Iterable[Source],
-        language: str | None = None,
-        task: str = "transcribe",
-        options: Options = _DEFAULT,
+        self, sources: Iterable[Source], options: Options = _DEFAULT
     ) -> Iterator[Transcript | AudioError]:
-        """Transcribe recordings in order; one that cannot be read gives its error in its place.
+        """Transcribe recordings in order; for one that cannot be read its error is yielded.
 
-        With a batch size, windows of them all are decoded so many at once, in the memory that so
-        many take. The texts are those of `transcribe` with the same options, but for rounding.
+        With a batch size, that many windows of all the recordings are decoded at once, in the
+        memory that they take together. The texts are those of `transcribe` with the same options,
+        apart from rounding.
         """
         size = options.batch_size
         if size is None:
             for source in sources:
                 try:
-                    yield self.transcribe(source, language, task, options)
+                    yield self.transcribe(source, options)
                 except AudioError as error:
                     yield error
             return
-        opened: deque[Recording] = deque()
+        open_builders: deque[TranscriptBuilder] = deque()
 
-        def windows() -> Iterator[tuple[Recording, int, Samples]]:
+        def windows() -> Windows:
             for source in sources:
-                opened.append(self._recording(source, language, task, options))
-                yield from opened[-1].windows()
+                builder = TranscriptBuilder(self.decoder, audio.blocks(source), options)
+                open_builders.append(builder)
+                yield from builder.windows()
 
-        for recording, _ in self._in_batches(windows(), size):
-            while opened[0] is not recording:
-                yield opened.popleft().result()
-        yield from (recording.result() for recording in opened)
+        for builder, _ in self._decoded(windows(), size):
+            while open_builders[0] is not builder:
+                yield open_builders.popleft().result()
+        yield from (builder.result() for builder in open_builders)
 
-    def _recording(
-        self, source: Source, language: str | None, task: str, options: Options
-    ) -> Recording:
-        return Recording(self.decoder, audio.blocks(source), language, task, options)
+    def _decoded(
+        self, windows: Windows, size: int
+    ) -> Iterator[tuple[TranscriptBuilder, list[Segment]]]:
+        """Decode windows, up to `size` at once; yield the segments that each adds."""
+        for batch in _batches(windows, size):
+            requests = [builder.request for builder, *_ in batch]
+            results = self.decoder.decode_all([samples for *_, samples in batch], requests)
+            for (builder, start, samples), decoded in zip(batch, results, strict=True):
+                _, segments = builder.add(decoded, start, len(samples), whole=True)
+                yield builder, segments
+            del results, decoded  # and what the encoder made of them, before the next
 
-    def _in_batches(
-        self, windows: Iterator[tuple[Recording, int, Samples]], size: int
-    ) -> Iterator[tuple[Recording, list[Segment]]]:
-        """Decode windows so many at a time; yield what each adds to its recording."""
-        while batch := list(islice(windows, size)):
-            yield from self._batch(batch)
 
-    def _batch(
-        self, batch: Sequence[tuple[Recording, int, Samples]]
-    ) -> Iterator[tuple[Recording, list[Segment]]]:
-        """Decode windows at once; what the encoder made of them is let go before the next."""
-        requests = [recording.request(samples) for recording, _, samples in batch]
-        decoded = self.decoder.decode_all([samples for *_, samples in batch], requests)
-        for (recording, start, samples), asked, found in zip(batch, requests, decoded, strict=True):
-            _, new = recording.add(found, asked, start, len(samples), whole=True)
-            yield recording, new
+def _batches(windows: Windows, size: int) -> Iterator[list[tuple[TranscriptBuilder, int, Samples]]]:
+    """Group windows into batches of at most `size`.
+
+    While a recording's language is not known, only its first window is in a batch: that window
+    tells the language of the others.
+    """
+    batch: list[tuple[TranscriptBuilder, int, Samples]] = []
+    for window in windows:
+        builder = window[0]
+        if not builder.language_is_known and any(builder is other for other, *_ in batch):
+            yield batch
+            batch = []
+        batch.append(window)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,8 +1,13 @@
-"""What a transcription gives: typed, in seconds, ready for `dataclasses.asdict` and JSON."""
+"""What a transcription returns: typed, in seconds, ready for `dataclasses.asdict` and JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+# Why a window that was encoded at its own length was encoded once more, in full: its text
+# repeated itself, or its tokens were less likely than the model's threshold.
+EncodedAgain = Literal["looping", "unsure"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class Window:
     """How one stretch of at most 30 s was decoded; times in seconds.
 
     `log_probability` is the mean over the tokens, `compression_ratio` that of the text by zlib.
-    `no_speech_probability` is the model's own guess, asked for where the text is unlikely.
-    `fell_back`: it was encoded at its own length first, and once more in a full window.
+    `no_speech_probability` is the model's own estimate, computed where the text is unlikely.
+    `encoded_again` is None for a window that was encoded once.
     """
 
     start: float
@@ -48,14 +53,15 @@ class Window:
     compression_ratio: float
     no_speech_probability: float | None
     looping: bool
-    fell_back: bool
+    encoded_again: EncodedAgain | None = None
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of one recording, the language it was decoded in, and how it came about.
+    """The text of one recording, the language it was decoded in, and how each window was decoded.
 
-    `language_probability` is None where the language was given, or is the only one.
+    `language_probability` is None where the language was given, or is the only one. `vad` is the
+    voice detector that ran: "silero", "energy" or "none".
     """
 
     text: str
@@ -64,6 +70,7 @@ class Transcript:
     duration: float
     segments: list[Segment]
     windows: list[Window]
+    vad: str = "none"
 
     @property
     def problem(self) -> str | None:

@@ -39,7 +39,7 @@ def speech_and_pauses(data: Path) -> tuple[np.ndarray, str]:
 def hear(
     transcriber: Transcriber, samples: np.ndarray, block: int, options: Options = DEFAULT
 ) -> list[Update]:
-    live = Live(transcriber, "en", options=options)
+    live = Live(transcriber, options)
     updates = [
         update
         for start in range(0, len(samples), block)
@@ -127,7 +127,7 @@ def test_a_text_that_fills_its_window_is_cut_between_words(
     transcriber: Transcriber, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Languages of many tokens a second get there; English does with a reserve this large."""
-    monkeypatch.setattr(live, "_RESERVE", transcriber.decoder.most_text - 20)
+    monkeypatch.setattr(live, "_RESERVE", transcriber.decoder.max_text_tokens - 20)
     path = data / "longform" / "librispeech_1089-134686_concat.flac"
     samples = audio.load(path)[: 40 * audio.SAMPLE_RATE]
     updates = hear(transcriber, samples, audio.SAMPLE_RATE)
@@ -147,6 +147,6 @@ def test_options(transcriber: Transcriber, speech_and_pauses: tuple[np.ndarray, 
 
 def test_what_it_cannot_take(transcriber: Transcriber) -> None:
     with pytest.raises(EdgeWhisperError, match="only transcribes English"):
-        Live(transcriber, "de")
+        Live(transcriber, Options(language="de"))
     with pytest.raises(AudioError, match="NaN"):
         list(Live(transcriber).feed(np.full(1600, np.nan, np.float32)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import jiwer
 import numpy as np
@@ -16,9 +17,9 @@ from edgewhisper.pipeline import stage, stage_export
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
-from edgewhisper_runtime.options import PLAIN, Options, Padding
+from edgewhisper_runtime.options import PLAIN, Options, Padding, VoiceDetector
 from edgewhisper_runtime.transcriber import Transcriber
-from edgewhisper_runtime.transcript import Segment
+from edgewhisper_runtime.transcript import Segment, Transcript
 
 
 @pytest.fixture(scope="module")
@@ -146,13 +147,16 @@ def test_the_text_is_that_of_transformers_generate(
             inputs[..., len(samples) // 160 :] = 0
         (tokens,) = reference.generate(inputs, num_beams=1, do_sample=False, **named)
         expected = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        found = transcriber.transcribe(path, "en", options=replace(PLAIN, padding=padding))
+        found = transcriber.transcribe(path, replace(PLAIN, language="en", padding=padding))
         assert found.text == expected
 
 
 def test_options_that_mean_nothing_are_refused() -> None:
     with pytest.raises(EdgeWhisperError, match="one of silence, zeros, not 'noise'"):
         Options(padding="noise")  # type: ignore[arg-type]
+    with pytest.raises(EdgeWhisperError, match="vad is one of auto, silero, energy, none"):
+        Options(vad="loud")  # type: ignore[arg-type]
+    assert (Options(vad=True).vad, Options(vad=False).vad) == ("auto", "none")  # type: ignore[arg-type]
     with pytest.raises(EdgeWhisperError, match="negative"):
         Options(seed=-1)
     with pytest.raises(EdgeWhisperError, match="at least 1"):
@@ -178,8 +182,9 @@ def test_the_language_is_detected(multilingual: Transcriber, data: Path, languag
 
 
 def test_a_language_is_detected_without_encoding_twice(
-    multilingual: Transcriber, speech: list[Path], monkeypatch: pytest.MonkeyPatch
+    multilingual: Transcriber, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In a batch too, where each recording has its own language, and in a long recording."""
     backend, batches = multilingual.decoder.backend, []
     encode = backend.encode
 
@@ -188,19 +193,34 @@ def test_a_language_is_detected_without_encoding_twice(
         return encode(mels)
 
     monkeypatch.setattr(backend, "encode", counted)
-    samples = audio.load(speech[0])
-    detected = multilingual.transcribe(samples)
+    german, french = (
+        min(p for p in (data / "multilingual" / name).iterdir() if p.suffix != ".txt")
+        for name in ("de", "fr")
+    )
+    detected = multilingual.transcribe(german, PLAIN)
     assert batches == [1]
-    named = multilingual.transcribe(samples, "en")
+    named = multilingual.transcribe(german, replace(PLAIN, language="de"))
     assert batches == [1, 1]
     assert detected.text == named.text
+    assert detected.language == "de"
     assert detected.language_probability is not None
+    assert named.language_probability is None
+    batches.clear()
+    both = list(multilingual.transcribe_many([german, french], replace(PLAIN, batch_size=2)))
+    assert batches == [2]
+    assert [one.language for one in both if isinstance(one, Transcript)] == ["de", "fr"]
+    batches.clear()
+    long = np.resize(audio.load(german), 75 * audio.SAMPLE_RATE)
+    transcript = multilingual.transcribe(long, replace(PLAIN, batch_size=2))
+    assert transcript.language == "de"
+    assert batches[:2] == [1, 2]
+    assert sum(batches) == len(transcript.windows)
 
 
 def test_translation_is_english(multilingual: Transcriber, data: Path) -> None:
     file = min(p for p in (data / "multilingual" / "de").iterdir() if p.suffix != ".txt")
-    german = multilingual.transcribe(file, language="de").text
-    english = multilingual.transcribe(file, language="de", task="translate").text
+    german = multilingual.transcribe(file, Options(language="de")).text
+    english = multilingual.transcribe(file, Options(language="de", task="translate")).text
     assert english != german
     assert {"the", "of", "and", "to", "a"} & set(english.lower().split())
 
@@ -208,12 +228,20 @@ def test_translation_is_english(multilingual: Transcriber, data: Path) -> None:
 def test_the_words_of_a_translation_are_english_ones(multilingual: Transcriber, data: Path) -> None:
     """Chinese has none between its spaces; what it is translated to does."""
     file = min(p for p in (data / "multilingual" / "zh").iterdir() if p.suffix != ".txt")
-    spoken = multilingual.transcribe(
-        file, language="zh", task="translate", options=Options(words=True)
-    )
+    options = Options(language="zh", task="translate", words=True)
+    spoken = multilingual.transcribe(file, options)
     words = [word.text.strip() for segment in spoken.segments for word in segment.words]
     assert len(words) > 5
     assert words == spoken.text.split()
+
+
+def test_a_transcript_names_the_voice_detector_that_ran(
+    lean: Transcriber, speech: list[Path]
+) -> None:
+    found = {
+        vad: lean.transcribe(speech[1], Options(vad=vad)).vad for vad in get_args(VoiceDetector)
+    }
+    assert found == {"auto": "silero", "silero": "silero", "energy": "energy", "none": "none"}
 
 
 def test_unusable_samples(tiny: Transcriber) -> None:

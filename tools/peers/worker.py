@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,14 @@ Engine = Callable[[Any], str]
 def edgewhisper(model: str, threads: int, context: Literal["full", "adaptive"]) -> Engine:
     """Our runtime, installed from its wheel."""
     from edgewhisper_runtime import load
+    from edgewhisper_runtime.memory import return_large_blocks
     from edgewhisper_runtime.options import PLAIN
 
+    return_large_blocks()  # as the command line does
+
     transcriber = load(model, threads=threads, audio_context=context)
-    return lambda samples: transcriber.transcribe(samples, language="en", options=PLAIN).text
+    options = replace(PLAIN, language="en")
+    return lambda samples: transcriber.transcribe(samples, options).text
 
 
 def faster_whisper(model: str, threads: int, compute_type: str = "int8") -> Engine:

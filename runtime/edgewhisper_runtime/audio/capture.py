@@ -1,4 +1,4 @@
-"""Sound as it comes, from a pipe or a microphone, read by a thread so that none is lost."""
+"""Live sound from a pipe or a microphone, read by a thread so that none is lost."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _BLOCK = SAMPLE_RATE // 10  # samples
 _BLOCK_BYTES = 2 * _BLOCK
-_MOST_WAITING = 600  # blocks, a minute
-_PATIENCE = 1.0  # seconds in which a device gives its last block
+_MAX_WAITING = 600  # blocks, a minute
+_LAST_BLOCK_SECONDS = 1.0  # a device returns its last block within this time
 _CONTAINERS = {b"RIFF": "a WAV file", b"fLaC": "a FLAC file", b"OggS": "an Ogg file"}
 _END = b""
 
@@ -32,10 +32,10 @@ _END = b""
 class Capture:
     """The samples of one source, until it ends or is stopped. Used once, in a `with` block.
 
-    `name` is what people call the source; `blocks` are its samples as they come, int16 at 16 kHz.
-    A thread reads them. It pauses while a minute of them waits: a pipe holds its writer up then,
-    a microphone loses what is said, which is logged. `error` is what reading ended with, if not
-    well; the samples before it come all the same.
+    `name` is the source's name for people; `blocks` are its samples, int16 bytes at 16 kHz. A
+    thread reads the blocks, and pauses while a minute of sound waits to be processed: then the
+    writer of a pipe has to wait, and a microphone loses sound, which is logged. Where reading
+    fails, `error` is the exception; the samples before it are yielded all the same.
     """
 
     def __init__(self, name: str, blocks: Blocks) -> None:
@@ -43,25 +43,25 @@ class Capture:
         self.error: Exception | None = None
         self._blocks = blocks
         self._waiting: SimpleQueue[bytes] = SimpleQueue()
-        self._room = Semaphore(_MOST_WAITING)
-        self._left = Event()
-        self._thread = Thread(target=self._read, daemon=True)  # a pipe may say nothing for ever
+        self._room = Semaphore(_MAX_WAITING)
+        self._closed = Event()
+        self._thread = Thread(target=self._read, daemon=True)  # a pipe may stay silent for ever
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._left.set()
+        self._closed.set()
         self._room.release()
-        self._thread.join(_PATIENCE)
+        self._thread.join(_LAST_BLOCK_SECONDS)
 
     def stop(self) -> None:
-        """End the samples with those that wait. A signal's handler may call it."""
-        self._waiting.put(_END)  # of all queues, this one is made for that
+        """End the samples after those that wait. A signal handler may call it."""
+        self._waiting.put(_END)  # SimpleQueue.put is reentrant, as signal handlers need
 
     def __iter__(self) -> Iterator[Samples]:
-        """Yield float32 samples [n] at 16 kHz: all that wait, so the later the more at once."""
+        """Yield float32 samples [n] at 16 kHz, each time all the samples that wait."""
         ended = False
         while not ended:
             blocks = [self._waiting.get()]
@@ -81,30 +81,30 @@ class Capture:
                 for block in self._blocks:
                     self._waiting.put(block)
                     self._room.acquire()
-                    if self._left.is_set():
+                    if self._closed.is_set():
                         return
-        except Exception as error:  # noqa: BLE001 # for whoever takes the samples
+        except Exception as error:  # noqa: BLE001 # raised where the samples are used
             self.error = error
         finally:
             self._waiting.put(_END)
 
 
 def stdin() -> Capture:
-    """Return what comes through stdin: signed 16-bit little-endian samples, mono, 16 kHz.
+    """Capture stdin: signed 16-bit little-endian samples, mono, 16 kHz.
 
-    Raises AudioError where stdin is a terminal or closed; the capture ends with one if nothing
-    comes, or a file with a header.
+    Raises AudioError where stdin is a terminal or closed. The capture's `error` is an AudioError
+    where stdin is empty, or a file with a header.
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise AudioError(
             "nothing comes through stdin. Pipe samples into it: "
             "arecord -t raw -f S16_LE -r 16000 -c 1 | edgewhisper transcribe --live"
         )
-    return Capture("stdin", _piped(sys.stdin.fileno()))
+    return Capture("stdin", _read_pipe(sys.stdin.fileno()))
 
 
 def microphone(device: str | None = None) -> Capture:
-    """Return what a microphone hears: the system's own, or an input by number or part of its name.
+    """Capture a microphone: the system's default, or an input by number or part of its name.
 
     Raises MissingLibraryError without sounddevice or PortAudio, AudioError without such an input.
     """
@@ -130,33 +130,33 @@ def microphone(device: str | None = None) -> Capture:
             f"there is no microphone to listen to ({error}). `python -m sounddevice` lists the "
             "inputs; --input-device names one."
         ) from error
-    return Capture(name, _heard(stream))
+    return Capture(name, _read_stream(stream))
 
 
-def _piped(descriptor: int) -> Blocks:
+def _read_pipe(descriptor: int) -> Blocks:
     block = b""
-    heard = False
+    is_first = True
     try:
         while piece := os.read(descriptor, _BLOCK_BYTES - len(block)):
             block += piece
             if len(block) == _BLOCK_BYTES:
-                if not heard and block[:4] in _CONTAINERS:
+                if is_first and block[:4] in _CONTAINERS:
                     raise AudioError(
                         f"stdin is {_CONTAINERS[block[:4]]}, not raw samples. Have it written "
                         "without a header (arecord -t raw, ffmpeg -f s16le), or leave out --live."
                     )
-                heard = True
+                is_first = False
                 yield block
                 block = b""
     except OSError as error:
         raise AudioError(f"stdin could not be read ({error.strerror}).") from error
     if len(block) > 1:  # a writer that is killed may leave half a sample
         yield block[: len(block) // 2 * 2]
-    elif not heard:
+    elif is_first:
         raise AudioError("stdin is empty. See whether what writes to it works by itself.")
 
 
-def _heard(stream: Any) -> Blocks:
+def _read_stream(stream: Any) -> Blocks:
     from sounddevice import PortAudioError
 
     try:

@@ -23,43 +23,46 @@ _INEXACT = 2 * SAMPLE_RATE // 5  # how far from a pause its timestamp may be
 def windows(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
     """Regroup blocks of samples [n] at 16 kHz into windows of at most 30 s, in constant memory.
 
-    What fits into one window is not cut. Longer audio is cut in the middle of the quietest
-    0.2 s between second 20 and second 30 of each window; the windows joined are the audio.
+    Audio of up to 30 s is one window. Longer audio is cut in the middle of the quietest 0.2 s
+    between second 20 and second 30 of each window. The windows, joined, are the audio.
     """
-    held = np.zeros(0, dtype=np.float32)
+    buffer = np.zeros(0, dtype=np.float32)
     for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) > _WINDOW:
-            cut = _quietest(held[_EARLIEST_CUT:_WINDOW]) + _EARLIEST_CUT
-            yield held[:cut]
-            held = held[cut:]
-    if len(held):
-        yield held
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) > _WINDOW:
+            cut = _quietest(buffer[_EARLIEST_CUT:_WINDOW]) + _EARLIEST_CUT
+            yield buffer[:cut]
+            buffer = buffer[cut:]
+    if len(buffer):
+        yield buffer
 
 
 class Reader:
-    """Samples of a stream, held from where they are still needed to where they were read."""
+    """Reads windows from a stream of blocks; the start of each is known after the one before it.
+
+    It holds only the samples from the start of the last window on.
+    """
 
     def __init__(self, blocks: Iterable[NDArray[np.float32]]) -> None:
         self._blocks = iter(blocks)
-        self._held = np.zeros(0, dtype=np.float32)
+        self._buffer = np.zeros(0, dtype=np.float32)
         self._start = 0
 
     def window(self, start: int) -> NDArray[np.float32]:
-        """Return up to 30 s from sample `start` on, none at the end of the stream.
+        """Return up to 30 s of samples [n] from sample `start` on; none at the end of the stream.
 
-        What lies before is let go: `start` never goes back.
+        `start` must not be smaller than in the last call: earlier samples are gone.
         """
-        self._held, self._start = self._held[start - self._start :], start
-        while len(self._held) < _WINDOW and (block := next(self._blocks, None)) is not None:
-            self._held = np.concatenate([self._held, block])
-        return self._held[:_WINDOW]
+        self._buffer, self._start = self._buffer[start - self._start :], start
+        while len(self._buffer) < _WINDOW and (block := next(self._blocks, None)) is not None:
+            self._buffer = np.concatenate([self._buffer, block])
+        return self._buffer[:_WINDOW]
 
 
 def pause_near(samples: NDArray[np.float32], at: int) -> int:
-    """Return where it is quietest, for 0.2 s, within 0.4 s of sample `at` of a window.
+    """Return the middle of the quietest 0.2 s within 0.4 s of sample `at` of a window.
 
-    Timestamps are not exact: cut right there, a word at the border would be lost or heard twice.
+    Timestamps are not exact: a cut exactly at one would lose a word there, or repeat it.
     """
     if at >= len(samples):
         return len(samples)
@@ -68,7 +71,7 @@ def pause_near(samples: NDArray[np.float32], at: int) -> int:
 
 
 def _quietest(samples: NDArray[np.float32]) -> int:
-    """Return the sample index in the middle of the quietest pause-long stretch."""
+    """Return the sample in the middle of the quietest 0.2 s of samples [n]."""
     frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
     energy = np.convolve((frames**2).mean(axis=1), np.ones(_PAUSE_FRAMES), mode="valid")
     return (int(energy.argmin()) + _PAUSE_FRAMES // 2) * _FRAME

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from edgewhisper_runtime.errors import MissingLibraryError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from edgewhisper_runtime.options import VoiceDetector
 
 FRAME = 512  # samples, 32 ms: what Silero's model takes at 16 kHz
 ENTER, LEAVE = 0.5, 0.35  # probabilities at which speech begins and ends, as Silero's authors do
@@ -37,6 +39,8 @@ class Detector(ABC):
 
     It holds the stream's state: every stream needs one of its own.
     """
+
+    name: ClassVar[str]
 
     def __init__(self) -> None:
         self._rest = np.zeros(0, dtype=np.float32)
@@ -78,6 +82,7 @@ class Silero(Detector):
     and takes a quiet voice for background after a loud one, so it forgets in a long pause.
     """
 
+    name = "silero"
     _CONTEXT = 64
     _LOUDNESS = -26.0  # dB of full scale that the loudest frame of the last 10 s is brought to
     _MOST_GAIN = 44.0  # dB
@@ -120,6 +125,7 @@ class EnergyGate(Detector):
     comes and goes; silence does not, nor hum and hiss once they have lasted 10 s.
     """
 
+    name = "energy"
     _MARGIN = 4.0  # dB above the floor that are as likely speech as not
     _SCALE = 3.0  # dB over which the odds grow by a factor of e
     _BEFORE = -50.0  # dB of full scale, the floor assumed before the stream began
@@ -133,18 +139,29 @@ class EnergyGate(Detector):
         return np.asarray(odds / (1 + odds), dtype=np.float32)
 
 
-def load_detector() -> Detector:
-    """Return a detector for one stream: Silero's where the extra `vad` is, else the energy gate.
+def load_detector(kind: VoiceDetector = "auto") -> Detector | None:
+    """Return a detector for one stream; None for "none".
 
-    Raises MissingLibraryError when the model that the extra installs is altered.
+    "auto" is Silero's model where the extra `vad` is installed, else the energy gate. Raises
+    MissingLibraryError where Silero's model is asked for and not installed, and where it is
+    altered.
     """
+    if kind == "none":
+        return None
+    if kind == "energy":
+        return EnergyGate()
     try:
         package = distribution(_PACKAGE)
     except PackageNotFoundError:
-        return EnergyGate()
-    if package.version != _VERSION:  # somebody else's: later ones hold no ONNX model
-        return EnergyGate()
-    return Silero(Path(str(package.locate_file(_MODEL))))
+        package = None
+    if package and package.version == _VERSION:  # other versions hold no ONNX model
+        return Silero(Path(str(package.locate_file(_MODEL))))
+    if kind == "silero":
+        raise MissingLibraryError(
+            f"Silero's voice detector needs {_PACKAGE} {_VERSION}: "
+            "pip install 'edgewhisper-runtime[vad]'."
+        )
+    return EnergyGate()
 
 
 @cache

@@ -14,6 +14,7 @@ from edgewhisper_runtime.cli.serve import command as serve
 from edgewhisper_runtime.cli.transcribe import command as transcribe
 from edgewhisper_runtime.cli.verify import command as verify
 from edgewhisper_runtime.errors import EdgeWhisperError, StorageError, printable
+from edgewhisper_runtime.memory import return_large_blocks
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
@@ -33,6 +34,7 @@ for _command in (info, profile, serve, transcribe, verify):
 def run(command: click.Group, name: str) -> NoReturn:
     """Run the command line; every error ends in one line on stderr and its own exit code."""
     debug = "--debug" in sys.argv
+    return_large_blocks()
     try:
         result = command.main(prog_name=name, standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)

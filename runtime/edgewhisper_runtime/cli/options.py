@@ -83,7 +83,7 @@ def decoding(command: F) -> F:
         option(
             "Speech",
             "--vad/--no-vad",
-            default=_DEFAULT.vad,
+            default=_DEFAULT.vad != "none",
             show_default=True,
             help="Leave out what is not speech.",
         ),

@@ -133,12 +133,12 @@ def command(
     if source := listening.open_source(mic, input_device, live):
         with source, listening.stopped_by_signals(source):
             transcriber = load(bundle, device, threads, audio_context)
-            heard = Live(transcriber, language, task, Options(**decoding))
-            listening.listen(source, heard, as_json)
+            live_text = Live(transcriber, Options(language=language, task=task, **decoding))
+            listening.listen(source, live_text, as_json)
         return
     wanted = set(formats) | ({"json"} if as_json else set()) or {"txt"}
     timestamps = wanted != {"txt"} if timestamps is None else timestamps
-    decoded_with = Options(timestamps=timestamps, **decoding)
+    decoded_with = Options(language=language, task=task, timestamps=timestamps, **decoding)
     _check_formats(wanted, timestamps, to_stdout=output_dir is None, count=len(found))
     planned = _plan(found, wanted, output_dir)
     jobs = planned if overwrite else _undone(planned)
@@ -161,10 +161,10 @@ def command(
     with ExitStack() as stack:
         paths = [stack.enter_context(job.recording.opened()) for job in jobs]
         if len(found) == 1:
-            transcript = _transcribe_one(transcriber, paths[0], language, task, decoded_with)
+            transcript = _transcribe_one(transcriber, paths[0], decoded_with)
             write(jobs[0], transcript, time.perf_counter() - begin)
             return
-        transcripts = transcriber.transcribe_many(paths, language, task, decoded_with)
+        transcripts = transcriber.transcribe_many(paths, decoded_with)
         failures = _write_all(jobs, transcripts, write)
     if failures:
         names = ", ".join(job.recording.label for job, _ in failures)
@@ -173,7 +173,7 @@ def command(
 
 
 def _transcribe_one(
-    transcriber: Transcriber, path: Path, language: str | None, task: str, decoded_with: Options
+    transcriber: Transcriber, path: Path, decoded_with: Options
 ) -> Transcript | AudioError:
     """Transcribe, on a terminal with a progress bar over the seconds of the file."""
     from edgewhisper_runtime.audio import duration
@@ -186,8 +186,6 @@ def _transcribe_one(
         try:
             return transcriber.transcribe(
                 path,
-                language,
-                task,
                 decoded_with,
                 on_segment=lambda segment: bar.update(round(segment.end) - bar.pos),
             )

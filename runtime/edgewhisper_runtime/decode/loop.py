@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """All that the loop knows of an engine. What it encodes and caches stays in the engine."""
+    """All that the loop knows of an engine. Encodings and caches stay in the engine's own form."""
 
     vocabulary: int  # how many token ids its logits cover
 
     def encode(self, features: NDArray[np.float32]) -> Any:
-        """Encode log-mel features float32 [batch, mels, frames], frames even and at most 3000."""
+        """Encode log-mel features float32 [batch, mels, frames], frames even and at most 3000.
+
+        They need not lie in memory in one piece.
+        """
 
     def start(self, encoded: Any) -> Any:
         """Return an empty cache for decoding what `encode` returned."""
@@ -38,24 +41,25 @@ class Backend(Protocol):
     def reorder(self, cache: Any, rows: Ids) -> Any:
         """Return the cache with its batch rows selected (and repeated) as `rows` int64 [m] says.
 
-        The cache that is given must not be used again. Rows of one audio best stand together,
-        equally many to an audio: then they share what was encoded.
+        The cache that is given must not be used again. Rows can share the encoding of their
+        audio if the rows of each audio are next to each other and equally many.
         """
 
     def attention(
         self, tokens: Ids, encoded: Any, row: int, heads: Sequence[tuple[int, int]]
     ) -> NDArray[np.float32]:
-        """Return how tokens int64 [n], prompt included, attend to one row of what was encoded.
+        """Return the cross-attention weights of tokens int64 [n] over one row of an encoding.
 
-        Cross-attention weights float32 [heads, n, positions] of (layer, head) pairs.
+        The prompt is the first of the tokens. Returns float32 [heads, n, positions] for (layer,
+        head) pairs.
         """
 
 
 @dataclass
 class Hypothesis:
-    """The tokens that follow a prompt, the end left out, and how likely each of them was.
+    """The tokens that follow a prompt, without the end-of-text token, and how likely each is.
 
-    `log_probabilities` has one value per token, and one more for the end if it came to one.
+    `log_probabilities` has one value per token, and one more for the end if that was reached.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -79,28 +83,29 @@ def follow(
     logits: Logits,
     rules: TokenRules,
     choose: Callable[[Logits], Ids] = most_likely,
-    failed: Callable[[Sequence[int]], bool] = is_hopeless,
+    has_failed: Callable[[Sequence[int]], bool] = is_hopeless,
 ) -> list[Hypothesis]:
-    """Go on from each row with the token that `choose` picks, until the end of its text.
+    """Extend each row by the token that `choose` picks, until the end of its text.
 
-    `logits` [rows, vocabulary] are those after the prompts that the cache holds, of one length.
-    A row also ends when the decoder has no position left, and when its tokens have `failed`.
+    `logits` [rows, vocabulary] are those after the prompts in the cache, which are of one length.
+    A row also ends when the decoder has no position left, and where `has_failed` says so of its
+    tokens.
     """
-    found = [Hypothesis() for _ in logits]
+    texts = [Hypothesis() for _ in logits]
     active = np.arange(len(logits))
     while True:
-        rules.apply(logits, [found[row].tokens for row in active])
+        rules.apply(logits, [texts[row].tokens for row in active])
         chosen = choose(logits)
         likely = _log_probabilities(logits, chosen)
         going = chosen != rules.end_of_text
         for index, row in enumerate(active):
-            found[row].log_probabilities.append(float(likely[index]))
+            texts[row].log_probabilities.append(float(likely[index]))
             if going[index]:
-                found[row].tokens.append(int(chosen[index]))
-                going[index] = not failed(found[row].tokens)
-        longest = max(len(found[row].tokens) for row in active)
+                texts[row].tokens.append(int(chosen[index]))
+                going[index] = not has_failed(texts[row].tokens)
+        longest = max(len(texts[row].tokens) for row in active)
         if not going.any() or longest >= rules.room:
-            return found
+            return texts
         if not going.all():
             active, chosen = active[going], chosen[going]
             cache = backend.reorder(cache, np.flatnonzero(going))
@@ -116,7 +121,7 @@ def sample(
     temperature: float,
     random: np.random.Generator,
 ) -> Hypothesis:
-    """Return the likeliest of `count` texts drawn at a temperature, from a cache of one row."""
+    """Return the most likely of `count` texts sampled at a temperature, from a cache of one row."""
 
     def draw(logits: Logits) -> Ids:
         # the largest of logits with Gumbel noise is a draw from their softmax
@@ -129,16 +134,16 @@ def sample(
 
 
 def beam(backend: Backend, cache: Any, logits: Logits, rules: TokenRules, width: int) -> Hypothesis:
-    """Return the likeliest of `width` texts found by beam search, from a cache of one row.
+    """Return the most likely text of a beam search of `width`, from a cache of one row.
 
-    It ends with as many finished texts; they compete by the mean over their tokens.
+    The search ends with `width` finished texts; the one with the best mean over its tokens wins.
     """
     beams, totals = [Hypothesis()], np.zeros(1)
     finished: list[Hypothesis] = []
     while True:
-        rules.apply(logits, [one.tokens for one in beams])
+        rules.apply(logits, [text.tokens for text in beams])
         scores = logits - _log_sum(logits)[:, None]
-        # of each row as many as could all be wanted, and one more: the end
+        # of each row as many as the next beams may need, and one more: the end of the text
         best = np.argpartition(scores, -width - 1, axis=1)[:, -width - 1 :]
         sums = totals[:, None] + np.take_along_axis(scores, best, axis=1)
         rows: list[int] = []
@@ -157,16 +162,16 @@ def beam(backend: Backend, cache: Any, logits: Logits, rules: TokenRules, width:
         beams = following
         if not beams or len(finished) >= width or len(beams[0].tokens) >= rules.room:
             return max(finished or beams, key=lambda text: text.log_probability)
-        totals = np.array([sum(one.log_probabilities) for one in beams])
+        totals = np.array([sum(text.log_probabilities) for text in beams])
         cache = backend.reorder(cache, np.array(rows))
-        logits = backend.step(np.array([one.tokens[-1:] for one in beams]), cache)
+        logits = backend.step(np.array([text.tokens[-1:] for text in beams]), cache)
 
 
 def language_probabilities(logits: Logits, languages: dict[str, int]) -> dict[str, float]:
     """Return how likely each language is, by the logits [vocabulary] after start-of-transcript."""
-    found = logits[list(languages.values())]
-    likely = np.exp(found - _log_sum(found[None]))
-    return dict(zip(languages, map(float, likely), strict=True))
+    scores = logits[list(languages.values())]
+    probabilities = np.exp(scores - _log_sum(scores[None]))
+    return dict(zip(languages, map(float, probabilities), strict=True))
 
 
 def probability(logits: Logits, token: int) -> float:
@@ -176,12 +181,12 @@ def probability(logits: Logits, token: int) -> float:
 
 def _log_probabilities(logits: Logits, chosen: Ids) -> NDArray[np.float32]:
     """Return the log-probability of one token for each row."""
-    found: NDArray[np.float32] = logits[np.arange(len(logits)), chosen] - _log_sum(logits)
-    return found
+    scores: NDArray[np.float32] = logits[np.arange(len(logits)), chosen]
+    return scores - _log_sum(logits)
 
 
 def _log_sum(logits: Logits) -> NDArray[np.float32]:
     """Return the logarithm of the sum of the exponentials of each row."""
-    most = logits.max(axis=1)
-    total: NDArray[np.float32] = most + np.log(np.exp(logits - most[:, None]).sum(axis=1))
+    largest = logits.max(axis=1)
+    total: NDArray[np.float32] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
     return total

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 MAX_RATIO = 2.4  # Radford et al. 2022, section 4.5
 _LONGEST_REPEATED_PHRASE = 8
 _FEWEST_REPEATS = 3
-_LOOP_TOKENS = 12  # a repetition this long is no longer speech ("no, no, no" is)
+_LOOP_TOKENS = 12  # "no, no, no" is speech; a repetition this long is not
 _HOPELESS_TOKENS = 64  # a repetition this long is not worth another step
-_SUSPECT_TOKENS = 6  # a repetition this long is worth a second look
+_SUSPECT_TOKENS = 6  # a repetition this long may be a failure
 
 
 def compression_ratio(text: str) -> float:
@@ -23,23 +23,23 @@ def compression_ratio(text: str) -> float:
 
 
 def is_looping(tokens: Sequence[int]) -> bool:
-    """Tell whether the tokens end in a phrase as a failed decoding repeats it.
+    """Tell whether the tokens end in a phrase that is repeated as failed decoding does.
 
-    A phrase of up to 8 tokens said at least three times over, 12 tokens or more in all.
+    A phrase of up to 8 tokens at least three times, 12 tokens or more in all.
     """
     return _repeats(tokens, _LOOP_TOKENS)
 
 
 def is_hopeless(tokens: Sequence[int]) -> bool:
-    """Tell whether decoding said nothing but one phrase for 64 tokens: it would go on for ever."""
+    """Tell whether the last 64 tokens are one phrase, repeated: decoding would go on for ever."""
     return _repeats(tokens, _HOPELESS_TOKENS)
 
 
 def is_suspect(tokens: Sequence[int]) -> bool:
-    """Tell whether the tokens end in a repetition that a second look may turn out to be a failure.
+    """Tell whether the tokens end in a repetition that may be a failure of decoding.
 
-    One phrase of up to 8 tokens three times over, 6 tokens or more in all, or any phrase of 6 or
-    more twice. Speech does that too, but seldom.
+    A phrase of up to 8 tokens three times, 6 tokens or more in all, or a phrase of 6 or more
+    twice. Speech repeats like that too, but seldom.
     """
     if _repeats(tokens, _SUSPECT_TOKENS):
         return True
@@ -51,7 +51,7 @@ def is_suspect(tokens: Sequence[int]) -> bool:
 
 
 def _repeats(tokens: Sequence[int], at_least: int) -> bool:
-    """Tell whether the tokens end in one phrase, again and again for `at_least` tokens."""
+    """Tell whether the tokens end in repetitions of one phrase that are `at_least` tokens long."""
     for length in range(1, _LONGEST_REPEATED_PHRASE + 1):
         repeats = max(_FEWEST_REPEATS, -(-at_least // length))
         tail = list(tokens[-length * repeats :])

@@ -18,10 +18,10 @@ _LATEST_START = 50  # timestamps: text begins within the first second, as openai
 
 @dataclass(frozen=True)
 class TokenRules:
-    """What may be decoded: ids never allowed, ids not allowed first, the end, how many may follow.
+    """Which ids are never allowed, which not at the start, and how many tokens have `room`.
 
-    With `first_timestamp`, the id that means 0 s, text is decoded between timestamps: 1501 ids,
-    0.02 s apart. The id before them says that there are none; ids after them are text.
+    With `first_timestamp`, the id of 0 s, text is decoded between timestamps: 1501 ids, 0.02 s
+    apart. The id before them asks for text without timestamps; ids after them are text.
     """
 
     suppress: tuple[int, ...]
@@ -31,7 +31,7 @@ class TokenRules:
     first_timestamp: int | None = None
 
     def apply(self, logits: NDArray[np.float32], texts: Sequence[Sequence[int]]) -> None:
-        """Set the logits [rows, vocabulary] of what may not follow each row's text to -inf."""
+        """Set to -inf the logits [rows, vocabulary] of tokens that may not follow a row's text."""
         logits[:, list(self.suppress)] = -np.inf
         for row, text in zip(logits, texts, strict=True):
             if not text:
@@ -40,9 +40,10 @@ class TokenRules:
                 self._apply_timestamps(row, text, self.first_timestamp)
 
     def _apply_timestamps(self, row: NDArray[np.float32], text: Sequence[int], first: int) -> None:
-        """Allow what keeps timestamps in pairs and in order (Radford et al. 2022, section 4.5).
+        """Keep timestamps in pairs and in order (Radford et al. 2022, section 4.5).
 
-        A timestamp is due where all of them together are more likely than any other token.
+        The next token is a timestamp where all timestamps together are more likely than any other
+        token.
         """
         row[first - 1] = -np.inf
         times = row[first : first + TIMESTAMPS]
@@ -79,5 +80,5 @@ def _forbid(logits: Iterable[NDArray[np.float32]]) -> None:
 
 
 def _log_sum_exp(values: NDArray[np.float32]) -> float:
-    most = values.max()
-    return float(most + np.log(np.exp(values - most).sum()))
+    largest = values.max()
+    return float(largest + np.log(np.exp(values - largest).sum()))

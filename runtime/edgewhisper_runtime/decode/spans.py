@@ -11,9 +11,9 @@ from edgewhisper_runtime.decode.rules import SECONDS_PER_TIMESTAMP, is_timestamp
 
 @dataclass(frozen=True)
 class Span:
-    """The tokens of a piece of text without timestamps, from second to second of its window.
+    """The text tokens between two timestamps; times in seconds from the start of the window.
 
-    `at`: where they begin among the window's tokens.
+    `at` is the position of the first of them among the window's tokens.
     """
 
     start: float
@@ -25,12 +25,12 @@ class Span:
 def split_at_timestamps(
     tokens: Sequence[int], first_timestamp: int, seconds: float, whole: bool
 ) -> tuple[list[Span], float]:
-    """Split a window's tokens at their timestamps; return the pieces and the seconds done with.
+    """Split a window's tokens at pairs of timestamps; return the spans, and where they end.
 
-    A piece that does not end before the window does has no timestamp at its end, or no pair of
-    them after it. It is left for the next window, which begins where the last whole piece ended,
-    unless there is no other piece or the `whole` window is wanted. Text without timestamps is one
-    piece.
+    The second value is in seconds from the start of the window: the next window begins there.
+    The last span may go on beyond the window: then there is no timestamp, or only one, after its
+    text. It is left to the next window, unless it is the only span or the spans of the `whole`
+    window are wanted. Text without timestamps is one span.
     """
     marks = [i for i, token in enumerate(tokens) if is_timestamp(token, first_timestamp)]
     cuts = [b for a, b in pairwise(marks) if b == a + 1]
@@ -41,7 +41,7 @@ def split_at_timestamps(
     def time(token: int) -> float:
         return min((token - first_timestamp) * SECONDS_PER_TIMESTAMP, seconds)
 
-    found, begin = [], 0
+    spans, begin = [], 0
     for cut in cuts:
         piece = tokens[begin:cut]
         text = [token for token in piece if not is_timestamp(token, first_timestamp)]
@@ -52,8 +52,8 @@ def split_at_timestamps(
         end = times[-1] if ends else seconds
         if text:
             at = begin + int(timed)
-            found.append(Span(start, max(start, end), at, text))
+            spans.append(Span(start, max(start, end), at, text))
         begin = cut
     if closed or whole or begin == len(tokens):
-        return found, seconds
-    return found, time(tokens[begin - 1]) or seconds
+        return spans, seconds
+    return spans, time(tokens[begin - 1]) or seconds

@@ -20,63 +20,72 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.bundle import Settings
     from edgewhisper_runtime.options import Options, Padding
     from edgewhisper_runtime.text.tokens import Tokenizer
-    from edgewhisper_runtime.transcript import Word
+    from edgewhisper_runtime.transcript import EncodedAgain, Word
 
     Samples = NDArray[np.float32]
-
-_MARGIN_FRAMES = 2 * features.FRAMES_PER_SECOND
 
 
 @dataclass(frozen=True)
 class Request:
     """What a window is decoded as.
 
-    `hints` and then `previous`, as much of its end as there is room for, are tokens that stand
-    before the window's own prompt, `prefix` those that its text begins with; what is decoded
-    follows them.
+    Where `options.language` is None it is detected in the window. Tokens before the window's own
+    prompt: `hints`, then the end of `previous` as far as there is room. `prefix` are the tokens
+    that its text begins with; only what follows them is decoded. The text of a `provisional`
+    request may still change, so it need not reach the model's threshold for adaptive context.
+    `language_probability` is that of a detected language.
     """
 
-    language: str
-    task: str
-    timestamps: bool
     options: Options
+    timestamps: bool
     hints: Sequence[int] = ()
     previous: Sequence[int] = ()
     prefix: Sequence[int] = ()
+    provisional: bool = False
+    language_probability: float | None = None
+
+    @property
+    def language(self) -> str:
+        """The language that is spoken; English as long as none is known."""
+        return self.options.language or "en"
 
     @property
     def text_language(self) -> str:
-        """The language of the text: of what is said, but a translation is English."""
-        return "en" if self.task == "translate" else self.language
+        """The language of the text: a translation is English."""
+        return "en" if self.options.task == "translate" else self.language
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The tokens of a window and how they were come by.
+    """The tokens of a window, and the evidence for and against them.
 
-    `unsure`: not good enough by the options' thresholds. `fell_back`: it was encoded at its own
-    length first.
+    `request` is what the window was decoded as, with the language where that was detected.
+    `log_probability` is the mean over the tokens, the end included. `failed`: the text is beyond
+    the thresholds of the options. `encoded_again`: see `transcript.Window`.
     """
 
+    request: Request
     tokens: list[int]
     probabilities: list[float]  # of each token
-    log_probability: float  # mean, the end included
+    log_probability: float
     temperature: float
     compression_ratio: float
     no_speech_probability: float | None
     looping: bool
-    unsure: bool
-    fell_back: bool
-    # what the backend made of the batch, and the window's row in it; None where no words are asked
+    failed: bool
+    # the backend's encoding of the batch, and the window's row in it; None without word times
     encoded: tuple[Any, int] | None
+    encoded_again: EncodedAgain | None = None
 
 
 class WindowDecoder:
     """A backend with the tokenizer and settings of its model.
 
     With `adaptive` context a window is encoded at its own length and a margin, instead of the
-    30 s that Whisper was trained on: several times faster for short audio. Decoding may then run
-    on after the last word, repeating itself; such a window is done again in full.
+    30 s that Whisper was trained on: several times faster for short audio. Its text may then be
+    wrong, or run on after the last word and repeat itself. So where the text looks like a
+    repetition, or is less likely than `settings.adaptive` demands, the window is encoded once
+    more, in full.
     """
 
     def __init__(
@@ -86,109 +95,127 @@ class WindowDecoder:
         self.tokenizer = tokenizer
         self.settings = settings
         self.adaptive = adaptive
-        # The window whose language was detected, encoded: it is decoded next.
-        self._heard: tuple[Samples, int, Padding, Any] | None = None
 
     @property
-    def most_text(self) -> int:
-        """How many tokens of text have room in any window: half of the positions.
+    def max_text_tokens(self) -> int:
+        """How many tokens of text have room in any window: half of the decoder's positions.
 
         As many may stand before the window's own prompt.
         """
         return self.settings.max_tokens // 2 - 1
 
-    def hints(self, options: Options) -> list[int]:
-        """Return the tokens of the prompt, as much of its end as has room, and of all hotwords.
+    def request(self, options: Options, timestamps: bool) -> Request:
+        """Return what the first window of a recording is decoded as.
 
-        Raises EdgeWhisperError for hotwords that leave no room.
+        Its hints are the end of the prompt, as far as there is room, and all hotwords. Raises
+        EdgeWhisperError for a language or task that the model does not have, and for hotwords that
+        are too long.
         """
+        language = options.language if self.tokenizer.multilingual else options.language or "en"
+        self.tokenizer.prompt(language or "en", options.task)  # a wrong one fails before the work
         prompt, hotwords = map(self.tokenizer.encode, options.hint_texts)
-        room = self.most_text - len(hotwords)
+        room = self.max_text_tokens - len(hotwords)
         if room < 0:
             raise EdgeWhisperError(
                 f"the hotwords are {len(hotwords)} tokens long, and there is room for "
-                f"{self.most_text} before a window. Name fewer."
+                f"{self.max_text_tokens} before a window. Name fewer."
             )
-        return prompt[max(len(prompt) - room, 0) :] + hotwords
-
-    def detect_language(self, window: Samples, padding: Padding) -> dict[str, float]:
-        """Return how likely each of the model's languages is in samples [n] at 16 kHz."""
-        frames = self._frames(window)
-        encoded = self._encode([window], padding, frames)
-        first = np.array([[self.tokenizer.start_of_transcript]])
-        logits = self.backend.step(first, self.backend.start(encoded))[0]
-        self._heard = (window, frames, padding, encoded)
-        return loop.language_probabilities(logits, self.tokenizer.languages)
+        hints = prompt[max(len(prompt) - room, 0) :] + hotwords
+        return Request(replace(options, language=language), timestamps, hints)
 
     def decode(self, window: Samples, request: Request, first: Decoded | None = None) -> Decoded:
-        """Decode samples [n] at 16 kHz, n at most 480,000.
+        """Decode samples [n] at 16 kHz, n at most 480,000; the encoder runs once or twice.
 
-        `first` is what the first temperature gave, where that is known.
+        `first` is the result of the first temperature, where that is known.
         """
+        mels = self._mels([window], request.options.padding)
         frames = self._frames(window)
-        cut = frames < features.WINDOW_FRAMES
-        padding = request.options.padding
-        encoded = self._encode([window], padding, frames)
+        encoded = self.backend.encode(mels[:, :, :frames])
+        (request,) = self._with_languages([request], encoded)
+        short = frames < features.WINDOW_FRAMES
+        encoded_again: EncodedAgain | None = None
         attempts = [first] if first else []
         for temperature in request.options.temperatures[len(attempts) :]:
-            attempt = self._attempt(encoded, request, temperature, cut)
-            if cut and (attempt.unsure or repetition.is_suspect(attempt.tokens)):
-                cut = False
+            attempt = self._attempt(encoded, request, temperature, short)
+            if short and (encoded_again := self._reason_to_encode_again(attempt)):
+                short = False
                 del encoded, attempt  # two at a time would take twice the memory
-                encoded = self._encode([window], padding)
-                attempt = self._attempt(encoded, request, temperature, cut)
+                encoded = self.backend.encode(mels)
+                attempt = self._attempt(encoded, request, temperature, short)
             attempts.append(attempt)
-            if not attempt.unsure:
+            if not attempt.failed:
                 break
         else:
-            attempt = max(attempts, key=lambda one: (not one.looping, one.log_probability))
-        return replace(attempt, fell_back=not cut and frames < features.WINDOW_FRAMES)
-
-    def words(
-        self, decoded: Decoded, at: Sequence[int], seconds: float, request: Request
-    ) -> list[Word]:
-        """Return the words of the text tokens at some places of a window of so many seconds.
-
-        Raises ValueError for a window that was decoded without asking for words.
-        """
-        if decoded.encoded is None:
-            raise ValueError("nothing was kept to time words by")
-        prompt = self.tokenizer.prompt(request.language, request.task)
-        tokens = [decoded.tokens[i] for i in at]
-        weights = self.backend.attention(
-            np.array([*prompt, *tokens]), *decoded.encoded, self.settings.alignment_heads
-        )
-        likely = [decoded.probabilities[i] for i in at]
-        language = request.text_language
-        return alignment.words(self.tokenizer, tokens, likely, weights, seconds, language)
+            attempt = max(attempts, key=lambda text: (not text.looping, text.log_probability))
+        return replace(attempt, encoded_again=encoded_again)
 
     def decode_all(self, windows: Sequence[Samples], requests: Sequence[Request]) -> list[Decoded]:
         """Decode several windows as one batch where that is possible; the results are the same.
 
         Beams and samples are batches themselves, and with adaptive context every window has a
-        length of its own: these are taken one by one. The options of all requests are the same.
+        length of its own: these are taken one by one. The options of all requests are the same,
+        apart from the language.
         """
         options = requests[0].options
         alone = len(windows) == 1 or self.adaptive
         if alone or options.beam_size > 1 or options.temperatures[0] > 0:
-            return [self.decode(*one) for one in zip(windows, requests, strict=True)]
-        encoded = self._encode(windows, options.padding)
+            return [self.decode(*pair) for pair in zip(windows, requests, strict=True)]
+        encoded = self.backend.encode(self._mels(windows, options.padding))
+        requests = self._with_languages(requests, encoded)
         cache, logits = self._prompted(encoded, requests)
-        rules = self._rules(requests[0])
-        texts = loop.follow(self.backend, cache, logits, rules)
-        found = [
-            self._judged(text, 0.0, request, encoded, row)
+        texts = loop.follow(self.backend, cache, logits, self._rules(requests[0]))
+        results = [
+            self._assess(text, 0.0, request, encoded, row)
             for row, (text, request) in enumerate(zip(texts, requests, strict=True))
         ]
         if len(options.temperatures) == 1:
-            return found
+            return results
         del encoded, cache  # a window's second encoding would come on top
         return [
-            self.decode(window, request, one) if one.unsure else one
-            for window, request, one in zip(windows, requests, found, strict=True)
+            self.decode(window, result.request, result) if result.failed else result
+            for window, result in zip(windows, results, strict=True)
         ]
 
-    def _attempt(self, encoded: Any, request: Request, temperature: float, cut: bool) -> Decoded:
+    def words(self, decoded: Decoded, at: Sequence[int], seconds: float) -> list[Word]:
+        """Return the words of the text tokens at positions `at` of a window of so many seconds.
+
+        Raises ValueError for a window that was decoded without asking for words.
+        """
+        if decoded.encoded is None:
+            raise ValueError("the window was decoded without asking for words")
+        request = decoded.request
+        prompt = self.tokenizer.prompt(request.language, request.options.task)
+        tokens = [decoded.tokens[i] for i in at]
+        weights = self.backend.attention(
+            np.array([*prompt, *tokens]), *decoded.encoded, self.settings.alignment_heads
+        )
+        probabilities = [decoded.probabilities[i] for i in at]
+        return alignment.words(
+            self.tokenizer, tokens, probabilities, weights, seconds, request.text_language
+        )
+
+    def _with_languages(self, requests: Sequence[Request], encoded: Any) -> Sequence[Request]:
+        """Return the requests of a batch with the languages that its windows are in."""
+        if all(request.options.language for request in requests):
+            return requests
+        first = np.full((len(requests), 1), self.tokenizer.start_of_transcript)
+        logits = self.backend.step(first, self.backend.start(encoded))
+        return [
+            request if request.options.language else self._with_language(request, row)
+            for request, row in zip(requests, logits, strict=True)
+        ]
+
+    def _with_language(self, request: Request, logits: NDArray[np.float32]) -> Request:
+        probabilities = loop.language_probabilities(logits, self.tokenizer.languages)
+        language = max(probabilities, key=probabilities.__getitem__)
+        return replace(
+            request,
+            options=replace(request.options, language=language),
+            language_probability=probabilities[language],
+        )
+
+    def _attempt(self, encoded: Any, request: Request, temperature: float, short: bool) -> Decoded:
+        """Decode at one temperature; in `short` context, until the first suspicion of a loop."""
         options, rules = request.options, self._rules(request)
         cache, logits = self._prompted(encoded, [request])
         if temperature > 0:
@@ -198,9 +225,18 @@ class WindowDecoder:
         elif options.beam_size > 1:
             text = loop.beam(self.backend, cache, logits, rules, options.beam_size)
         else:
-            failed = repetition.is_suspect if cut else repetition.is_hopeless
-            (text,) = loop.follow(self.backend, cache, logits, rules, failed=failed)
-        return self._judged(text, temperature, request, encoded, 0)
+            has_failed = repetition.is_suspect if short else repetition.is_hopeless
+            (text,) = loop.follow(self.backend, cache, logits, rules, has_failed=has_failed)
+        return self._assess(text, temperature, request, encoded, 0)
+
+    def _reason_to_encode_again(self, short: Decoded) -> EncodedAgain | None:
+        """Return why the text of a window in short context is not kept; None where it is."""
+        if short.looping or repetition.is_suspect(short.tokens):
+            return "looping"
+        threshold = self.settings.adaptive.min_log_probability
+        if threshold is None or short.request.provisional:
+            return "unsure" if short.failed else None
+        return "unsure" if short.failed or short.log_probability < threshold else None
 
     def _prompted(
         self, encoded: Any, requests: Sequence[Request]
@@ -210,8 +246,8 @@ class WindowDecoder:
         prompts = np.array([self._prompt(request) for request in requests])
         return cache, self.backend.step(prompts, cache)
 
-    def _silence(self, encoded: Any, row: int, request: Request) -> float:
-        """Return how likely it is that nobody speaks: the model says so where transcripts start."""
+    def _no_speech_probability(self, encoded: Any, row: int, request: Request) -> float:
+        """Return the model's estimate that nobody speaks, from where the transcript starts."""
         prompt = self._prompt(request)
         head = prompt[: prompt.index(self.tokenizer.start_of_transcript) + 1]
         cache = self.backend.reorder(self.backend.start(encoded), np.array([row]))
@@ -219,12 +255,13 @@ class WindowDecoder:
         return loop.probability(logits[0], self.tokenizer.no_speech)
 
     def _prompt(self, request: Request) -> list[int]:
-        own = self.tokenizer.prompt(request.language, request.task, request.timestamps)
-        room = self.most_text - len(request.hints)
+        task = request.options.task
+        prompt = self.tokenizer.prompt(request.language, task, request.timestamps)
+        room = self.max_text_tokens - len(request.hints)
         previous = request.previous[max(len(request.previous) - room, 0) :]
         if request.hints or previous:
-            own = [self.tokenizer.start_of_previous, *request.hints, *previous, *own]
-        return [*own, *request.prefix]
+            prompt = [self.tokenizer.start_of_previous, *request.hints, *previous, *prompt]
+        return [*prompt, *request.prefix]
 
     def _rules(self, request: Request) -> TokenRules:
         return TokenRules(
@@ -235,56 +272,47 @@ class WindowDecoder:
             first_timestamp=self.tokenizer.first_timestamp if request.timestamps else None,
         )
 
-    def _judged(
+    def _assess(
         self, text: Hypothesis, temperature: float, request: Request, encoded: Any, row: int
     ) -> Decoded:
-        """Return a text with what speaks for and against it; silence has no tokens.
+        """Return a text with the evidence for and against it; silence has no tokens.
 
-        Whether nobody speaks is asked only of what is unlikely: it takes both to be silence, where
-        the options have a limit for both.
+        It is silence where the text is unlikely and the model estimates that nobody speaks. The
+        options may do without either threshold; the model is asked only where the first is passed.
         """
         options, likely = request.options, text.log_probability
         ratio = repetition.compression_ratio(self.tokenizer.decode(text.tokens))
         repeats = repetition.is_looping(text.tokens)
         unlikely = options.min_log_probability is not None and likely < options.min_log_probability
-        silence = None
+        no_speech = None
         if options.max_no_speech is not None and (unlikely or options.min_log_probability is None):
-            silence = self._silence(encoded, row, request)
-        silent = silence is not None and silence > (options.max_no_speech or 0)
-        squeezed = options.max_compression_ratio is not None and (
+            no_speech = self._no_speech_probability(encoded, row, request)
+        silent = no_speech is not None and no_speech > (options.max_no_speech or 0)
+        compressible = options.max_compression_ratio is not None and (
             repeats or ratio > options.max_compression_ratio
         )
         return Decoded(
+            request=request,
             tokens=[] if silent else text.tokens,
             probabilities=[] if silent else np.exp(text.log_probabilities).tolist(),
             log_probability=likely,
             temperature=temperature,
             compression_ratio=0.0 if silent else ratio,
-            no_speech_probability=silence,
+            no_speech_probability=no_speech,
             looping=(repeats or ratio > repetition.MAX_RATIO) and not silent,
-            unsure=(unlikely or squeezed) and not silent,
-            fell_back=False,
+            failed=(unlikely or compressible) and not silent,
             encoded=(encoded, row) if options.words else None,
         )
 
     def _frames(self, window: Samples) -> int:
-        """Return how many frames a window is encoded in."""
+        """Return how many frames a window is first encoded in: an even number."""
         if not self.adaptive:
             return features.WINDOW_FRAMES
-        heard = -(-len(window) // features.HOP) + _MARGIN_FRAMES
-        return min(heard + heard % 2, features.WINDOW_FRAMES)
+        margin = round(self.settings.adaptive.margin * features.FRAMES_PER_SECOND)
+        frames = -(-len(window) // features.HOP) + margin
+        return min(frames + frames % 2, features.WINDOW_FRAMES)
 
-    def _encode(
-        self,
-        windows: Sequence[Samples],
-        padding: Padding,
-        frames: int = features.WINDOW_FRAMES,
-    ) -> Any:
-        heard, self._heard = self._heard, None
-        how = (frames, padding)
-        if heard and len(windows) == 1 and heard[0] is windows[0] and heard[1:3] == how:
-            return heard[3]
-        del heard  # two at a time would take twice the memory
+    def _mels(self, windows: Sequence[Samples], padding: Padding) -> NDArray[np.float32]:
+        """Return the features [windows, mels, 3000] of full windows; a shorter one's come first."""
         bands = self.settings.mels
-        mels = [features.log_mel(window, bands, frames, padding) for window in windows]
-        return self.backend.encode(np.stack(mels))
+        return np.stack([features.log_mel(window, bands, padding=padding) for window in windows])

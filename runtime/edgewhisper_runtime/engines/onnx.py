@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 from edgewhisper_runtime.bundle.fields import between, parse
 from edgewhisper_runtime.decode import alignment
 from edgewhisper_runtime.engines import onnx_file
-from edgewhisper_runtime.engines.rows import share
+from edgewhisper_runtime.engines.rows import group_rows
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
 from edgewhisper_runtime.measure import machine
 
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.engines.onnx_file import Tensor
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
-_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
-_LARGE = 2 << 20  # bytes
 ROWS = "rows."  # before the name of a tensor in the decoder's file: an input that takes rows of it
 
 
@@ -225,10 +221,10 @@ class OnnxBackend:
     def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
         """Select batch rows; the cache that is given must not be used again.
 
-        What rows have in common already stays where it is. Rows of one audio share its keys and
-        values as long as they stand together, equally many to an audio.
+        Positions that the selected rows have unchanged are not copied. Rows share the keys and
+        values of their audio where the rows of each audio are next to each other and equally many.
         """
-        kept, audios = share(cache.audios[rows])
+        kept, audios = group_rows(cache.audios[rows])
         cross = cache.cross
         if not np.array_equal(kept, np.arange(cache.audios[-1] + 1)):  # not all as they stand
             cross = {name: array[kept] for name, array in cross.items()}
@@ -331,14 +327,12 @@ def _session(path: Path, threads: int | None) -> Any:
 
 
 def open_session(model: Path | bytes, threads: int | None) -> Any:
-    """Open a model, or the bytes of one; what that took and is not needed is given back."""
+    """Open the file of a model, or its bytes, on the CPU."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
+    return onnxruntime.InferenceSession(
         model, session_options(threads), providers=["CPUExecutionProvider"]
     )
-    _return_free_memory()
-    return session
 
 
 def session_options(threads: int | None) -> Any:
@@ -359,18 +353,6 @@ def session_options(threads: int | None) -> Any:
     # Every clip has another length, so plans of where tensors lie are never used again.
     options.enable_mem_pattern = False
     return options
-
-
-def _return_free_memory() -> None:
-    """Have glibc return to the system what opening models took, and large arrays as they are freed.
-
-    It would take ever larger ones from its heap, which holes between them make grow: with windows
-    of all lengths by 30 MB in an hour, measured on whisper-tiny.en. A fixed limit costs the time of
-    fresh pages; a smaller one costs more.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def _run(session: Any, binding: Any) -> None:

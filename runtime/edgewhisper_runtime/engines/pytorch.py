@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgewhisper_runtime.decode import alignment
-from edgewhisper_runtime.engines.rows import share
+from edgewhisper_runtime.engines.rows import group_rows
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class PytorchBackend:
             index = self._torch.from_numpy(rows)
             return tuple(tensor.index_select(0, index) for tensor in tensors)
 
-        kept, audios = share(cache.audios[rows])
+        kept, audios = group_rows(cache.audios[rows])
         return _Cache(selected(cache.cross, kept), audios, selected(cache.past, rows))
 
     def attention(

@@ -1,4 +1,4 @@
-"""Which rows of a batch share an audio: beams and samples need no copy of what the encoder gave."""
+"""Which rows of a batch share an audio: beams and samples need no copy of its encoding."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def share(audios: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which audios to keep, int64 [kept], and of which of those each row is, int64 [batch].
+def group_rows(audios: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Group the rows of a batch by their audio; return the audios to keep, and each row's one.
 
-    `audios` int64 [batch] says which audio each row is of now. Decoders take rows in equally many
-    to an audio, one audio after the other. Where they do not stand like that, each row is given
-    an audio of its own.
+    `audios` int64 [batch] is each row's index into the audios that are encoded so far. Returns the
+    indices of those to keep, int64 [kept], and for each row an index into these, int64 [batch].
+    Decoders take rows that are equally many for each audio, with the rows of an audio next to each
+    other. Rows in another order get an audio each: then one is kept several times.
     """
     kept = audios[np.flatnonzero(np.diff(audios, prepend=-1))]
     each = len(audios) // len(kept)

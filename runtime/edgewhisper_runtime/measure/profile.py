@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,6 +20,9 @@ from edgewhisper_runtime import audio, bundle, loading
 from edgewhisper_runtime.decode.loop import Backend
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 from edgewhisper_runtime.measure import machine, roofline
+from edgewhisper_runtime.memory import return_large_blocks
+from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.transcript import EncodedAgain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,21 +32,40 @@ if TYPE_CHECKING:
 SPEECH = Path(__file__).parent.parent / "speech"
 
 
+@dataclass
+class _Lap:
+    """Seconds in encoder and decoder, decoder steps, and when the first token was there."""
+
+    encoder_seconds: float = 0.0
+    decoder_seconds: float = 0.0
+    steps: int = 0
+    first_token_at: float | None = None
+
+
 class _Stopwatch:
     """A backend that times another one's calls."""
 
-    def __init__(self, backend: Backend) -> None:
+    backend: Backend
+    vocabulary: int
+
+    def __init__(self) -> None:
+        self._lap = _Lap()
+
+    def around(self, backend: Backend) -> Backend:
+        """Return a backend that does as `backend`, timed."""
         self.backend = backend
         self.vocabulary = backend.vocabulary
-        self.encoder_seconds = 0.0
-        self.decoder_seconds = 0.0
-        self.steps = 0
-        self.first_token_at: float | None = None
+        return self
+
+    def lap(self) -> _Lap:
+        """Return the figures since the last call, and begin new ones."""
+        lap, self._lap = self._lap, _Lap()
+        return lap
 
     def encode(self, features: NDArray[np.float32]) -> Any:
         start = time.perf_counter()
         encoded = self.backend.encode(features)
-        self.encoder_seconds += time.perf_counter() - start
+        self._lap.encoder_seconds += time.perf_counter() - start
         return encoded
 
     def start(self, encoded: Any) -> Any:
@@ -52,10 +75,10 @@ class _Stopwatch:
         start = time.perf_counter()
         logits = self.backend.step(tokens, cache)
         end = time.perf_counter()
-        self.decoder_seconds += end - start
-        self.steps += 1
-        if self.first_token_at is None:
-            self.first_token_at = end
+        self._lap.decoder_seconds += end - start
+        self._lap.steps += 1
+        if self._lap.first_token_at is None:
+            self._lap.first_token_at = end
         return logits
 
     def reorder(self, cache: Any, rows: NDArray[np.int64]) -> Any:
@@ -80,30 +103,29 @@ def measure(
     The first file is transcribed once more beforehand: that run gives the time to the first
     token and is left out of the real-time factor, as a warm-up.
     """
+    options, stopwatch = Options(language=language), _Stopwatch()
     start = time.perf_counter()
-    transcriber = loading.load(directory, device, threads, audio_context)
+    transcriber = loading.load(directory, device, threads, audio_context, stopwatch.around)
     load_seconds = time.perf_counter() - start
     load_peak = machine.peak_rss()
     clips = [audio.load(path) for path in files]
 
-    warm_up = _Stopwatch(transcriber.decoder.backend)
-    transcriber.decoder.backend = warm_up
     start = time.perf_counter()
-    transcriber.transcribe(clips[0], language=language)
+    transcriber.transcribe(clips[0], options)
+    warm_up = stopwatch.lap()
     if warm_up.first_token_at is None:
         raise AudioError(f"{files[0]} holds no speech to measure with. Name another recording.")
     first_token = warm_up.first_token_at - start
 
-    stopwatch = _Stopwatch(warm_up.backend)
-    transcriber.decoder.backend = stopwatch
     seconds: list[float] = []
     windows: list[Window] = []
     cpu_start = time.process_time()
     for clip in clips:
         start = time.perf_counter()
-        windows += transcriber.transcribe(clip, language=language).windows
+        windows += transcriber.transcribe(clip, options).windows
         seconds.append(time.perf_counter() - start)
     cpu_seconds = time.process_time() - cpu_start
+    lap = stopwatch.lap()
     peak_device: Callable[[], int | None] | None = getattr(
         stopwatch.backend, "peak_device_bytes", None
     )
@@ -113,12 +135,15 @@ def measure(
         "audio_seconds": [len(clip) / audio.SAMPLE_RATE for clip in clips],
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
-        "encoder_seconds": stopwatch.encoder_seconds,
-        "decoder_seconds": stopwatch.decoder_seconds,
-        "decoder_steps": stopwatch.steps,
+        "encoder_seconds": lap.encoder_seconds,
+        "decoder_seconds": lap.decoder_seconds,
+        "decoder_steps": lap.steps,
         "audio_context": "adaptive" if transcriber.decoder.adaptive else "full",
         "windows": len(windows),
-        "windows_done_again": sum(window.fell_back for window in windows),
+        "windows_encoded_again": {
+            reason: sum(window.encoded_again == reason for window in windows)
+            for reason in get_args(EncodedAgain)
+        },
         "peak_rss_load_bytes": load_peak,
         "peak_rss_bytes": machine.peak_rss(),
         "peak_device_bytes": peak_device() if peak_device else None,
@@ -241,7 +266,7 @@ def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "repetitions": len(runs),
         "audio_context": runs[0]["audio_context"],
         "windows": runs[0]["windows"],
-        "windows_done_again": runs[0]["windows_done_again"],
+        "windows_encoded_again": runs[0]["windows_encoded_again"],
     }
 
 
@@ -259,7 +284,10 @@ def to_markdown(report: dict[str, Any]) -> str:
     measured += f"{figures['repetitions']} fresh processes"
     context = figures["audio_context"]
     if context == "adaptive":
-        context += f", {figures['windows_done_again']} of {figures['windows']} windows done again"
+        again = figures["windows_encoded_again"]
+        share = sum(again.values()) / figures["windows"]
+        reasons = ", ".join(f"{count} {reason}" for reason, count in again.items())
+        context += f", {share:.0%} of {figures['windows']} windows encoded again ({reasons})"
     rows = [
         ("Real-time factor (all audio)", f"{figures['rtf']:.3f}"),
         ("RTF per file: median, p90", rtf),
@@ -304,6 +332,7 @@ def _main() -> None:
     parser.add_argument("--language", required=True)
     parser.add_argument("--audio-context", choices=get_args(bundle.AudioContext))
     options = parser.parse_args()
+    return_large_blocks()
     try:
         run = measure(
             options.bundle,

@@ -195,7 +195,7 @@ def _options(fields: FormData, response_format: str, granularities: Collection[s
         condition_on_previous_text=_truth(
             fields, "condition_on_previous_text", default=plain.condition_on_previous_text
         ),
-        vad=_truth(fields, "vad_filter", "vad", default=plain.vad),
+        vad=plain.vad if _truth(fields, "vad_filter", "vad", default=True) else "none",
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
@@ -52,7 +52,8 @@ class Recording:
         `check` is called before more of the file is read.
         """
         blocks = self._blocks(check)
-        yield (yield from transcriber.stream(blocks, self.language, self.task, self.options))
+        options = replace(self.options, language=self.language, task=self.task)
+        yield (yield from transcriber.stream(blocks, options))
 
     def _blocks(self, check: Callable[[], None]) -> Iterator[Samples]:
         for block in audio.stream(self.path):

@@ -273,9 +273,13 @@ def test_without_the_known_package_there_is_the_energy_gate(
 ) -> None:
     monkeypatch.setattr(sys, "path", [])
     assert isinstance(vad.load_detector(), vad.EnergyGate)
+    with pytest.raises(MissingLibraryError, match=r"edgewhisper-runtime\[vad\]"):
+        vad.load_detector("silero")
     installed(tmp_path, "3.4.0", b"")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert isinstance(vad.load_detector(), vad.EnergyGate)
+    with pytest.raises(MissingLibraryError, match=r"edgewhisper-runtime\[vad\]"):
+        vad.load_detector("silero")
 
 
 def test_an_altered_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ def clips(speech: list[Path]) -> list[np.ndarray]:
 def decode(
     decoder: WindowDecoder, clip: np.ndarray, options: Options, **request: object
 ) -> Decoded:
-    asked = Request("en", "transcribe", timestamps=False, options=options)
-    return decoder.decode(clip, replace(asked, **request))
+    plain = Request(replace(options, language="en"), timestamps=False)
+    return decoder.decode(clip, replace(plain, **request))
 
 
 def test_a_second_attempt_is_made_only_where_the_first_is_unsure(
@@ -100,9 +100,11 @@ def test_a_prompt_stands_before_the_text(decoder: WindowDecoder, clips: list[np.
 def test_hints_stay_however_much_was_said_before(
     decoder: WindowDecoder, clips: list[np.ndarray]
 ) -> None:
-    hints = decoder.hints(Options(prompt="As I said,", hotwords=("Ladislaw", "Dorothea")))
+    hints = decoder.request(
+        Options(prompt="As I said,", hotwords=("Ladislaw", "Dorothea")), timestamps=False
+    ).hints
     said = decoder.tokenizer.encode(" And so on." * 100)
-    room = decoder.most_text - len(hints)
+    room = decoder.max_text_tokens - len(hints)
     full = decode(decoder, clips[0], PLAIN, hints=hints, previous=said[-room:])
     assert decode(decoder, clips[0], PLAIN, hints=hints, previous=said).tokens == full.tokens
 
@@ -111,12 +113,12 @@ def test_a_long_prompt_keeps_its_end_and_all_hotwords(decoder: WindowDecoder) ->
     encode, hotwords = decoder.tokenizer.encode, ("Ladislaw", "Dorothea")
     prompt = " and so on" * 2000 + ", as I said."
     for names in ((), hotwords):
-        hints = decoder.hints(Options(prompt=prompt, hotwords=names))
+        hints = decoder.request(Options(prompt=prompt, hotwords=names), timestamps=False).hints
         kept = encode(f" {', '.join(names)}") if names else []
-        assert hints == (encode(prompt) + kept)[-decoder.most_text :]
-        assert len(hints) == decoder.most_text
+        assert hints == (encode(prompt) + kept)[-decoder.max_text_tokens :]
+        assert len(hints) == decoder.max_text_tokens
     with pytest.raises(EdgeWhisperError, match="there is room for 223"):
-        decoder.hints(Options(hotwords=hotwords * 100))
+        decoder.request(Options(hotwords=hotwords * 100), timestamps=False)
 
 
 @pytest.mark.parametrize("padding", ["silence", "zeros"])
@@ -127,9 +129,9 @@ def test_a_batch_gives_what_its_windows_give_alone(
     directory = pipeline.stage_export(tiny_en, find_recipe("fp32"))
     decoder = load(directory, threads=2, audio_context="full").decoder
     options = replace(THOROUGH, padding=padding)
-    asked = Request("en", "transcribe", timestamps=False, options=options)
-    together = decoder.decode_all(clips, [asked] * len(clips))
-    alone = [decoder.decode(clip, asked) for clip in clips]
+    request = Request(replace(options, language="en"), timestamps=False)
+    together = decoder.decode_all(clips, [request] * len(clips))
+    alone = [decoder.decode(clip, request) for clip in clips]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
 
 
@@ -140,8 +142,8 @@ def test_what_a_batch_is_unsure_of_is_decoded_as_alone(
     directory = pipeline.stage_export(tiny_en, find_recipe("fp32"))
     decoder = load(directory, threads=2, audio_context="full").decoder
     strict = replace(THOROUGH, min_log_probability=0.0, temperatures=(0.0, 1.0), best_of=1)
-    asked = Request("en", "transcribe", timestamps=False, options=strict)
-    together = decoder.decode_all(clips[:2], [asked] * 2)
-    alone = [decoder.decode(clip, asked) for clip in clips[:2]]
+    request = Request(replace(strict, language="en"), timestamps=False)
+    together = decoder.decode_all(clips[:2], [request] * 2)
+    alone = [decoder.decode(clip, request) for clip in clips[:2]]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
     assert {one.temperature for one in together} == {0.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgewhisper_runtime.engines.rows import share
+from edgewhisper_runtime.engines.rows import group_rows
 
 
 @pytest.mark.parametrize(
@@ -23,5 +23,5 @@ from edgewhisper_runtime.engines.rows import share
 def test_rows_share_where_they_stand_together(
     audios: list[int], kept: list[int], of: list[int]
 ) -> None:
-    found = share(np.array(audios))
+    found = group_rows(np.array(audios))
     assert [part.tolist() for part in found] == [kept, of]

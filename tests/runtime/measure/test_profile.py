@@ -48,6 +48,18 @@ def test_sizes_on_disk(report: dict, onnx_bundle: Path) -> None:
     assert of_host["torch"] > 100e6
 
 
+def test_windows_that_were_encoded_again_are_counted(onnx_bundle: Path, data: Path) -> None:
+    """The first of these repeats itself in short context, the second does not."""
+    directory = data / "LibriSpeech" / "test-other" / "1998" / "15444"
+    files = [directory / f"1998-15444-{number}.flac" for number in ("0007", "0000")]
+    found = profile.profile(onnx_bundle, files, 1, threads=2, audio_context="adaptive")
+    assert found["summary"]["windows"] == 2
+    assert found["summary"]["windows_encoded_again"] == {"looping": 1, "unsure": 0}
+    assert "adaptive, 50% of 2 windows encoded again (1 looping, 0 unsure)" in profile.to_markdown(
+        found
+    )
+
+
 def test_the_table_shows_the_figures(report: dict) -> None:
     table = profile.to_markdown(report)
     assert f"{report['summary']['rtf']:.3f}" in table

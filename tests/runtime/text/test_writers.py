@@ -27,7 +27,7 @@ def transcript(*texts: str, start: float = 0.0, looping: bool = False) -> Transc
         Segment(start + 3 * n, start + 3 * n + 3, text, [n], 0) for n, text in enumerate(texts)
     ]
     end = start + 3 * len(texts)
-    window = Window(0, end, [], 0.0, -0.1, 1.2, None, looping, fell_back=False)
+    window = Window(0, end, [], 0.0, -0.1, 1.2, None, looping)
     return Transcript("".join(texts).strip(), "en", None, end, segments, [window])
 
 
@@ -79,7 +79,7 @@ def test_vtt_escapes_markup() -> None:
 def test_json_holds_everything() -> None:
     word = Word(0.0, 1.0, " naïve", 0.5)
     segment = Segment(0.0, 1.0, " naïve", [7], 0, [word])
-    window = Window(0.0, 1.0, [7], 0.2, -0.5, 0.9, 0.1, looping=True, fell_back=False)
+    window = Window(0.0, 1.0, [7], 0.2, -0.5, 0.9, 0.1, looping=True)
     spoken = Transcript("naïve", "fr", 0.75, 1.0, [segment], [window])
     text = WRITERS["json"](spoken, file="a.wav", seconds=0.5)
     assert text.endswith("}\n")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from edgewhisper_runtime.recording import share
+from edgewhisper_runtime.builder import assign_words
 from edgewhisper_runtime.transcript import Word
 
 
 def shares(words: list[str], texts: list[str]) -> list[list[str]]:
     assert "".join(words) == "".join(texts)
     spoken = [Word(0.0, 0.0, word, 1.0) for word in words]
-    return [[word.text for word in own] for own in share(spoken, list(map(len, texts)))]
+    return [[word.text for word in own] for own in assign_words(spoken, list(map(len, texts)))]
 
 
 def test_each_segment_has_its_words() -> None:

@@ -1,0 +1,204 @@
+"""Adaptive audio context: its margin and threshold, chosen for a model on development speech.
+
+A window that is encoded at its own length is kept only where the model is sure of its text
+(`edgewhisper_runtime.bundle.Adaptive`). How sure a model is when it is right differs from model to
+model, so the threshold is a quantile of the model's own log-probabilities: that share of the
+windows of development speech is done again. Word errors only decide between a few such shares,
+because so little speech does not tell small differences of WER from chance.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgewhisper.evaluation import wer
+from edgewhisper_runtime import audio, load
+from edgewhisper_runtime.audio.features import WINDOW_SECONDS
+from edgewhisper_runtime.bundle import Adaptive
+from edgewhisper_runtime.options import PLAIN
+from edgewhisper_runtime.transcriber import Transcriber
+from edgewhisper_runtime.transcript import EncodedAgain
+
+if TYPE_CHECKING:
+    from edgewhisper.evaluation.librispeech import Utterance
+
+MARGINS = (1.0, 2.0)  # seconds
+SHARES = (
+    0.1,
+    0.15,
+    0.2,
+    0.25,
+)  # of the development windows that are less likely than the threshold
+
+
+@dataclass(frozen=True)
+class Window:
+    """The text of a window of so many seconds of audio."""
+
+    text: str
+    log_probability: float
+    encoded_again: EncodedAgain | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A recording's windows in one audio context, and the time that decoding took."""
+
+    windows: tuple[Window, ...]
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def text(self) -> str:
+        """The text of all windows."""
+        return "".join(window.text for window in self.windows)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recording decoded in full windows and, without a threshold, in adaptive context.
+
+    `short` has a decoding for each margin. Because decoding a window in full always gives the same
+    text, these tell the text for every threshold.
+    """
+
+    reference: str
+    full: Decoding
+    short: dict[float, Decoding]
+
+    def decoding(self, adaptive: Adaptive) -> Decoding:
+        """Return the decoding with a margin and a threshold; one of the margins of `short`."""
+        short, threshold = self.short[adaptive.margin], adaptive.min_log_probability
+        windows = []
+        for window, in_full in zip(short.windows, self.full.windows, strict=True):
+            unsure = threshold is not None and window.log_probability < threshold
+            again = window.encoded_again or ("unsure" if unsure else None)
+            windows.append(replace(in_full, encoded_again=again) if again else window)
+        # the time of windows that are encoded again only because of the threshold
+        added = sum(window.encoded_again == "unsure" for window in windows) / len(windows)
+        return Decoding(
+            tuple(windows),
+            short.seconds + added * self.full.seconds,
+            short.cpu_seconds + added * self.full.cpu_seconds,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trial as JSON holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Trial:
+        """Return the trial that `to_dict` gave, after JSON."""
+        short = {float(margin): _decoding(given) for margin, given in content["short"].items()}
+        return cls(content["reference"], _decoding(content["full"]), short)
+
+
+class Contexts:
+    """One artefact in full windows and with every margin, over one loaded backend."""
+
+    def __init__(
+        self, artefact: Path, threads: int | None = None, margins: Sequence[float] = MARGINS
+    ) -> None:
+        self._full = load(artefact, threads=threads, audio_context="full")
+        decoder = self._full.decoder
+        self._short = {
+            margin: Transcriber(
+                decoder.backend,
+                decoder.tokenizer,
+                replace(decoder.settings, adaptive=Adaptive(margin)),
+                adaptive=True,
+            )
+            for margin in margins
+        }
+
+    def decode(self, path: Path, reference: str, language: str = "en") -> Trial:
+        """Decode a recording in each context, one after the other."""
+        samples = audio.load(path)
+        return Trial(
+            reference,
+            _timed(self._full, samples, language),
+            {margin: _timed(short, samples, language) for margin, short in self._short.items()},
+        )
+
+
+def choose(artefact: Path, utterances: Sequence[Utterance], threads: int | None = None) -> Adaptive:
+    """Return the margin and threshold for an artefact, chosen on development utterances.
+
+    The utterances must not be among those that the artefact is evaluated on.
+    """
+    contexts = Contexts(artefact, threads)
+    return choose_from(
+        [contexts.decode(utterance.path, utterance.reference) for utterance in utterances]
+    )
+
+
+def choose_from(trials: Sequence[Trial]) -> Adaptive:
+    """Return the margin that encodes the least audio, and the lowest safe threshold with it.
+
+    Thresholds are the log-probabilities that `SHARES` of the windows are below. The margin is
+    compared at the first of them, with the windows done again counted in. A threshold is safe
+    where the texts have no more errors than those of full windows; if none is, the one with the
+    fewest errors is returned.
+    """
+    thresholds = {margin: candidates(trials, margin) for margin in trials[0].short}
+    margin = min(thresholds, key=lambda margin: _encoded_seconds(trials, thresholds[margin][0]))
+    in_full = _errors(trials, [trial.full for trial in trials])
+
+    def more_errors(adaptive: Adaptive) -> int:
+        return max(0, _errors(trials, [trial.decoding(adaptive) for trial in trials]) - in_full)
+
+    return min(thresholds[margin], key=more_errors)  # the first of equals
+
+
+def candidates(trials: Sequence[Trial], margin: float) -> list[Adaptive]:
+    """Return the settings that are tried with a margin: one for each of `SHARES`."""
+    likely = [window.log_probability for trial in trials for window in trial.short[margin].windows]
+    return [Adaptive(margin, round(float(np.quantile(likely, share)), 3)) for share in SHARES]
+
+
+def encoded_seconds(decodings: Sequence[Decoding], margin: float) -> float:
+    """Return how many seconds of audio the encoder was given for decodings in adaptive context."""
+    windows = [window for decoding in decodings for window in decoding.windows]
+    again = sum(window.encoded_again is not None for window in windows)
+    short = sum(min(window.seconds + margin, WINDOW_SECONDS) for window in windows)
+    return short + again * WINDOW_SECONDS
+
+
+def _encoded_seconds(trials: Sequence[Trial], adaptive: Adaptive) -> float:
+    return encoded_seconds([trial.decoding(adaptive) for trial in trials], adaptive.margin)
+
+
+def _errors(trials: Sequence[Trial], decodings: Sequence[Decoding]) -> int:
+    records = [
+        wer.Record(str(number), "", trial.reference, decoding.text, 0.0, 0.0)
+        for number, (trial, decoding) in enumerate(zip(trials, decodings, strict=True))
+    ]
+    return sum(count.errors for count in wer.count_errors(records))
+
+
+def _timed(transcriber: Transcriber, samples: audio.Samples, language: str) -> Decoding:
+    start, cpu_start = time.perf_counter(), time.process_time()
+    transcript = transcriber.transcribe(samples, replace(PLAIN, language=language))
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    windows = (
+        Window(
+            transcriber.decoder.tokenizer.decode(window.tokens),
+            round(window.log_probability, 4),
+            window.encoded_again,
+            round(window.end - window.start, 3),
+        )
+        for window in transcript.windows
+    )
+    return Decoding(tuple(windows), round(seconds, 4), round(cpu_seconds, 4))
+
+
+def _decoding(content: Mapping[str, Any]) -> Decoding:
+    windows = (Window(**window) for window in content["windows"])
+    return Decoding(tuple(windows), content["seconds"], content["cpu_seconds"])
