@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, vad
 from edgewhisper_runtime.decode.spans import Span, split_at_timestamps
 from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
-from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Recording:
         if not tokenizer.multilingual:
             language = language or "en"
         tokenizer.prompt(language or "en", task)  # a wrong one must fail before the work
-        self._error: AudioError | None = None
+        self._error: Exception | None = None
         self._decoder = decoder
         self._blocks, self._timeline = blocks, vad.Timeline()
         if options.vad:
@@ -81,7 +80,7 @@ class Recording:
             for samples in cutting.windows(self._blocks):
                 yield self, start, samples
                 start += len(samples)
-        except AudioError as error:
+        except Exception as error:  # noqa: BLE001 # whoever asks for the result gets it
             self._error = error
 
     def request(self, samples: Samples) -> Request:
@@ -159,7 +158,7 @@ class Recording:
             words=own,
         )
 
-    def result(self) -> Transcript | AudioError:
+    def result(self) -> Transcript | Exception:
         """Return what was found, or the error that reading ended with."""
         return self._error or Transcript(
             text="".join(segment.text for segment in self._segments).strip(),

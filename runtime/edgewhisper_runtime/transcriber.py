@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.decode import loop
 from edgewhisper_runtime.decode.window import WindowDecoder
-from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.recording import Recording
 
@@ -72,13 +71,9 @@ class Transcriber:
         A segment is what two timestamps enclose, or a window where none are asked for.
         """
         recording = self._recording(source, language, task, options)
-        if options.sequential:
-            yield from recording.walk()
-        else:
-            for _, new in self._in_batches(recording.windows(), options.batch_size or 1):
-                yield from new
+        yield from self._segments(recording, options)
         found = recording.result()
-        if isinstance(found, AudioError):
+        if isinstance(found, Exception):
             raise found
         return found
 
@@ -88,8 +83,8 @@ class Transcriber:
         language: str | None = None,
         task: str = "transcribe",
         options: Options = _DEFAULT,
-    ) -> Iterator[Transcript | AudioError]:
-        """Transcribe recordings in order; one that cannot be read gives its error in its place.
+    ) -> Iterator[Transcript | Exception]:
+        """Transcribe recordings in order; one that fails gives its error in its place.
 
         With a batch size, windows of them all are decoded so many at once, in the memory that so
         many take. The texts are those of `transcribe` with the same options, but for rounding.
@@ -97,10 +92,13 @@ class Transcriber:
         size = options.batch_size
         if size is None:
             for source in sources:
+                recording = self._recording(source, language, task, options)
                 try:
-                    yield self.transcribe(source, language, task, options)
-                except AudioError as error:
-                    yield error
+                    deque(self._segments(recording, options), maxlen=0)
+                    outcome = recording.result()
+                except Exception as error:  # noqa: BLE001 # the caller gets it
+                    outcome = error
+                yield outcome
             return
         opened: deque[Recording] = deque()
 
@@ -118,6 +116,14 @@ class Transcriber:
         self, source: Source, language: str | None, task: str, options: Options
     ) -> Recording:
         return Recording(self.decoder, audio.blocks(source), language, task, options)
+
+    def _segments(self, recording: Recording, options: Options) -> Iterator[Segment]:
+        """Decode all of a recording."""
+        if options.sequential:
+            yield from recording.walk()
+        else:
+            for _, new in self._in_batches(recording.windows(), options.batch_size or 1):
+                yield from new
 
     def _in_batches(
         self, windows: Iterator[tuple[Recording, int, Samples]], size: int

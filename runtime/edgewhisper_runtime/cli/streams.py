@@ -1,0 +1,113 @@
+"""The standard streams, whatever they are connected to, and errors as lines on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import unicodedata
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import TextIO
+
+import click
+
+from edgewhisper_runtime.errors import EdgeWhisperError, StorageError
+
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+_STREAMS = ("stdin", "stdout", "stderr")
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories; Cs: bytes of a name that is not UTF-8
+
+
+def prepare() -> None:
+    """Make the standard streams take any text; to be called once, before anything is opened.
+
+    What is redirected is UTF-8 (as Python itself has it from 3.15 on, PEP 686), whatever the locale
+    and PYTHONIOENCODING say; a terminal keeps its encoding. What cannot be encoded is escaped.
+
+    A stream that was closed is opened again, so that no other file gets its number: stdin is empty,
+    stdout refuses all that is written, stderr drops it.
+    """
+    for name in _STREAMS:
+        if getattr(sys, name) is None:
+            access = os.O_WRONLY if name == "stderr" else os.O_RDONLY
+            mode = "r" if name == "stdin" else "w"
+            number = os.open(os.devnull, access)
+            # open() asks whether a file is a terminal, never whether it may be written.
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 # for good
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            encoding = stream.encoding if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """Return the text with control characters, line ends too, escaped as Python writes them."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _CONTROLS else c
+        for c in text
+    )
+
+
+def say(message: str, before: str = "") -> None:
+    """Write a message to stderr as one line; a stderr that takes nothing stops no work."""
+    with suppress(OSError):
+        click.echo(before + one_line(message), err=True)
+
+
+def report(error: Exception, of: str = "", before: str = "") -> int:
+    """Say in one line what failed, and return the exit code; with --debug, the traceback too.
+
+    `of` names the recording, for errors that do not name it themselves. `before` is what clears
+    the line of a terminal.
+    """
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    where = f"{of}: " if of else ""
+    match error:
+        case EdgeWhisperError():
+            code, message = error.exit_code, str(error)
+        case OSError():  # the system refused: a full disk, a permission
+            code = StorageError.exit_code
+            message = f"{error.strerror or error}: {error.filename or of or 'no file'}"
+        case MemoryError():
+            code = INTERNAL_ERROR
+            message = f"{where}not enough memory. Free some, or take a smaller model or batch."
+        case _:
+            code = INTERNAL_ERROR
+            message = (
+                f"{where}unexpected {type(error).__name__}: {error}. This is a defect; --debug "
+                "after the program's name shows where."
+            )
+    say(f"error: {message}", before)
+    return code
+
+
+def refusal() -> StorageError | None:
+    """Return the error of a stdout that does not take what was written to it, None if it does.
+
+    What it refused is dropped, or the interpreter would complain about it once more at exit.
+    """
+    reason = _flush(sys.stdout)
+    if reason is None:
+        return None
+    return StorageError(f"stdout may not be written ({reason}). Send the output elsewhere.")
+
+
+def finish(code: int) -> int:
+    """Write what still waits; return the exit code, an error's where stdout refuses it."""
+    if error := refusal():
+        code = report(error)
+    _flush(sys.stderr)
+    return code
+
+
+def _flush(stream: TextIO) -> str | None:
+    """Return why a stream does not take what was written to it, None where it does."""
+    try:
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        stream.flush()
+        return error.strerror
+    return None
