@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from io import SEEK_CUR, SEEK_END, BytesIO
@@ -58,7 +59,9 @@ def stream(source: str | Path | bytes) -> Iterator[Samples]:
     try:
         if isinstance(file_or_path, Path):
             _check_file(file_or_path)
-        with soundfile.SoundFile(file_or_path) as file:
+        # As bytes, since a name need not be UTF-8.
+        named = os.fsencode(file_or_path) if isinstance(file_or_path, Path) else file_or_path
+        with soundfile.SoundFile(named) as file:
             rate = file.samplerate
             expected = _frames_promised(file)
             _check_header(path, rate, expected)
@@ -114,7 +117,7 @@ def duration(path: Path) -> float:
     import soundfile
 
     try:
-        found = soundfile.info(path)
+        found = soundfile.info(os.fsencode(path))
     except (OSError, soundfile.LibsndfileError):
         return 0.0
     return 0.0 if found.frames == _UNKNOWN_FRAMES else float(found.frames / found.samplerate)

@@ -46,7 +46,7 @@ def _exit_code(command: click.Group, name: str) -> int:
         streams.say("interrupted; what was finished is kept.")
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 # it is reported
-        return streams.report(streams.refusal() or error)
+        return streams.report(error)
     return result if isinstance(result, int) else 0
 
 

@@ -6,7 +6,8 @@ import os
 import sys
 import traceback
 import unicodedata
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import TextIO
 
@@ -15,8 +16,31 @@ import click
 from edgewhisper_runtime.errors import EdgeWhisperError, StorageError
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
-_STREAMS = ("stdin", "stdout", "stderr")
 _CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories; Cs: bytes of a name that is not UTF-8
+
+
+class _Stdout(TextIOWrapper):
+    """Stdout whose errors name it; that of a closed pipe stays as it is, for click to end with."""
+
+    def write(self, text: str) -> int:
+        with _refusals():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _refusals():
+            super().flush()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"stdout may not be written ({error.strerror}). Send the output elsewhere."
+        ) from error
 
 
 def prepare() -> None:
@@ -28,17 +52,22 @@ def prepare() -> None:
     A stream that was closed is opened again, so that no other file gets its number: stdin is empty,
     stdout refuses all that is written, stderr drops it.
     """
-    for name in _STREAMS:
+    for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            access = os.O_WRONLY if name == "stderr" else os.O_RDONLY
-            mode = "r" if name == "stdin" else "w"
-            number = os.open(os.devnull, access)
-            # open() asks whether a file is a terminal, never whether it may be written.
-            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 # for good
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            encoding = stream.encoding if stream.isatty() else "utf-8"
-            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+            number = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            # open() never asks whether a number may be written.
+            stream = open(number, "r" if name == "stdin" else "w", encoding="utf-8")  # noqa: PTH123, SIM115 # open to the end
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+    sys.stdout = _Stdout(
+        sys.stdout.buffer, _encoding(sys.stdout), "backslashreplace", line_buffering=True
+    )
+    if isinstance(sys.stderr, TextIOWrapper):
+        sys.stderr.reconfigure(encoding=_encoding(sys.stderr), errors="backslashreplace")
+
+
+def _encoding(stream: TextIO) -> str:
+    return stream.encoding if stream.isatty() else "utf-8"
 
 
 def one_line(text: str) -> str:
@@ -69,7 +98,9 @@ def report(error: Exception, of: str = "", before: str = "") -> int:
             code, message = error.exit_code, str(error)
         case OSError():  # the system refused: a full disk, a permission
             code = StorageError.exit_code
-            message = f"{error.strerror or error}: {error.filename or of or 'no file'}"
+            message = (
+                f"{error.strerror or error}: {error.filename2 or error.filename or of or 'no file'}"
+            )
         case MemoryError():
             code = INTERNAL_ERROR
             message = f"{where}not enough memory. Free some, or take a smaller model or batch."
@@ -83,31 +114,15 @@ def report(error: Exception, of: str = "", before: str = "") -> int:
     return code
 
 
-def refusal() -> StorageError | None:
-    """Return the error of a stdout that does not take what was written to it, None if it does.
-
-    What it refused is dropped, or the interpreter would complain about it once more at exit.
-    """
-    reason = _flush(sys.stdout)
-    if reason is None:
-        return None
-    return StorageError(f"stdout may not be written ({reason}). Send the output elsewhere.")
-
-
 def finish(code: int) -> int:
-    """Write what still waits; return the exit code, an error's where stdout refuses it."""
-    if error := refusal():
-        code = report(error)
-    _flush(sys.stderr)
+    """Write what still waits; return the exit code, an error's where stdout refuses it.
+
+    What a stream refuses is dropped: the interpreter would complain about it once more at exit.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, StorageError) as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            code = code or report(error)
     return code
-
-
-def _flush(stream: TextIO) -> str | None:
-    """Return why a stream does not take what was written to it, None where it does."""
-    try:
-        stream.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        stream.flush()
-        return error.strerror
-    return None

@@ -55,7 +55,10 @@ class _Job:
             return False
         try:
             changed = path.stat().st_mtime_ns
-            return all(out and out.stat().st_mtime_ns >= changed for out in self.outputs.values())
+            return all(
+                out and out.is_file() and out.stat().st_mtime_ns >= changed
+                for out in self.outputs.values()
+            )
         except OSError:  # not there; the work itself says so better
             return False
 
@@ -277,7 +280,7 @@ def _plan(
 ) -> list[_Job]:
     """Return the jobs; raise UsageError where one would overwrite another's input or output."""
     if output_dir is None:
-        return [_Job(recording, {}) for recording in found]
+        return [_Job(recording, dict.fromkeys(wanted)) for recording in found]
     # Path.resolve refuses a loop of links, which is one recording's fault.
     inputs = {os.path.realpath(recording.path) for recording in found if recording.path}
     owners: dict[Path, recordings.Recording] = {}
