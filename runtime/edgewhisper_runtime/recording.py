@@ -126,6 +126,8 @@ class Recording:
         if request.options.words and spans:
             at = [span.at + n for span in spans for n in range(len(span.tokens))]
             words = self._decoder.words(decoded, at, seconds, request)
+        elif request.options.timed and spans and self._decoder.settings.alignment_heads:
+            spans[0] = self._from_first_word(spans[0], decoded, request)
         texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
         shares = share(words, list(map(len, texts)))
         new = [
@@ -138,6 +140,15 @@ class Recording:
             said = [token for span in spans for token in span.tokens]
             self._said = [] if decoded.temperature > WARM else [*self._said, *said]
         return seconds, new
+
+    def _from_first_word(self, span: Span, decoded: Decoded, request: Request) -> Span:
+        """Return a window's first span from where its first word is heard.
+
+        Its timestamp cannot say so: decoding allows none after the first second.
+        """
+        at = range(span.at, span.at + len(span.tokens))
+        first, *_ = self._decoder.words(decoded, at, span.end, request)
+        return replace(span, start=max(span.start, min(first.start, span.end)))
 
     def _segment(self, span: Span, text: str, words: Sequence[Word], offset: float) -> Segment:
         """Return the segment of a span with its words, at their times in the recording."""

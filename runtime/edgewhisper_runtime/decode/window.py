@@ -67,7 +67,7 @@ class Decoded:
     looping: bool
     unsure: bool
     fell_back: bool
-    # what the backend made of the batch, and the window's row in it; None where no words are asked
+    # what the backend made of the batch, and the window's row in it; None where no times are asked
     encoded: tuple[Any, int] | None
 
 
@@ -264,7 +264,7 @@ class WindowDecoder:
             looping=(repeats or ratio > repetition.MAX_RATIO) and not silent,
             unsure=(unlikely or squeezed) and not silent,
             fell_back=False,
-            encoded=(encoded, row) if options.words else None,
+            encoded=(encoded, row) if options.timed else None,
         )
 
     def _frames(self, window: Samples) -> int:
