@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -13,10 +12,9 @@ from typing import TextIO
 
 import click
 
-from edgewhisper_runtime.errors import EdgeWhisperError, StorageError
+from edgewhisper_runtime.errors import EdgeWhisperError, StorageError, printable
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
-_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories; Cs: bytes of a name that is not UTF-8
 
 
 class _Stdout(TextIOWrapper):
@@ -70,18 +68,10 @@ def _encoding(stream: TextIO) -> str:
     return stream.encoding if stream.isatty() else "utf-8"
 
 
-def one_line(text: str) -> str:
-    """Return the text with control characters, line ends too, escaped as Python writes them."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in _CONTROLS else c
-        for c in text
-    )
-
-
 def say(message: str, before: str = "") -> None:
     """Write a message to stderr as one line; a stderr that takes nothing stops no work."""
     with suppress(OSError):
-        click.echo(before + one_line(message), err=True)
+        click.echo(before + printable(message), err=True)
 
 
 def report(error: Exception, of: str = "", before: str = "") -> int:

@@ -24,6 +24,7 @@ from edgewhisper_runtime.errors import (
     EdgeWhisperError,
     StorageError,
     TranscriptError,
+    printable,
 )
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.text.writers import WRITERS
@@ -237,7 +238,7 @@ def _write(
             if path:
                 write_text(path, text)
             else:
-                prefix = f"{streams.one_line(label)}: " if prefixed and name == "txt" else ""
+                prefix = f"{printable(label)}: " if prefixed and name == "txt" else ""
                 click.echo(prefix + text, nl=False)
         except Exception as error:
             if _ends_job(error, job):
@@ -295,14 +296,14 @@ def _plan(
                     f"{output} is to be transcribed, and would be overwritten. Choose another "
                     "--output-dir."
                 )
-                raise click.UsageError(streams.one_line(message))
+                raise click.UsageError(printable(message))
             other = owners.setdefault(output, recording)
             if other is not recording:
                 message = (
                     f"{other.label} and {recording.label} would both be written to {output}. "
                     "Name each recording once, rename one, or name the directory above them."
                 )
-                raise click.UsageError(streams.one_line(message))
+                raise click.UsageError(printable(message))
         jobs.append(_Job(recording, outputs))
     return jobs
 
