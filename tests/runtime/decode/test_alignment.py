@@ -111,19 +111,15 @@ def test_music_before_speech_belongs_to_no_word(
     assert first.start == pytest.approx(20.4, abs=0.3)
 
 
-@pytest.mark.parametrize("gap", ["silence", "hum", "noise"])
+@pytest.mark.parametrize("gap", ["silence", "noise"])
 def test_a_gap_belongs_to_no_word(
     transcriber: Transcriber, speech: list[Path], data: Path, gap: str
 ) -> None:
     """In the middle of a recording and at its end, without voice activity detection."""
     first, second = (trimmed(path) for path in speech[2:4])
     seconds = 4
-    time = np.arange(seconds * SECOND) / SECOND
-    sound = {
-        "silence": np.zeros(len(time)),
-        "hum": 0.05 * np.sin(2 * np.pi * 50 * time),
-        "noise": 0.3 * audio.load(data / "noise" / "doing_the_dishes.wav")[: len(time)],
-    }[gap].astype(np.float32)
+    sound = audio.load(data / "noise" / "doing_the_dishes.wav")[: seconds * SECOND]
+    sound *= {"silence": 0, "noise": 0.3}[gap]
     clip = np.concatenate([first, sound, second, sound])
     options = Options(words=True, vad=False)
     words = [w for s in transcriber.transcribe(clip, options=options).segments for w in s.words]
