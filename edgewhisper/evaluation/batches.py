@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from edgewhisper.evaluation.librispeech import Utterance
 from edgewhisper.evaluation.wer import Record
 from edgewhisper_runtime import audio
-from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.loading import load
 from edgewhisper_runtime.options import PLAIN
 
@@ -48,7 +47,7 @@ def records(
     options = replace(PLAIN, language=LANGUAGE, batch_size=len(batch))
     found = []
     for transcript in transcriber.transcribe_many(heard, options):
-        if isinstance(transcript, AudioError):
+        if isinstance(transcript, Exception):
             raise transcript
         found.append(transcript)
     rtf = (time.perf_counter() - start) / sum(utterance.duration for utterance in batch)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, vad
 from edgewhisper_runtime.decode.spans import Span, split_at_timestamps
 from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
-from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class TranscriptBuilder:
         self._detector = vad.load_detector(options.vad)
         if self._detector:
             self._blocks, self._timeline = vad.speech_only(blocks, self._detector)
-        self._error: AudioError | None = None
+        self._error: Exception | None = None
         self._samples = 0
         self._last_end = 0.0  # seconds, of the last word or segment
         self._segments: list[Segment] = []
@@ -71,7 +70,7 @@ class TranscriptBuilder:
             for samples in cutting.windows(self._blocks):
                 yield self, start, samples
                 start += len(samples)
-        except AudioError as error:
+        except Exception as error:  # noqa: BLE001 # whoever asks for the result gets it
             self._error = error
 
     def add(
@@ -103,6 +102,8 @@ class TranscriptBuilder:
         if decoded.request.options.words and spans:
             at = [span.at + n for span in spans for n in range(len(span.tokens))]
             words = self._decoder.words(decoded, at, seconds)
+        elif decoded.request.options.timed and spans and self._decoder.settings.alignment_heads:
+            spans[0] = self._from_first_word(spans[0], decoded)
         texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
         words_of_texts = assign_words(words, list(map(len, texts)))
         new = [
@@ -124,6 +125,15 @@ class TranscriptBuilder:
         text = [token for span in spans for token in span.tokens]
         return replace(request, previous=[*request.previous, *text])
 
+    def _from_first_word(self, span: Span, decoded: Decoded) -> Span:
+        """Return a window's first span with the start of its first word.
+
+        Its timestamp cannot tell: decoding allows none after the first second.
+        """
+        at = range(span.at, span.at + len(span.tokens))
+        first, *_ = self._decoder.words(decoded, at, span.end)
+        return replace(span, start=max(span.start, min(first.start, span.end)))
+
     def _segment(self, span: Span, text: str, words: Sequence[Word], offset: float) -> Segment:
         """Return the segment of a span with its words, at their times in the recording."""
         own = []
@@ -143,7 +153,7 @@ class TranscriptBuilder:
             words=own,
         )
 
-    def result(self) -> Transcript | AudioError:
+    def result(self) -> Transcript | Exception:
         """Return the transcript, or the error that reading ended with."""
         return self._error or Transcript(
             text="".join(segment.text for segment in self._segments).strip(),

@@ -10,7 +10,6 @@ from edgewhisper_runtime import audio
 from edgewhisper_runtime.builder import TranscriptBuilder
 from edgewhisper_runtime.decode import loop
 from edgewhisper_runtime.decode.window import WindowDecoder
-from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.options import Options
 
 if TYPE_CHECKING:
@@ -68,20 +67,16 @@ class Transcriber:
         A segment is the text between two timestamps, or of a window where there are none.
         """
         builder = TranscriptBuilder(self.decoder, audio.blocks(source), options)
-        if options.sequential:
-            yield from builder.sequential()
-        else:
-            for _, segments in self._decoded(builder.windows(), options.batch_size or 1):
-                yield from segments
+        yield from self._segments(builder, options)
         result = builder.result()
-        if isinstance(result, AudioError):
+        if isinstance(result, Exception):
             raise result
         return result
 
     def transcribe_many(
         self, sources: Iterable[Source], options: Options = _DEFAULT
-    ) -> Iterator[Transcript | AudioError]:
-        """Transcribe recordings in order; for one that cannot be read its error is yielded.
+    ) -> Iterator[Transcript | Exception]:
+        """Transcribe recordings in order; for one that fails its error is yielded.
 
         With a batch size, that many windows of all the recordings are decoded at once, in the
         memory that they take together. The texts are those of `transcribe` with the same options,
@@ -90,10 +85,14 @@ class Transcriber:
         size = options.batch_size
         if size is None:
             for source in sources:
+                builder = TranscriptBuilder(self.decoder, audio.blocks(source), options)
+                outcome: Transcript | Exception
                 try:
-                    yield self.transcribe(source, options)
-                except AudioError as error:
-                    yield error
+                    deque(self._segments(builder, options), maxlen=0)
+                    outcome = builder.result()
+                except Exception as error:  # noqa: BLE001 # the caller gets it
+                    outcome = error
+                yield outcome
             return
         open_builders: deque[TranscriptBuilder] = deque()
 
@@ -119,6 +118,14 @@ class Transcriber:
                 _, segments = builder.add(decoded, start, len(samples), whole=True)
                 yield builder, segments
             del results, decoded  # and what the encoder made of them, before the next
+
+    def _segments(self, builder: TranscriptBuilder, options: Options) -> Iterator[Segment]:
+        """Decode all of a recording."""
+        if options.sequential:
+            yield from builder.sequential()
+        else:
+            for _, segments in self._decoded(builder.windows(), options.batch_size or 1):
+                yield from segments
 
 
 def _batches(windows: Windows, size: int) -> Iterator[list[tuple[TranscriptBuilder, int, Samples]]]:

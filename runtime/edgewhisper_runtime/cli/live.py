@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from edgewhisper_runtime.cli import options
+from edgewhisper_runtime.cli import options, streams
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.audio.capture import Capture
@@ -158,7 +158,7 @@ class _Screen:
     def say(self, text: str) -> None:
         """Write a line about the work to stderr."""
         self.clear()
-        click.echo(text, err=True)
+        streams.say(text)
 
     def clear(self) -> None:
         """Empty the line that is rewritten."""

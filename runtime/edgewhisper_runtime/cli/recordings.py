@@ -72,7 +72,8 @@ def find(arguments: Sequence[str]) -> list[Recording]:
             found.append(Recording(None, Path("stdin")))
             continue
         for path in _matches(argument):
-            found += _below(path) if path.is_dir() else [Recording(path, Path(path.name))]
+            is_directory = os.path.isdir(path)  # noqa: PTH112 # Path.is_dir refuses a name too long
+            found += _below(path) if is_directory else [Recording(path, Path(path.name))]
     return found
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +18,13 @@ import click
 from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.bundle.atomic import storage_errors, write_text
 from edgewhisper_runtime.cli import live as listening
-from edgewhisper_runtime.cli import options, recordings
+from edgewhisper_runtime.cli import options, recordings, streams
 from edgewhisper_runtime.errors import (
-    AudioError,
     BundleError,
     EdgeWhisperError,
     StorageError,
     TranscriptError,
+    printable,
 )
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.text.writers import WRITERS
@@ -37,25 +39,34 @@ _REMEDY = {
     "looping": "The model failed on it; try a larger model or a less quantized variant.",
 }
 _CLEAR_LINE = "\r\x1b[K"
+_LONGEST_NAME = 255  # bytes of a file name, in nearly all file systems
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A recording, and the file for each format; none when the text goes to stdout."""
+    """A recording, and the file for each format; None for stdout."""
 
     recording: recordings.Recording
-    outputs: dict[str, Path]
+    outputs: dict[str, Path | None]
 
     def is_done(self) -> bool:
         """Whether every output is there and no older than the recording."""
         path = self.recording.path
-        if path is None or not self.outputs:
+        if path is None:
             return False
         try:
             changed = path.stat().st_mtime_ns
-            return all(out.stat().st_mtime_ns >= changed for out in self.outputs.values())
+            return all(
+                out and out.is_file() and out.stat().st_mtime_ns >= changed
+                for out in self.outputs.values()
+            )
         except OSError:  # not there; the work itself says so better
             return False
+
+    @property
+    def on_stdout(self) -> bool:
+        """Whether the transcript goes to stdout."""
+        return None in self.outputs.values()
 
 
 @click.command("transcribe", cls=options.Sectioned)
@@ -147,76 +158,108 @@ def command(
     if output_dir is not None:
         _check_directory(output_dir)
     transcriber = load(bundle, device, threads, audio_context)
-
-    def write(job: _Job, transcript: Transcript | AudioError, seconds: float) -> None:
-        if isinstance(transcript, AudioError):
-            path = paths[jobs.index(job)]  # stdin's is temporary
-            raise AudioError(str(transcript).replace(str(path), job.recording.label))
-        for name in sorted(wanted):
-            text = WRITERS[name](transcript, file=job.recording.label, seconds=round(seconds, 3))
-            _write(job, name, text, prefixed=name == "txt" and len(found) > 1)
-        _check_transcript(transcript, job.recording.label)
-
-    begin = time.perf_counter()
     with ExitStack() as stack:
         paths = [stack.enter_context(job.recording.opened()) for job in jobs]
         if len(found) == 1:
-            transcript = _transcribe_one(transcriber, paths[0], decoded_with)
-            write(jobs[0], transcript, time.perf_counter() - begin)
-            return
-        transcripts = transcriber.transcribe_many(paths, decoded_with)
-        failures = _write_all(jobs, transcripts, write)
+            transcripts = _transcribe_one(transcriber, paths[0], decoded_with)
+        else:
+            transcripts = transcriber.transcribe_many(paths, decoded_with)
+        failures = _write_all(jobs, paths, transcripts, several=len(found) > 1)
     if failures:
-        names = ", ".join(job.recording.label for job, _ in failures)
-        click.echo(f"{len(failures)} of {len(jobs)} failed: {names}", err=True)
-        sys.exit(failures[0][1].exit_code)
+        if len(found) > 1:
+            names = ", ".join(job.recording.label for job, _ in failures)
+            streams.say(f"{len(failures)} of {len(jobs)} failed: {names}")
+        sys.exit(failures[0][1])
 
 
 def _transcribe_one(
     transcriber: Transcriber, path: Path, decoded_with: Options
-) -> Transcript | AudioError:
+) -> Iterator[Transcript | Exception]:
     """Transcribe, on a terminal with a progress bar over the seconds of the file."""
     from edgewhisper_runtime.audio import duration
 
     shown = sys.stderr.isatty()
-    length = round(duration(path)) if shown else 0
-    with click.progressbar(
-        length=length, label="transcribing", file=sys.stderr, hidden=not shown
-    ) as bar:
-        try:
-            return transcriber.transcribe(
+    outcome: Transcript | Exception
+    try:
+        length = round(duration(path)) if shown else 0
+        with click.progressbar(
+            length=length, label="transcribing", file=sys.stderr, hidden=not shown
+        ) as bar:
+            outcome = transcriber.transcribe(
                 path,
                 decoded_with,
                 on_segment=lambda segment: bar.update(round(segment.end) - bar.pos),
             )
-        except AudioError as error:
-            return error
+    except Exception as error:  # noqa: BLE001 # it is reported
+        outcome = error
+    yield outcome
 
 
 def _write_all(
     jobs: Sequence[_Job],
-    transcripts: Iterable[Transcript | AudioError],
-    write: Callable[[_Job, Transcript | AudioError, float], None],
-) -> list[tuple[_Job, EdgeWhisperError]]:
-    """Write one transcript after the other, and return those that failed."""
+    paths: Sequence[Path],
+    transcripts: Iterator[Transcript | Exception],
+    several: bool,
+) -> list[tuple[_Job, int]]:
+    """Write one transcript after the other; return the jobs that failed with their exit codes."""
     failures = []
     # Text that goes to the same terminal would tear a bar to pieces.
-    shown = sys.stderr.isatty() and (bool(jobs[0].outputs) or not sys.stdout.isatty())
+    shown = several and sys.stderr.isatty() and not (jobs[0].on_stdout and sys.stdout.isatty())
+    before = _CLEAR_LINE if shown else ""
     begin = time.perf_counter()
     with click.progressbar(
         jobs, label="transcribing", show_pos=True, file=sys.stderr, hidden=not shown
     ) as progress:
-        for job, transcript in zip(progress, transcripts, strict=True):
-            end = time.perf_counter()
-            try:
-                write(job, transcript, end - begin)
-            except StorageError:  # what refuses one file refuses the next
-                raise
-            except EdgeWhisperError as error:
-                click.echo(f"{_CLEAR_LINE if shown else ''}error: {error}", err=True)
-                failures.append((job, error))
+        for job, path, transcript in zip(progress, paths, transcripts, strict=True):
+            seconds = time.perf_counter() - begin
+            if isinstance(transcript, Exception):
+                errors = iter([_named(transcript, path, job)])
+            else:
+                errors = _write(job, transcript, seconds, prefixed=several)
+            codes = [streams.report(error, job.recording.label, before) for error in errors]
+            failures += [(job, code) for code in codes[:1]]
             begin = time.perf_counter()
     return failures
+
+
+def _write(
+    job: _Job, transcript: Transcript, seconds: float, prefixed: bool
+) -> Iterator[Exception]:
+    """Write a transcript in its formats; yield what is wrong with it, and what kept it from a file.
+
+    Raises what would keep the next one from its file as well.
+    """
+    label = job.recording.label
+    for name, path in job.outputs.items():
+        try:
+            text = WRITERS[name](transcript, file=label, seconds=round(seconds, 3))
+            if path:
+                write_text(path, text)
+            else:
+                prefix = f"{printable(label)}: " if prefixed and name == "txt" else ""
+                click.echo(prefix + text, nl=False)
+        except Exception as error:
+            if _ends_job(error, job):
+                raise
+            yield error
+    if transcript.problem:
+        yield TranscriptError(
+            f"the transcript of {label} is {transcript.problem}. {_REMEDY[transcript.problem]}"
+        )
+
+
+def _named(error: Exception, path: Path, job: _Job) -> Exception:
+    """Have the error call the recording what the user does: stdin's file is temporary."""
+    if isinstance(error, EdgeWhisperError):
+        error.args = (str(error).replace(str(path), job.recording.label),)
+    return error
+
+
+def _ends_job(error: Exception, job: _Job) -> bool:
+    """Tell whether the next transcript would fare no better: stdout refused, or the disk full."""
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    full = {errno.ENOSPC, errno.EDQUOT}
+    return isinstance(cause, OSError) and (job.on_stdout or cause.errno in full)
 
 
 def _check_formats(wanted: set[str], timestamps: bool, to_stdout: bool, count: int) -> None:
@@ -236,37 +279,48 @@ def _plan(
 ) -> list[_Job]:
     """Return the jobs; raise UsageError where one would overwrite another's input or output."""
     if output_dir is None:
-        return [_Job(recording, {}) for recording in found]
-    inputs = {recording.path.resolve() for recording in found if recording.path}
+        return [_Job(recording, dict.fromkeys(wanted)) for recording in found]
+    # Path.resolve refuses a loop of links, which is one recording's fault.
+    inputs = {os.path.realpath(recording.path) for recording in found if recording.path}
     owners: dict[Path, recordings.Recording] = {}
     jobs = []
     for recording in found:
         target = output_dir / recording.name
-        outputs = {name: target.with_suffix(f".{name}") for name in sorted(wanted)}
-        for output in outputs.values():
-            if output.resolve() in inputs:
-                raise click.UsageError(
+        outputs: dict[str, Path | None] = {}
+        for name in sorted(wanted):
+            output = outputs[name] = _output(target, f".{name}")
+            if os.path.realpath(output) in inputs:
+                message = (
                     f"{output} is to be transcribed, and would be overwritten. Choose another "
                     "--output-dir."
                 )
+                raise click.UsageError(printable(message))
             other = owners.setdefault(output, recording)
             if other is not recording:
-                raise click.UsageError(
+                message = (
                     f"{other.label} and {recording.label} would both be written to {output}. "
                     "Name each recording once, rename one, or name the directory above them."
                 )
+                raise click.UsageError(printable(message))
         jobs.append(_Job(recording, outputs))
     return jobs
+
+
+def _output(target: Path, suffix: str) -> Path:
+    """Return the target with another suffix; a name too long for that loses the end of its stem."""
+    stem = target.stem
+    while len(os.fsencode(stem + suffix)) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return target.with_name(stem + suffix)
 
 
 def _undone(jobs: Sequence[_Job]) -> list[_Job]:
     waiting = []
     for job in jobs:
         if job.is_done():
-            click.echo(
+            streams.say(
                 f"{job.recording.label}: skipped, its transcript is there and newer; "
-                "--overwrite does it again",
-                err=True,
+                "--overwrite does it again"
             )
         else:
             waiting.append(job)
@@ -278,17 +332,3 @@ def _check_directory(path: Path) -> None:
     with storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
-
-
-def _write(job: _Job, name: str, text: str, prefixed: bool) -> None:
-    if job.outputs:
-        write_text(job.outputs[name], text)
-    else:
-        click.echo(f"{job.recording.label}: {text}" if prefixed else text, nl=False)
-
-
-def _check_transcript(transcript: Transcript, label: str) -> None:
-    if transcript.problem:
-        raise TranscriptError(
-            f"the transcript of {label} is {transcript.problem}. {_REMEDY[transcript.problem]}"
-        )

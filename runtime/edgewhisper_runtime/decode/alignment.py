@@ -4,6 +4,11 @@ The method is openai-whisper's (whisper/timing.py): some heads of the cross-atte
 is being said, so the cheapest monotonic path through their weights gives every token its time. On
 top of it, punctuation holds the pauses, so that words end before them, and a word after a pause
 begins where it is attended to; both were measured on utterances joined with silence.
+
+The path gives every position to some token, pauses and music too. So a word's length is bounded,
+as in openai-whisper and faster-whisper (`add_word_timestamps`): beside punctuation and at the
+window's start by twice the median length of the window's words, that at most 0.7 s; and, which they
+do not do, elsewhere by four times. What is kept of a longer one is where it is attended to most.
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 SECONDS_PER_POSITION = 0.02
 _FILTER_WIDTH = 7
 _ONSET = 0.2  # of a word's attention lies before it, in the pause
+_LONGEST_MEDIAN = 0.7 / SECONDS_PER_POSITION  # positions
+_AT_PAUSE, _ELSEWHERE = 2, 4  # medians
 _TINIEST = np.float32(1e-12)
 
 
@@ -83,27 +90,46 @@ def words(
     rows = len(tokens) + 2
     begins = first_columns(-_smooth(scores.mean(axis=0)[-rows:]))[1:]
     attention = inside.mean(axis=0)[1 - rows :]
-    found = []
+    spans = split(tokenizer, tokens, language)
+    bounds, at_pause = [], []
     pause = True
-    for word in split(tokenizer, tokens, language):
+    for word in spans:
         first, after = word.spoken
         start, end = begins[first], begins[after]
-        if pause or first > word.start:
+        pause = pause or first > word.start
+        if pause:
             start += _onset(attention[first, start : begins[first + 1]])
-        found.append(
+        bounds.append((int(start), int(end)))
+        at_pause.append(pause or after < word.end)
+        pause = after < word.end
+    lengths = [end - start for start, end in bounds if end > start]
+    usual = min(float(np.median(lengths)), _LONGEST_MEDIAN) if lengths else 0.0
+    timed = []
+    for word, (start, end), beside in zip(spans, bounds, at_pause, strict=True):
+        first, after = word.spoken
+        length = min(end - start, round(usual * (_AT_PAUSE if beside else _ELSEWHERE)))
+        begin = start + _densest(attention[first:after, start:end].sum(axis=0), length)
+        timed.append(
             Word(
-                start=min(_seconds(start), seconds),
-                end=min(_seconds(end), seconds),
+                start=min(_seconds(begin), seconds),
+                end=min(_seconds(begin + length), seconds),
                 text=word.text,
                 probability=float(np.mean(probabilities[first:after])),
             )
         )
-        pause = after < word.end
-    return found
+    return timed
 
 
-def _seconds(position: np.integer) -> float:
-    return round(float(position) * SECONDS_PER_POSITION, 2)
+def _seconds(position: int) -> float:
+    return round(position * SECONDS_PER_POSITION, 2)
+
+
+def _densest(attention: NDArray[np.float32], length: int) -> int:
+    """Return where the `length` positions of attention [n] begin that have most of it."""
+    if len(attention) <= length:
+        return 0
+    sums = np.concatenate([[0], np.cumsum(attention, dtype=np.float64)])
+    return int((sums[length:] - sums[:-length]).argmax())
 
 
 def _smooth(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -73,7 +73,7 @@ class Decoded:
     no_speech_probability: float | None
     looping: bool
     failed: bool
-    # the backend's encoding of the batch, and the window's row in it; None without word times
+    # the backend's encoding of the batch, and the window's row in it; None without times
     encoded: tuple[Any, int] | None
     encoded_again: EncodedAgain | None = None
 
@@ -301,7 +301,7 @@ class WindowDecoder:
             no_speech_probability=no_speech,
             looping=(repeats or ratio > repetition.MAX_RATIO) and not silent,
             failed=(unlikely or compressible) and not silent,
-            encoded=(encoded, row) if options.words else None,
+            encoded=(encoded, row) if options.timed else None,
         )
 
     def _frames(self, window: Samples) -> int:

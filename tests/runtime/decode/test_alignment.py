@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import audio, load
+from edgewhisper_runtime import Options, audio, load
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.decode import alignment
 from edgewhisper_runtime.errors import BundleError
@@ -97,6 +97,53 @@ def test_a_known_path_is_found(transcriber: Transcriber) -> None:
     assert [word.start for word in words] == pytest.approx(starts)
     ends = [30 * POSITION, 45 * POSITION, 70 * POSITION]
     assert [word.end for word in words] == pytest.approx(ends)
+
+
+@pytest.mark.parametrize("vad", [True, False])
+@pytest.mark.parametrize("words", [True, False])
+def test_music_before_speech_belongs_to_no_word(
+    transcriber: Transcriber, data: Path, words: bool, vad: bool
+) -> None:
+    """The chord ends at 20.0 s, and the level says that speech begins at 20.4 s."""
+    options = Options(words=words, timestamps=True, vad=vad)
+    clip = data / "cases" / "chord_20s_then_speech.flac"
+    first = transcriber.transcribe(clip, options=options).segments[0]
+    assert first.start == pytest.approx(20.4, abs=0.3)
+
+
+@pytest.mark.parametrize("gap", ["silence", "noise"])
+def test_a_gap_belongs_to_no_word(
+    transcriber: Transcriber, speech: list[Path], data: Path, gap: str
+) -> None:
+    """In the middle of a recording and at its end, without voice activity detection."""
+    first, second = (trimmed(path) for path in speech[2:4])
+    seconds = 4
+    sound = audio.load(data / "noise" / "doing_the_dishes.wav")[: seconds * SECOND]
+    sound *= {"silence": 0, "noise": 0.3}[gap]
+    clip = np.concatenate([first, sound, second, sound])
+    options = Options(words=True, vad=False)
+    words = [w for s in transcriber.transcribe(clip, options=options).segments for w in s.words]
+    ends = len(first) / SECOND
+    spoken = [(0, ends), (ends + seconds, ends + seconds + len(second) / SECOND)]
+    for start, end in spoken:
+        assert min(abs(word.start - start) for word in words) < 0.3
+        assert min(abs(word.end - end) for word in words) < 0.3
+    lengths = [word.end - word.start for word in words]
+    assert max(lengths) <= 4 * np.median(lengths) + 0.1
+
+
+def test_a_long_pause_without_punctuation_is_no_words(transcriber: Transcriber) -> None:
+    """Five words of which the third has a pause of 2 s; its attention is at the end of it."""
+    weights = np.full((2, 7, 300), 1e-3, np.float32)
+    bounds = [(0, 10), (10, 30), (30, 50), (50, 170), (170, 190), (190, 210), (210, 300)]
+    for row, (start, end) in enumerate(bounds):
+        weights[:, row, start:end] = 1
+    weights[:, 3, 150:170] = 9
+    tokens = [843, 257, 262, 257, 262]
+    words = alignment.words(transcriber.decoder.tokenizer, tokens, [1] * 5, weights, 6, "en")
+    usual = np.median([word.end - word.start for word in words])
+    assert all(word.end - word.start <= 4 * usual + POSITION for word in words)
+    assert words[2].end == pytest.approx(170 * POSITION, abs=2 * POSITION)
 
 
 def test_what_is_behind_the_sound_does_not_count(transcriber: Transcriber) -> None:
