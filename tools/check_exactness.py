@@ -23,7 +23,6 @@ from edgewhisper.recipes import all_recipes, find_recipe
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle, loading
 from edgewhisper_runtime.decode.loop import Backend
-from edgewhisper_runtime.errors import AudioError
 from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.options import PLAIN
 from edgewhisper_runtime.text.tokens import Tokenizer
@@ -87,7 +86,7 @@ def tokens(
         recordings = (file for file, _ in group)
         named = replace(options, language=language)
         for spoken in transcriber.transcribe_many(recordings, named):
-            if isinstance(spoken, AudioError):
+            if isinstance(spoken, Exception):
                 raise spoken
             found.append([window.tokens for window in spoken.windows])
             progress.update()

@@ -22,6 +22,7 @@ import click
 from edgewhisper import reports
 from edgewhisper.recipes import all_recipes
 from edgewhisper_runtime import cli, errors
+from edgewhisper_runtime.cli import streams
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -142,7 +143,7 @@ def exit_codes() -> str:
     family |= {
         0: "Success.",
         2: "Wrong command line.",
-        cli.INTERNAL_ERROR: "A defect in EdgeWhisper; `--debug` shows where.",
+        streams.INTERNAL_ERROR: "A defect in EdgeWhisper; `--debug` shows where.",
         cli.INTERRUPTED: "Interrupted; what was finished is kept.",
     }
     rows = [f"| {code} | {meaning} |" for code, meaning in sorted(family.items())]
