@@ -54,16 +54,20 @@ def test_encodes_as_the_reference_does(tiny_en: Checkpoint, data: Path) -> None:
         assert ours.encode(text) == reference.encode(text, add_special_tokens=False).ids
 
 
-@pytest.fixture(scope="module", params=["tiny_en", "base"])
-def encoders(request: pytest.FixtureRequest) -> tuple[Encoder, Encoder]:
+def reference_of(path: Path) -> Any:
     from tokenizers import Tokenizer as Reference
 
-    path = request.getfixturevalue(request.param).path / "tokenizer.json"
     content = json.loads(path.read_text())
     merges = content["model"]["merges"]
-    if merges[0] == "Ġ a":  # the multilingual file lacks the first merge, not its token
-        merges.insert(0, "Ġ t")
-    reference = Reference.from_str(json.dumps(content))
+    if merges[0] in ("Ġ a", ["Ġ", "a"]):  # the multilingual file lacks the first, not its token
+        merges.insert(0, "Ġ t" if isinstance(merges[0], str) else ["Ġ", "t"])
+    return Reference.from_str(json.dumps(content))
+
+
+@pytest.fixture(scope="module", params=["tiny_en", "base"])
+def encoders(request: pytest.FixtureRequest) -> tuple[Encoder, Encoder]:
+    path = request.getfixturevalue(request.param).path / "tokenizer.json"
+    reference = reference_of(path)
     return Tokenizer(path).encode, lambda text: reference.encode(text, add_special_tokens=False).ids
 
 
@@ -184,9 +188,7 @@ def fine_tuned(base: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def test_added_tokens_are_text_as_the_reference_has_them(fine_tuned: Path, data: Path) -> None:
-    from tokenizers import Tokenizer as Reference
-
-    ours, reference = Tokenizer(fine_tuned), Reference.from_file(str(fine_tuned))
+    ours, reference = Tokenizer(fine_tuned), reference_of(fine_tuned)
     ids = [reference.token_to_id(content) for content in (*ADDED, "[left]", "[right]", "alone")]
     assert max(ids) > 51865
     assert min(ids) < ours.end_of_text, "some were in the vocabulary already"
@@ -218,11 +220,6 @@ def test_an_added_token_is_written_as_it_is(base: Checkpoint, tmp_path: Path) ->
     tokenizer = Tokenizer(tmp_path / "tokenizer.json")
     assert tokenizer.decode([2425, 51865]) == " HelloMüller\u200d"
     assert tokenizer.encode("Müller\u200d") == [51865]
-
-
-def test_a_long_text_without_spaces_is_encoded(base: Checkpoint) -> None:
-    tokenizer = Tokenizer(base.path / "tokenizer.json")
-    assert tokenizer.decode(tokenizer.encode("na" * 8000)) == "na" * 8000
 
 
 @pytest.mark.parametrize(
