@@ -13,6 +13,7 @@ import numpy as np
 
 from edgewhisper_runtime.bundle import MANIFEST, Manifest
 from edgewhisper_runtime.decode import alignment
+from edgewhisper_runtime.engines.pytorch import torch_threads
 from edgewhisper_runtime.errors import (
     BundleError,
     EdgeWhisperError,
@@ -40,9 +41,16 @@ class _Cache:
 class TorchBackend:
     """Runs a WhisperForConditionalGeneration on the CPU or a CUDA device."""
 
-    def __init__(self, model: WhisperForConditionalGeneration, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: WhisperForConditionalGeneration,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        """Compute with `threads` on the CPU, or as many as PyTorch is set to."""
         self._model = model.to(device).eval()
         self._device = device
+        self._threads = threads
         self.vocabulary: int = model.config.vocab_size
 
     def encode(self, features: NDArray[np.float32]) -> Tensor:
@@ -53,7 +61,7 @@ class TorchBackend:
         import torch
 
         encoder = self._model.model.encoder
-        with torch.no_grad():
+        with torch.no_grad(), torch_threads(self._threads):
             hidden = torch.from_numpy(features).to(self._device, encoder.layer_norm.weight.dtype)
             hidden = torch.nn.functional.gelu(encoder.conv1(hidden))
             hidden = torch.nn.functional.gelu(encoder.conv2(hidden)).permute(0, 2, 1)
@@ -72,7 +80,7 @@ class TorchBackend:
         """Append tokens [batch, n]; return logits [batch, vocabulary] after the last."""
         import torch
 
-        with torch.no_grad():
+        with torch.no_grad(), torch_threads(self._threads):
             hidden = self._model.model.decoder(
                 input_ids=torch.from_numpy(tokens).to(self._device),
                 encoder_hidden_states=cache.encoded,
@@ -146,20 +154,16 @@ def check_device(device: str) -> None:
 
 def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> TorchBackend:
     """Load a bundle's variant; called by the runtime for bundles whose backend is "torch"."""
-    import torch
-
     from edgewhisper import quantizers
     from edgewhisper.recipes import Recipe
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     if device != "cpu":
         recipe = Recipe.from_record(manifest.recipe, directory / MANIFEST)
         reason = quantizers.adapter(recipe.library).CPU_ONLY
         if recipe.quantizes and reason is not None:
             raise RecipeError(f"{recipe.name} runs on the CPU only: {reason}. Use --device cpu.")
     check_device(device)
-    return TorchBackend(load_model(directory, manifest), device)
+    return TorchBackend(load_model(directory, manifest), device, threads)
 
 
 def load_model(directory: Path, manifest: Manifest) -> WhisperForConditionalGeneration:

@@ -8,14 +8,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper import quantizers
-from edgewhisper.backend import CONFIG, WEIGHTS, load_model
+from edgewhisper.backend import CONFIG, WEIGHTS, TorchBackend, load_model
 from edgewhisper.quantizers import census
 from edgewhisper.recipes import Recipe
 from edgewhisper.staging import alone, new_directory
-from edgewhisper_exporters import onnx, torchscript
+from edgewhisper_exporters import onnx, pytorch
 from edgewhisper_exporters.eligibility import Format
 from edgewhisper_exporters.layers import Layer, Model
 from edgewhisper_runtime import bundle
+from edgewhisper_runtime.engines import pytorch_model
+from edgewhisper_runtime.engines.pytorch import FILE
 from edgewhisper_runtime.errors import BundleError, RecipeError
 from edgewhisper_runtime.measure import machine
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 # What of a variant no export keeps: the exported file has it.
 _REPLACED = {WEIGHTS, CONFIG}
 _INHERITED = ("name", "backend", "libraries", "recipe", "settings", "model", "calibration")
-_EXPORTERS: dict[Format, ModuleType] = {"onnx": onnx, "torchscript": torchscript}
+_EXPORTERS: dict[Format, ModuleType] = {"onnx": onnx, "pytorch": pytorch}
 
 
 def export(
@@ -65,8 +67,14 @@ def _make(
     network = load_model(variant, known)
     with new_directory(target) as staging:
         graphs = {}
-        if made_by.format == "torchscript":
-            torchscript.export(network, staging)
+        if made_by.format == "pytorch":
+            config = network.config
+            heads = {
+                "encoder": config.encoder_attention_heads,
+                "decoder": config.decoder_attention_heads,
+            }
+            backend = TorchBackend(network)
+            pytorch.export(variant / WEIGHTS, heads, backend, config.num_mel_bins, staging)
         else:
             rounds = known.recipe.activations.dtype == "int8"
             model = to_model(network, quantizers.adapter(known.recipe.library))
@@ -92,8 +100,8 @@ def take_census(directory: Path, manifest: bundle.Manifest) -> tuple[bundle.Cens
     if manifest.backend == "onnx":
         return census.take_onnx_census([directory / onnx.ENCODER, directory / onnx.DECODER])
     adapter = quantizers.adapter(manifest.recipe.library)
-    if manifest.backend == "torchscript":
-        return census.take_census(torchscript.load(directory), adapter.describe)
+    if manifest.backend == "pytorch":
+        return census.take_census(pytorch_model.read(directory / FILE), adapter.describe)
     return census.take_census(load_model(directory, manifest), adapter.describe)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", *get_args(Format), "none"]),
     default="auto",
     show_default=True,
-    help="What ships: onnx, which runs without PyTorch; torchscript, which runs on PyTorch alone; "
+    help="What ships: onnx, which runs without PyTorch; pytorch, which runs on PyTorch alone; "
     "none, the variant itself, for the host toolkit; auto, the first of these that the recipe has.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Where to install the bundle.")

@@ -16,7 +16,6 @@ from edgewhisper_runtime.errors import QuantizationError
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import WhisperForConditionalGeneration
 
     from edgewhisper.recipes import Recipe
 
@@ -42,8 +41,7 @@ class WeightFormat:
 
 
 def take_census(
-    model: WhisperForConditionalGeneration,
-    describe: Callable[[nn.Module], WeightFormat | None],
+    model: nn.Module, describe: Callable[[nn.Module], WeightFormat | None]
 ) -> tuple[CensusRow, ...]:
     """Count every layer; the bytes of a shared weight are those of the module that comes first."""
     seen: set[int] = set()
@@ -157,8 +155,8 @@ def summarize(rows: Sequence[CensusRow]) -> str:
 
 
 def _class_name(module: nn.Module) -> str:
-    """Return the name of a module's class, for one read from TorchScript that of its original."""
-    return str(getattr(module, "original_name", type(module).__name__))
+    """Return the name of the class of torch.nn that a module is one of."""
+    return next(cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("torch."))
 
 
 def _float_format(module: nn.Module, seen: set[int]) -> WeightFormat | None:

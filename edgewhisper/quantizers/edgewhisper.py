@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers import layers
 from edgewhisper.quantizers.census import WeightFormat
-from edgewhisper.quantizers.files import Layer, bias_of, read_model, take, take_bias, write_model
+from edgewhisper.quantizers.files import bias_of, read_model, write_model
 from edgewhisper.quantizers.scope import part_of
 from edgewhisper.recipes.schema import Activations, Weights
 from edgewhisper_exporters.layers import Grid
+from edgewhisper_runtime.engines.pytorch_file import Layer, take, take_bias
 from edgewhisper_runtime.errors import RecipeError
 
 if TYPE_CHECKING:

@@ -6,17 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgewhisper.quantizers.census import WeightFormat
-from edgewhisper.quantizers.files import (
-    Layer,
-    bias_of,
-    read_model,
-    take,
-    take_bias,
-    write_model,
-)
+from edgewhisper.quantizers.files import bias_of, read_model, write_model
 from edgewhisper.quantizers.scope import linear_modules, part_of, untie
 from edgewhisper.recipes.schema import Weights
 from edgewhisper_exporters.layers import Grid
+from edgewhisper_runtime.engines.pytorch_file import Layer, take, take_bias
 from edgewhisper_runtime.errors import RecipeError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Modules that no library has: weights as codes, one tensor at both ends, calibrated int8."""
+"""Modules that no library has: weights as codes, one tensor at both ends."""
 
 from __future__ import annotations
 
@@ -102,35 +102,3 @@ class Output(nn.Module):
         """Map [..., width] to logits [..., vocabulary]."""
         hidden = by_rows(hidden) if self.rounds else hidden
         return nn.functional.linear(hidden, self.embedding.codes.values())
-
-
-class StaticLinear(nn.Module):
-    """torch.nn.Linear with int8 weights and inputs quantized to uint8 by a fixed range."""
-
-    input_scale: Tensor
-    input_zero: Tensor
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, scale: Tensor, zero: Tensor) -> None:
-        super().__init__()
-        self._packed = torch.ops.quantized.linear_prepack(weight, bias)
-        self.register_buffer("input_scale", scale.float())
-        self.register_buffer("input_zero", zero.int())
-        self._scale, self._zero = float(scale), int(zero)
-
-    def weight(self) -> Tensor:
-        """Return the quantized weight [outputs, inputs], as torch's own quantized layers do."""
-        weight: Tensor = torch.ops.quantized.linear_unpack(self._packed)[0]
-        return weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The bias [outputs], if there is one."""
-        bias: Tensor | None = torch.ops.quantized.linear_unpack(self._packed)[1]
-        return bias
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map [..., inputs] to [..., outputs]."""
-        mapped: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            hidden, self._scale, self._zero, self._packed
-        )
-        return mapped

@@ -6,20 +6,23 @@ evaluate at batch 1.
 
 from __future__ import annotations
 
-import platform
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewhisper.quantizers import layers
 from edgewhisper.quantizers.census import WeightFormat
-from edgewhisper.quantizers.files import Layer, bias_of, read_model, take, take_bias, write_model
+from edgewhisper.quantizers.files import read_model, write_model
 from edgewhisper.quantizers.scope import part_of, untie
 from edgewhisper.recipes.schema import Activations, Weights
-from edgewhisper_runtime.errors import MissingLibraryError, RecipeError
-from edgewhisper_runtime.measure import machine
+from edgewhisper_runtime.engines.pytorch_layers import (
+    DynamicLinear,
+    Embedding,
+    Quantized,
+    StaticLinear,
+    build,
+    without_deprecation,
+)
+from edgewhisper_runtime.errors import RecipeError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("torch", "transformers")
 CPU_ONLY = "PyTorch has no int8 product of this kind for other devices"
 
-# torch's dynamic Linear takes 7 bits for activations from this module version on (reduce_range).
-_SEVEN_BITS, _EIGHT_BITS = 4, 3
 _PER_TENSOR = Weights("int8", "symmetric", "per-tensor")
 _PER_CHANNEL = Weights("int8", "symmetric", "per-channel")
 _EMBEDDING = Weights("int8", "asymmetric", "per-channel")
@@ -50,7 +51,6 @@ def quantize(
     Raises RecipeError for what PyTorch does not have.
     """
     import torch
-    from torch.ao import quantization
 
     if not recipe.quantizes:
         if recipe.activations.dtype != recipe.weights.dtype:
@@ -67,45 +67,32 @@ def quantize(
         for name, _ in model.named_modules()
         if (part := part_of(name)) in recipe.scope
     }
-    with _deprecated():
+    with without_deprecation():
+        inputs: dict[str, tuple[Tensor, Tensor]] = {}
         if recipe.scheme == "static":
             linear = [name for name, weights in names.items() if weights == _PER_CHANNEL]
-            _quantize_statically(model, linear, calibrate)
-        quantization.quantize_dynamic(
-            model,
-            {
-                name: {
-                    _PER_TENSOR: quantization.default_dynamic_qconfig,
-                    _PER_CHANNEL: quantization.per_channel_dynamic_qconfig,
-                    _EMBEDDING: quantization.float_qparams_weight_only_qconfig,
-                }[weights]
-                for name, weights in names.items()
-                if not isinstance(model.get_submodule(name), layers.StaticLinear)
-            },
-            dtype=torch.quint8,  # of embeddings; Linear layers go by their own configuration
-            inplace=True,
-        )
-    for module in model.modules():
-        if _kind(module) == "dynamic":
-            _set_bits(module, recipe.activations.dtype)
+            inputs = _input_ranges(model, linear, calibrate)
+        for name, weights in names.items():
+            module: Any = model.get_submodule(name)
+            weight = _quantized(module.weight, weights)
+            layer: nn.Module
+            if weights == _EMBEDDING:
+                layer = Embedding(weight)
+            elif name in inputs:
+                layer = StaticLinear(weight, module.bias, *inputs[name])
+            else:
+                layer = DynamicLinear(weight, module.bias, recipe.activations.dtype)
+            model.set_submodule(name, layer)
 
 
 def save(model: WhisperForConditionalGeneration, path: Path) -> None:
     """Write plain tensors; of a quantized layer its integers, its scales and its bias."""
-    found = {}
-    for name, module in model.named_modules():
-        if kind := _kind(module):
-            weight = _weight(module)
-            tensors = {"int8": weight.int_repr()} | _scales(weight)
-            spec = {"kind": kind}
-            if kind == "dynamic":
-                layer: Any = module
-                spec["activations"] = "uint7" if layer.version >= _SEVEN_BITS else "uint8"
-                tensors |= {} if layer.bias() is None else {"bias": layer.bias().detach()}
-            elif kind == "static":
-                tensors |= dict(module.named_buffers()) | bias_of(module)
-            found[name] = Layer(tensors, spec)
-    write_model(path, model, found)
+    quantized = {
+        name: module.stored()
+        for name, module in model.named_modules()
+        if isinstance(module, Quantized)
+    }
+    write_model(path, model, quantized)
 
 
 def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
@@ -113,19 +100,17 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
 
     Raises MissingLibraryError on an x86 processor that cannot multiply 8 bits by 8 exactly.
     """
-    with _deprecated():
-        return read_model(path, config, _build)
+    return read_model(path, config, build)
 
 
 def describe(module: nn.Module) -> WeightFormat | None:
-    """Read the scheme off torch's own quantized tensor; the layer may be one of TorchScript."""
-    weight = _weight(module) if _kind(module) else _traced_weight(module)
-    if weight is None:
+    """Read the scheme off what a file holds of a layer."""
+    if not isinstance(module, Quantized):
         return None
-    scales = _scales(weight)
-    size = weight.numel() + sum(t.numel() * t.element_size() for t in scales.values())
-    stored = _PER_CHANNEL if scales["scale"].ndim else _PER_TENSOR
-    return WeightFormat("int8", stored.grain, size)
+    tensors = module.stored().tensors
+    weight = [tensors[name] for name in ("int8", "scale", "zero") if name in tensors]
+    stored = _PER_CHANNEL if tensors["scale"].ndim else _PER_TENSOR
+    return WeightFormat("int8", stored.grain, sum(tensor.nbytes for tensor in weight))
 
 
 def grid(module: nn.Module) -> Grid | None:  # noqa: ARG001 # as every adapter has it
@@ -152,8 +137,30 @@ def _check(recipe: Recipe) -> None:
         )
 
 
-def _quantize_statically(model: nn.Module, names: list[str], calibrate: Callable[[], None]) -> None:
-    """Replace Linear layers by int8 ones whose input ranges were found on calibration data."""
+def _quantized(weight: Tensor, weights: Weights) -> Tensor:
+    """Round a weight [outputs, inputs] as PyTorch's own quantized layers do: same observers."""
+    import torch
+    from torch.ao import quantization
+
+    observer = {
+        _PER_TENSOR: quantization.default_weight_observer,
+        _PER_CHANNEL: quantization.default_per_channel_weight_observer,
+        _EMBEDDING: quantization.default_float_qparams_observer,
+    }[weights]()
+    weight = weight.detach().float()
+    observer(weight)
+    scale, zero = observer.calculate_qparams()
+    if weights == _PER_TENSOR:
+        return torch.quantize_per_tensor(weight, float(scale), int(zero), torch.qint8)
+    if weights == _EMBEDDING:
+        return torch.quantize_per_channel(weight, scale, zero, 0, torch.quint8)
+    return torch.quantize_per_channel(weight, scale.double(), zero, 0, torch.qint8)
+
+
+def _input_ranges(
+    model: nn.Module, names: list[str], calibrate: Callable[[], None]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return scale and zero point of each layer's inputs, found on calibration data."""
     import torch
     from torch.ao import quantization
 
@@ -167,113 +174,4 @@ def _quantize_statically(model: nn.Module, names: list[str], calibrate: Callable
     calibrate()
     for hook in hooks:
         hook.remove()
-    for name, observer in observers.items():
-        module: Any = model.get_submodule(name)
-        of_weight = quantization.default_per_channel_weight_observer()
-        of_weight(module.weight)
-        scales, zeros = of_weight.calculate_qparams()
-        weight = torch.quantize_per_channel(
-            module.weight.detach(), scales.double(), zeros, 0, torch.qint8
-        )
-        scale, zero = observer.calculate_qparams()
-        model.set_submodule(name, layers.StaticLinear(weight, module.bias, scale, zero))
-
-
-@contextmanager
-def _deprecated() -> Iterator[None]:
-    """Silence the warnings of an interface that is deprecated, and still PyTorch's fastest int8."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _kind(module: Any) -> str:
-    """Return how a layer is quantized: "dynamic", "static", "embedding", or "" for not at all."""
-    from torch.ao.nn.quantized import Embedding
-    from torch.ao.nn.quantized.dynamic import Linear
-
-    kinds = ((Linear, "dynamic"), (layers.StaticLinear, "static"), (Embedding, "embedding"))
-    return next((kind for cls, kind in kinds if isinstance(module, cls)), "")
-
-
-def _weight(module: Any) -> Any:
-    """Return the quantized tensor [outputs, inputs] of a quantized layer."""
-    return module.weight()  # a method of torch's quantized layers
-
-
-def _traced_weight(module: Any) -> Any:
-    """Return the quantized weight of a layer read from TorchScript; None where it has none.
-
-    TorchScript keeps a layer's attributes under the names that they had, underscores and all.
-    """
-    import torch
-
-    inner = getattr(module, "_packed_params", None)
-    if not isinstance(inner, torch.nn.Module):  # static, or what is inside of another
-        inner = None
-    embedding = getattr(inner, "_packed_weight", None)
-    linear = getattr(inner, "_packed_params", getattr(module, "_packed", None))
-    if embedding is not None:
-        return torch.ops.quantized.embedding_bag_unpack(embedding)
-    return None if linear is None else torch.ops.quantized.linear_unpack(linear)[0]
-
-
-def _set_bits(module: Any, activations: str) -> None:
-    module.version = {"uint7": _SEVEN_BITS, "uint8": _EIGHT_BITS}[activations]
-
-
-def _scales(weight: Any) -> dict[str, Tensor]:
-    """Return `scale` float64, [] per tensor or [channels] per channel; of an embedding `scale`
-    and `zero` float32 [rows].
-    """
-    import torch
-
-    if weight.qscheme() == torch.per_tensor_affine:
-        return {"scale": torch.tensor(weight.q_scale(), dtype=torch.float64)}
-    if weight.qscheme() == torch.per_channel_affine_float_qparams:
-        return {"scale": weight.q_per_channel_scales(), "zero": weight.q_per_channel_zero_points()}
-    return {"scale": weight.q_per_channel_scales()}
-
-
-def _build(module: Any, layer: Layer, _built: dict[str, nn.Module]) -> nn.Module:
-    import torch
-    from torch.ao.nn.quantized import Embedding
-    from torch.ao.nn.quantized.dynamic import Linear
-
-    rows, columns = module.weight.shape
-    quantized: Any
-    if layer.spec["kind"] == "embedding":
-        integers = take(layer, "int8", (rows, columns), torch.uint8)
-        scale, zero = (take(layer, name, (rows,), torch.float32) for name in ("scale", "zero"))
-        weight = torch._make_per_channel_quantized_tensor(integers, scale, zero, 0)  # noqa: SLF001 # the only way that rounds nothing
-        return Embedding(rows, columns, _weight=weight)
-    _check_processor(layer.spec.get("activations", "uint8"))
-    bias = take_bias(layer, module)
-    integers = take(layer, "int8", (rows, columns), torch.int8)
-    if layer.tensors["scale"].ndim:
-        scale = take(layer, "scale", (rows,), torch.float64)
-        zeros = torch.zeros(rows, dtype=torch.int64)
-        weight = torch._make_per_channel_quantized_tensor(integers, scale, zeros, 0)  # noqa: SLF001 # see above
-    else:
-        scale = take(layer, "scale", (), torch.float64)
-        weight = torch._make_per_tensor_quantized_tensor(integers, scale.item(), 0)  # noqa: SLF001 # see above
-    if layer.spec["kind"] == "static":
-        found = take(layer, "input_scale", (1,), torch.float32)
-        return layers.StaticLinear(
-            weight, bias, found, take(layer, "input_zero", (1,), torch.int32)
-        )
-    quantized = Linear(columns, rows, bias is not None)
-    quantized.set_weight_bias(weight, bias)
-    _set_bits(quantized, layer.spec["activations"])
-    return quantized
-
-
-def _check_processor(activations: str) -> None:
-    """Refuse 8-bit activations where the kernels add pairs of products in 16 bits."""
-    isa = machine.describe()["isa"]
-    x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    if activations == "uint8" and x86 and not any("vnni" in flag for flag in isa):
-        raise MissingLibraryError(
-            "this variant has 8-bit activations, whose products overflow on an x86 processor "
-            "without VNNI. Build it from a recipe with activations.dtype = 'uint7'."
-        )
+    return {name: observer.calculate_qparams() for name, observer in observers.items()}

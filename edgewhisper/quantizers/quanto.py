@@ -8,10 +8,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers.census import WeightFormat
-from edgewhisper.quantizers.files import UNFIT, assign, read_tensors, skeleton, write_tensors
+from edgewhisper.quantizers.files import skeleton
 from edgewhisper.quantizers.scope import linear_modules, untie
 from edgewhisper.recipes.schema import Granularity, Method, Weights
 from edgewhisper_exporters.layers import Grid
+from edgewhisper_runtime.engines import pytorch_file
 from edgewhisper_runtime.errors import BundleError, RecipeError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def save(model: WhisperForConditionalGeneration, path: Path) -> None:
     found = quantization_map(model)
     for name, kinds in found.items():
         kinds[_OUTPUTS] = _quantizes_outputs(model.get_submodule(name))
-    write_tensors(path, model.state_dict(), {_MAP: json.dumps(found)})
+    pytorch_file.write(path, model.state_dict(), {_MAP: json.dumps(found)})
 
 
 def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
@@ -107,7 +108,7 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
     from optimum.quanto.quantize import _quantize_submodule
 
     _unpack_without_compiler()
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = pytorch_file.read(path)
     model = skeleton(config)
     try:
         quantized: dict[str, dict[str, Any]] = json.loads(metadata[_MAP])
@@ -127,10 +128,10 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
             if isinstance(module, QModuleMixin):
                 module.freeze()
         shapes = {name: model.get_submodule(name).weight.shape for name in quantized}
-        assign(model, tensors, path)
+        pytorch_file.assign(model, tensors, path)
         for name, shape in shapes.items():
             _check_shapes(model.get_submodule(name).weight, shape)
-    except UNFIT as error:
+    except pytorch_file.UNFIT as error:
         raise BundleError(f"{path} has unusable layers ({error!r}). Build again.") from error
     return model
 

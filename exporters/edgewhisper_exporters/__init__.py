@@ -5,5 +5,5 @@ May import torch and `edgewhisper_runtime`, never `edgewhisper`.
 layers.py        what an exporter is given: layers with float weights or a library's own integers
 eligibility.py   which recipes can be exported to what, and why others cannot
 onnx/            the encoder's and the decoder's graph for ONNX Runtime, and their checks
-torchscript.py   one traced file that PyTorch alone runs
+pytorch.py       a variant's own tensors, which the runtime's PyTorch engine runs
 """

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from edgewhisper_runtime.errors import RecipeError
 
-Format = Literal["onnx", "torchscript"]  # the leaner first
+Format = Literal["onnx", "pytorch"]  # the leaner first
 
 _FLOATS = {"float32", "float16"}
 _GRIDS = {"edgewhisper", "quanto", "hqq", "bitsandbytes"}
@@ -18,7 +18,7 @@ _ACTIVATIONS = {("float32", "none"), ("int8", "per-row")}
 
 def why_not(recipe: Mapping[str, Any], to_format: Format) -> str | None:
     """Return why a recipe, as a mapping of its keys, has no such export; None where it has one."""
-    reasons = _torchscript_reasons if to_format == "torchscript" else _onnx_reasons
+    reasons = _pytorch_reasons if to_format == "pytorch" else _onnx_reasons
     return next(reasons(recipe), None)
 
 
@@ -36,7 +36,7 @@ def leanest(recipe: Mapping[str, Any]) -> Format | None:
     return next((one for one in get_args(Format) if why_not(recipe, one) is None), None)
 
 
-def _torchscript_reasons(recipe: Mapping[str, Any]) -> Iterator[str]:
+def _pytorch_reasons(recipe: Mapping[str, Any]) -> Iterator[str]:
     if recipe["library"] != "pytorch":
         yield f"{recipe['library']}'s layers are not PyTorch's own"
 

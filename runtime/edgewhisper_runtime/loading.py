@@ -28,10 +28,12 @@ def load(
 ) -> Transcriber:
     """Verify a bundle and load it; `audio_context` is its own unless one is given.
 
-    Raises BundleError when it is not intact, MissingLibraryError when its engine is absent.
+    `threads` is how many the bundle computes with, as many as its engine chooses where None; the
+    process's other work keeps its own number. Raises BundleError when the bundle is not intact,
+    MissingLibraryError when its engine is absent.
     """
     directory = Path(directory)
-    manifest = bundle.verify(directory)
+    manifest = verify(directory)
     found = entry_points(group=BACKENDS, name=manifest.backend)
     if not found:
         raise MissingLibraryError(
@@ -53,3 +55,14 @@ def load(
         settings=manifest.settings,
         adaptive=(audio_context or manifest.audio_context) == "adaptive",
     )
+
+
+def verify(directory: Path) -> bundle.Manifest:
+    """Verify a bundle and that nothing in it is code; return its manifest, or raise BundleError."""
+    manifest = bundle.verify(directory)
+    if manifest.backend == "torchscript":
+        raise BundleError(
+            f"{directory} is a TorchScript bundle. TorchScript can hold code, so it is not opened. "
+            "Build the bundle again (edgewhisper build --export pytorch)."
+        )
+    return manifest

@@ -14,7 +14,7 @@ from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, bundle
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.decode.loop import Backend
-from edgewhisper_runtime.engines import onnx, torchscript
+from edgewhisper_runtime.engines import onnx, pytorch
 
 TOKENS = np.array([50257, 50362, 843, 257, 11, 262])
 
@@ -55,11 +55,11 @@ def test_attention_is_what_the_model_says(
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("to_format", ["onnx", "torchscript"])
+@pytest.mark.parametrize("to_format", ["onnx", "pytorch"])
 def test_every_engine_attends_alike(
     tiny_en: Checkpoint, mels: np.ndarray, ours: np.ndarray, to_format: str
 ) -> None:
     directory = pipeline.stage_export(tiny_en, find_recipe("fp32"), to_format=to_format)
-    load = {"onnx": onnx.load, "torchscript": torchscript.load}[to_format]
+    load = {"onnx": onnx.load, "pytorch": pytorch.load}[to_format]
     engine = load(directory, bundle.read_manifest(directory), "cpu", 2)
     np.testing.assert_allclose(attention(engine, tiny_en, mels), ours, atol=1e-5)

@@ -31,7 +31,7 @@ def test_pip_installs_what_is_running_here(tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-c", ALONE, target], capture_output=True, text=True, check=True
     )
-    assert {"edgewhisper-runtime", "onnx", "torchscript"} == set(said.stdout.split())
+    assert {"edgewhisper-runtime", "onnx", "pytorch"} == set(said.stdout.split())
     (metadata,) = target.glob("edgewhisper_runtime-*.dist-info/METADATA")
     assert "editables" not in metadata.read_text()
 

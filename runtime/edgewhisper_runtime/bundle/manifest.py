@@ -1,7 +1,7 @@
 """The bundle: a directory that ships, every file of it listed and verified before it is opened.
 
 manifest.json       what is here, where it comes from and what it was measured to be
-encoder.onnx, decoder.onnx (or model.pt, or weights.safetensors) and what else the backend reads
+encoder.onnx, decoder.onnx (or one safetensors file) and what else the backend reads
 tokenizer.json      the model's vocabulary
 LICENSE             the terms of the weights
 """
@@ -36,7 +36,7 @@ SCHEMA = "1.1"  # a reader refuses another major version
 # "full": the 30 s that Whisper was trained on; "adaptive": as much as there is, and a margin
 AudioContext = Literal["full", "adaptive"]
 Verdict = Literal["passed", "failed", "not proven"]
-_WEIGHTS = (".safetensors", ".onnx", ".pt")
+_WEIGHTS = (".safetensors", ".onnx")
 _LARGEST_MANIFEST = 4 * 2**20  # bytes
 
 

@@ -13,7 +13,8 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
 def command(bundle: Path, as_json: bool) -> None:
     """Check every file of BUNDLE against its manifest."""
-    from edgewhisper_runtime.bundle import to_json, verify
+    from edgewhisper_runtime.bundle import to_json
+    from edgewhisper_runtime.loading import verify
 
     manifest = verify(bundle)
     if as_json:

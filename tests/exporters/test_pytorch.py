@@ -57,7 +57,7 @@ def test_an_export_computes_the_variant_s_bits(
     for parameter in network.parameters():  # as PyTorch allocates, not as a mapped file lies
         parameter.data = parameter.data.clone()
     theirs = backend.TorchBackend(network)
-    export = pipeline.stage_export(tiny_en, recipe, to_format="torchscript")
+    export = pipeline.stage_export(tiny_en, recipe, to_format="pytorch")
     ours = TorchScriptBackend(export / FILE)
     for path in speech[:2]:
         np.testing.assert_array_equal(logits_of(ours, path), logits_of(theirs, path))
@@ -71,14 +71,14 @@ def test_an_export_computes_the_variant_s_bits(
 
 
 def test_the_file_needs_pytorch_alone_and_unpickles_nothing(tiny_en: Checkpoint) -> None:
-    export = pipeline.stage_export(tiny_en, find_recipe("pytorch-int8"), to_format="torchscript")
+    export = pipeline.stage_export(tiny_en, find_recipe("pytorch-int8"), to_format="pytorch")
     command = [sys.executable, "-W", "ignore", "-c", ALONE, str(export / FILE)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.split() == ["1", "51864", "8"]
 
 
 def test_the_file_says_nothing_of_the_machine_that_made_it(tiny_en: Checkpoint) -> None:
-    export = pipeline.stage_export(tiny_en, find_recipe("pytorch-int8"), to_format="torchscript")
+    export = pipeline.stage_export(tiny_en, find_recipe("pytorch-int8"), to_format="pytorch")
     with zipfile.ZipFile(export / FILE) as archive:
         for here in (Path(__file__).parent.parent.parent, Path(sys.prefix), Path.home()):
             told = [n for n in archive.namelist() if str(here).encode() in archive.read(n)]
@@ -88,7 +88,7 @@ def test_the_file_says_nothing_of_the_machine_that_made_it(tiny_en: Checkpoint) 
 def test_the_manifest_counts_what_the_file_holds(tiny_en: Checkpoint, run: Run) -> None:
     recipe = find_recipe("pytorch-int8-embedding")
     variant = bundle.read_manifest(pipeline.stage(tiny_en, recipe))
-    directory = pipeline.stage_export(tiny_en, recipe, to_format="torchscript")
+    directory = pipeline.stage_export(tiny_en, recipe, to_format="pytorch")
     export = bundle.verify(directory)
     assert export.backend == "torchscript"
     assert export.files.keys() == {FILE, "tokenizer.json", "LICENSE"}
@@ -111,4 +111,4 @@ def test_which_recipes_can_be_exported() -> None:
 
 def test_another_library_s_recipe_is_refused(tiny_en: Checkpoint) -> None:
     with pytest.raises(RecipeError, match=r"cannot be exported to torchscript: hqq's layers"):
-        pipeline.stage_export(tiny_en, find_recipe("hqq-int4-g64"), to_format="torchscript")
+        pipeline.stage_export(tiny_en, find_recipe("hqq-int4-g64"), to_format="pytorch")

@@ -1,0 +1,53 @@
+"""A variant's own tensors as one safetensors file, for PyTorch without transformers.
+
+The file is the variant's, with the one thing that its tensors do not tell: the number of heads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgewhisper_runtime.engines import pytorch_file
+from edgewhisper_runtime.engines.pytorch import FILE, PytorchBackend
+from edgewhisper_runtime.engines.pytorch_model import HEADS
+from edgewhisper_runtime.errors import QuantizationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgewhisper_runtime.decode.loop import Backend
+
+DISTRIBUTIONS = ("torch", "safetensors")
+LAYOUT = 1  # counted up when the file is written otherwise: older exports are made again
+_FRAMES = 200
+_TOKENS = ([0, 1, 2, 3], [4], [5, 6])  # a prompt, a step, and several tokens after others
+
+
+def export(
+    weights: Path, heads: Mapping[str, int], variant: Backend, mels: int, directory: Path
+) -> None:
+    """Write the file of a variant of the pytorch library as an export.
+
+    `heads` are of "encoder" and "decoder"; `variant` is what the file makes, on its own engine.
+    Raises QuantizationError unless the export computes the same bits.
+    """
+    tensors, metadata = pytorch_file.read(weights)
+    pytorch_file.write(directory / FILE, tensors, metadata | {HEADS: json.dumps(dict(heads))})
+    features = np.linspace(-1, 1, mels * _FRAMES, dtype=np.float32).reshape(1, mels, _FRAMES)
+    ours, theirs = (
+        _logits(backend, np.sin(features))
+        for backend in (PytorchBackend(directory / FILE), variant)
+    )
+    if not np.array_equal(ours, theirs):
+        raise QuantizationError(f"{FILE} does not compute what the variant does.")
+
+
+def _logits(backend: Backend, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return logits [steps, vocabulary] after each of a few steps."""
+    cache = backend.start(backend.encode(features))
+    return np.concatenate([backend.step(np.array([tokens]), cache).copy() for tokens in _TOKENS])
