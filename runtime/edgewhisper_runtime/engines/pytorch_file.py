@@ -125,15 +125,13 @@ def assign(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         raise BundleError(f"{path} lacks {missing[0]} ({len(missing)} keys in all). Build again.")
     if surplus := sorted(tensors.keys() - expected.keys()):
         raise BundleError(f"{path} holds {surplus[0]!r}, which the model has no place for.")
-    for name, place in expected.items():
-        if place.shape != tensors[name].shape:
-            raise BundleError(
-                f"{path}: {name} is {list(tensors[name].shape)}, not {list(place.shape)} as the "
-                "rest of the model. Build again."
-            )
     # Copies, because float products differ in their last bits with where a weight lies in memory.
     copies = {name: tensor.clone() for name, tensor in tensors.items()}
-    model.load_state_dict(copies, strict=False, assign=True)
+    try:
+        model.load_state_dict(copies, strict=False, assign=True)
+    except RuntimeError as error:  # one line for each tensor that does not fit
+        reason = str(error).splitlines()[-1].strip()
+        raise BundleError(f"{path} does not make a model: {reason} Build again.") from error
     if tied:
         output: Any = model.get_submodule("proj_out")
         output.weight = model.get_parameter(_EMBEDDING)
