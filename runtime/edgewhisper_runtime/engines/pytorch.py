@@ -73,10 +73,17 @@ class PytorchBackend:
 
     def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch, vocabulary] after the last."""
+        if tokens.min() < 0 or tokens.max() >= self.sizes.vocabulary:
+            raise BundleError(
+                f"{self._path} has {self.sizes.vocabulary} tokens, not {tokens.tolist()}: it does "
+                "not fit the tokenizer. Build again."
+            )
         given = self._torch.from_numpy(tokens)
-        logits, cache.past = self._run(self._model.decode, given, cache.cross, cache.past)
-        as_array: NDArray[np.float32] = logits.numpy()
-        return as_array
+        output, cache.past = self._run(self._model.decode, given, cache.cross, cache.past)
+        logits: NDArray[np.float32] = output.numpy()
+        if not np.isfinite(logits).all():
+            raise BundleError(f"{self._path} computes no finite numbers. Build again.")
+        return logits
 
     def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with self._torch.inference_mode(), torch_threads(self._threads):

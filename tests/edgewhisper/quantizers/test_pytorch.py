@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper.recipes.schema import Activations, Weights
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.audio import features
+from edgewhisper_runtime.engines import pytorch_layers
 from edgewhisper_runtime.errors import BundleError, MissingLibraryError, RecipeError
 from edgewhisper_runtime.measure import machine
 from variants import LITTLE, float_model, quantize, random_model
@@ -31,6 +33,31 @@ def test_eight_bits_are_closer_than_seven(tiny_en: Checkpoint, speech: list[Path
     exact, *found = (TorchBackend(model).encode(mels).numpy() for model in models)
     errors = [np.abs(encoded - exact).mean() for encoded in found]
     assert 0 < errors[0] < errors[1]
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's interface is deprecated, as are its tensors
+@pytest.mark.parametrize("name", ["pytorch-int8", "pytorch-int8-per-tensor"])
+def test_layers_are_those_that_pytorch_would_make(name: str) -> None:
+    import torch
+    from torch.ao import quantization
+    from torch.ao.nn.quantized.dynamic import Linear
+
+    recipe = find_recipe(name)
+    configuration = (
+        quantization.per_channel_dynamic_qconfig
+        if recipe.weights.granularity == "per-channel"
+        else quantization.default_dynamic_qconfig
+    )
+    layer = random_model(LITTLE).model.encoder.layers[0].fc1
+    theirs: Any = quantization.quantize_dynamic(
+        torch.nn.Sequential(layer), {"0": configuration}, dtype=torch.qint8
+    )[0]
+    assert isinstance(theirs, Linear)
+    ours = quantize(random_model(LITTLE), recipe).model.encoder.layers[0].fc1
+    assert ours.stored().tensors["int8"].equal(theirs.weight().int_repr())
+    if recipe.activations.dtype == "uint7":  # which is what theirs does
+        hidden = torch.randn(4, 128)
+        assert ours(hidden).equal(theirs(hidden))
 
 
 @pytest.mark.parametrize(
@@ -63,8 +90,8 @@ def test_ranges_are_those_of_the_calibration_data() -> None:
     static = replace(find_recipe("pytorch-int8-static"), scope=("encoder.fc1", "output"))
     quantize(model, static, calibrate)
     layer = model.model.encoder.layers[0].fc1
-    assert layer.input_scale.item() == pytest.approx(8 / 255, rel=0.02)
-    assert layer.input_zero.item() == pytest.approx(255 * 3 / 8, abs=2)
+    assert layer.input_scale == pytest.approx(8 / 255, rel=0.02)
+    assert layer.input_zero == pytest.approx(255 * 3 / 8, abs=2)
 
 
 def test_eight_bits_are_refused_where_they_overflow(
@@ -73,7 +100,7 @@ def test_eight_bits_are_refused_where_they_overflow(
     directory = stage(tiny_en, INT8)
     described = machine.describe() | {"isa": ["avx2", "fma"]}
     monkeypatch.setattr(machine, "describe", lambda: described)
-    monkeypatch.setattr(pytorch.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(pytorch_layers.platform, "machine", lambda: "x86_64")
     with pytest.raises(MissingLibraryError, match="without VNNI"):
         load(directory)
 
