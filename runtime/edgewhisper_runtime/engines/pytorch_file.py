@@ -86,7 +86,7 @@ def fill(
             layer = Layer({key.removeprefix(f"{name}."): tensors.pop(key) for key in keys}, spec)
             built[name] = build(model.get_submodule(name), layer, built)
             if layer.tensors:
-                raise ValueError(f"{name} has no place for {min(layer.tensors)}")
+                raise ValueError(f"{name} has no place for {min(layer.tensors)[:80]}")
             model.set_submodule(name, nn.Identity())
     except UNFIT as error:
         raise BundleError(f"{path} has unusable layers ({error!r}). Build again.") from error
@@ -124,7 +124,7 @@ def assign(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     if missing := sorted(expected.keys() - tensors.keys()):
         raise BundleError(f"{path} lacks {missing[0]} ({len(missing)} keys in all). Build again.")
     if surplus := sorted(tensors.keys() - expected.keys()):
-        raise BundleError(f"{path} holds {surplus[0]!r}, which the model has no place for.")
+        raise BundleError(f"{path} holds {surplus[0][:80]!r}, which the model has no place for.")
     # Copies, because float products differ in their last bits with where a weight lies in memory.
     copies = {name: tensor.clone() for name, tensor in tensors.items()}
     try:

@@ -104,7 +104,7 @@ def build(module: nn.Module, layer: Layer, _built: dict[str, nn.Module]) -> nn.M
     """
     kind = layer.spec["kind"]
     if not isinstance(module, nn.Embedding if kind == "embedding" else nn.Linear):
-        raise ValueError(f"{type(module).__name__} cannot be {kind!r}")  # noqa: TRY004 # the file's fault
+        raise ValueError(f"{type(module).__name__} cannot be {str(kind)[:40]!r}")  # noqa: TRY004 # the file's fault
     rows, columns = module.weight.shape
     with without_deprecation():
         if kind == "embedding":
@@ -131,7 +131,7 @@ def build(module: nn.Module, layer: Layer, _built: dict[str, nn.Module]) -> nn.M
                 raise ValueError(f"input_zero is {int(zero)}")
             scale = _positive(take(layer, "input_scale", (1,), torch.float32))
             return StaticLinear(weight, bias, scale, zero)
-    raise ValueError(f"no layer is {layer.spec}")
+    raise ValueError(f"no Linear layer is {str(kind)[:40]!r}")
 
 
 @contextmanager

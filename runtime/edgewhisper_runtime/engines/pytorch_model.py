@@ -57,9 +57,9 @@ class Architecture:
         halves = (self.encoder, self.decoder)
         sizes = [*astuple(self)[:5], *astuple(self.encoder), *astuple(self.decoder)]
         if not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise ValueError(f"a size is not above 0 in {self}")
+            raise ValueError("a size is not a whole number above 0")
         if any(half.layers > _MOST_LAYERS or self.width % half.heads for half in halves):
-            raise ValueError(f"heads or layers cannot be in {self}")
+            raise ValueError(f"{self} has too many layers, or heads that do not divide its width")
 
 
 def read(path: Path) -> Whisper:
