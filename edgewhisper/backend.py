@@ -50,6 +50,7 @@ class TorchBackend:
         """Compute with `threads` on the CPU, or as many as PyTorch is set to."""
         self._model = model.to(device).eval()
         self._device = device
+        self._threads = threads
         self.vocabulary: int = model.config.vocab_size
         self._threads = threads
 
