@@ -1,1 +1,94 @@
-"""EdgeWhisper's host toolkit: quantize Whisper, prove what it cost, ship it."""
+"""EdgeWhisper's host toolkit: quantize Whisper, prove what it cost, ship it.
+
+import edgewhisper
+
+built = edgewhisper.build("whisper-tiny.en", "onnx-int8")
+print(built.report.gate.verdict, built.bundle.path)
+print(edgewhisper.load(built.bundle).transcribe("speech.wav").text)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgewhisper.api import Built as Built
+    from edgewhisper.api import ablate as ablate
+    from edgewhisper.api import build as build
+    from edgewhisper.api import evaluate as evaluate
+    from edgewhisper.api import load as load
+    from edgewhisper.api import sweep as sweep
+    from edgewhisper.evaluation.gate import GateVerdict as GateVerdict
+    from edgewhisper.evaluation.options import EvaluationOptions as EvaluationOptions
+    from edgewhisper.evaluation.wer import Comparison as Comparison
+    from edgewhisper.evaluation.wer import WerSummary as WerSummary
+    from edgewhisper.progress import Progress as Progress
+    from edgewhisper.recipes import Recipe as Recipe
+    from edgewhisper.recipes import all_recipes as all_recipes
+    from edgewhisper.recipes import find_recipe as find_recipe
+    from edgewhisper.reports import Report as Report
+    from edgewhisper.reports import SweepResult as SweepResult
+    from edgewhisper.reports import SweepRow as SweepRow
+    from edgewhisper.workspace import Workspace as Workspace
+    from edgewhisper_runtime.bundle import Artefact as Artefact
+    from edgewhisper_runtime.errors import EdgeWhisperError as EdgeWhisperError
+
+    __version__: str
+
+# Imported where they are first used: a program that loads a bundle needs no PyTorch for it.
+_HOMES = {
+    "Artefact": "edgewhisper_runtime.bundle",
+    "Built": "edgewhisper.api",
+    "Comparison": "edgewhisper.evaluation.wer",
+    "EdgeWhisperError": "edgewhisper_runtime.errors",
+    "EvaluationOptions": "edgewhisper.evaluation.options",
+    "GateVerdict": "edgewhisper.evaluation.gate",
+    "Progress": "edgewhisper.progress",
+    "Recipe": "edgewhisper.recipes",
+    "Report": "edgewhisper.reports",
+    "SweepResult": "edgewhisper.reports",
+    "SweepRow": "edgewhisper.reports",
+    "WerSummary": "edgewhisper.evaluation.wer",
+    "Workspace": "edgewhisper.workspace",
+    "ablate": "edgewhisper.api",
+    "all_recipes": "edgewhisper.recipes",
+    "build": "edgewhisper.api",
+    "evaluate": "edgewhisper.api",
+    "find_recipe": "edgewhisper.recipes",
+    "load": "edgewhisper.api",
+    "sweep": "edgewhisper.api",
+}
+__all__ = [
+    "Artefact",
+    "Built",
+    "Comparison",
+    "EdgeWhisperError",
+    "EvaluationOptions",
+    "GateVerdict",
+    "Progress",
+    "Recipe",
+    "Report",
+    "SweepResult",
+    "SweepRow",
+    "WerSummary",
+    "Workspace",
+    "__version__",
+    "ablate",
+    "all_recipes",
+    "build",
+    "evaluate",
+    "find_recipe",
+    "load",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("edgewhisper")
+    if name not in _HOMES:
+        raise AttributeError(name)
+    return getattr(import_module(_HOMES[name]), name)

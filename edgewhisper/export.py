@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper import quantizers
@@ -12,12 +13,11 @@ from edgewhisper.backend import CONFIG, WEIGHTS, TorchBackend, load_model
 from edgewhisper.quantizers import census
 from edgewhisper.recipes import Recipe
 from edgewhisper.staging import alone, new_directory
-from edgewhisper_exporters import onnx, pytorch
-from edgewhisper_exporters.eligibility import Format
-from edgewhisper_exporters.layers import Layer, Model
+from edgewhisper.workspace import Workspace
+from edgewhisper_exporters import eligibility
+from edgewhisper_exporters.layers import Layer, Model, Variant
 from edgewhisper_runtime import bundle
-from edgewhisper_runtime.engines import pytorch_model
-from edgewhisper_runtime.engines.pytorch import FILE
+from edgewhisper_runtime.bundle import Artefact
 from edgewhisper_runtime.errors import BundleError, RecipeError
 from edgewhisper_runtime.measure import machine
 
@@ -28,59 +28,53 @@ if TYPE_CHECKING:
 
 # What of a variant no export keeps: the exported file has it.
 _REPLACED = {WEIGHTS, CONFIG}
-_INHERITED = ("name", "backend", "libraries", "recipe", "settings", "model", "calibration")
-_EXPORTERS: dict[Format, ModuleType] = {"onnx": onnx, "pytorch": pytorch}
+_INHERITED = (
+    "name", "backend", "libraries", "recipe", "settings", "model", "calibration", "audio_context",
+)  # fmt: skip
 
 
-def export(
-    variant: Path, target: Path, to_format: Format, audio_context: bundle.AudioContext
-) -> Path:
-    """Export a variant into the directory `target`; reuse an export of the same files.
+def export(workspace: Workspace, variant: Artefact, to_format: str) -> Artefact:
+    """Export a variant; reuse an export of the same files.
 
-    `audio_context` is what the export runs with unless told otherwise. Raises RecipeError where a
-    layer is quantized in a way that the format cannot hold, QuantizationError where the export
-    does not hold what the recipe says.
+    Raises RecipeError where a layer is quantized in a way that the format cannot hold,
+    QuantizationError where the export does not hold what the recipe says.
     """
-    manifest = bundle.verify(variant)
+    manifest = variant.manifest
+    target = workspace.exports / to_format / variant.path.name
     made_of = {name: file.sha256 for name, file in manifest.files.items()}
-    exporter = _EXPORTERS[to_format]
-    made_by = bundle.ExportRecord(to_format, exporter.LAYOUT, made_of)
-    libraries = manifest.libraries | machine.versions(exporter.DISTRIBUTIONS)
+    exporter = eligibility.find(to_format)
+    made_by = bundle.ExportRecord(to_format, exporter.layout, made_of)
+    libraries = manifest.libraries | machine.versions(exporter.distributions)
     known = replace(
         manifest,
         backend=to_format,
         libraries=libraries,
-        audio_context=audio_context,
         export=made_by,
     )
     with alone(target):
-        if (found := _export_of(target, known)) is None:
-            _make(variant, target, known, made_by)
-        elif found.audio_context != audio_context:
-            bundle.write_manifest(target, replace(found, audio_context=audio_context))
-    return target
+        exported = _export_of(workspace, target, known)
+        return exported or _make(workspace, variant, target, known, made_by)
 
 
 def _make(
-    variant: Path, target: Path, known: bundle.Manifest, made_by: bundle.ExportRecord
-) -> None:
-    network = load_model(variant, known)
+    workspace: Workspace,
+    variant: Artefact,
+    target: Path,
+    known: bundle.Manifest,
+    made_by: bundle.ExportRecord,
+) -> Artefact:
+    network = load_model(variant.path, known)
     with new_directory(target) as staging:
-        graphs = {}
-        if made_by.format == "pytorch":
-            config = network.config
-            heads = {
-                "encoder": config.encoder_attention_heads,
-                "decoder": config.decoder_attention_heads,
-            }
-            backend = TorchBackend(network)
-            pytorch.export(variant / WEIGHTS, heads, backend, config.num_mel_bins, staging)
-        else:
-            rounds = known.recipe.activations.dtype == "int8"
-            model = to_model(network, quantizers.adapter(known.recipe.library))
-            graphs = onnx.export(model, "int8" if rounds else "float32", staging)
+        source = Variant(
+            weights=variant.path / WEIGHTS,
+            network=network,
+            backend=TorchBackend(network),
+            recipe=bundle.to_json(known.recipe),
+            model=partial(to_model, network, quantizers.adapter(known.recipe.library)),
+        )
+        graphs = eligibility.find(made_by.format).export(source, staging)
         for name in known.files.keys() - _REPLACED:
-            (staging / name).write_bytes((variant / name).read_bytes())
+            (staging / name).write_bytes((variant.path / name).read_bytes())
         rows = take_census(staging, known)
         recipe = Recipe.from_record(known.recipe, known.name)
         if recipe.quantizes:
@@ -92,17 +86,18 @@ def _make(
             export=replace(made_by, graphs=graphs),
         )
         bundle.write_manifest(staging, finished)
-        bundle.verify(staging)
+    return workspace.written(target, finished)
 
 
 def take_census(directory: Path, manifest: bundle.Manifest) -> tuple[bundle.CensusRow, ...]:
     """Count every layer of a variant's or an export's files, loaded as its backend loads them."""
-    if manifest.backend == "onnx":
-        return census.take_onnx_census([directory / onnx.ENCODER, directory / onnx.DECODER])
-    adapter = quantizers.adapter(manifest.recipe.library)
-    if manifest.backend == "pytorch":
-        return census.take_census(pytorch_model.read(directory / FILE), adapter.describe)
-    return census.take_census(load_model(directory, manifest), adapter.describe)
+    describe = quantizers.adapter(manifest.recipe.library).describe
+    if manifest.export is None:
+        return census.take_census(load_model(directory, manifest), describe)
+    stored = eligibility.find(manifest.export.format).stored(directory)
+    if isinstance(stored, Iterable):
+        return census.take_onnx_census(stored)
+    return census.take_census(stored, describe)
 
 
 def to_model(network: WhisperForConditionalGeneration, adapter: quantizers.Adapter) -> Model:
@@ -138,15 +133,16 @@ def _floats(tensor: Any) -> Any:
     return tensor.detach().float().numpy()
 
 
-def _export_of(target: Path, known: bundle.Manifest) -> bundle.Manifest | None:
-    """Return the manifest of an intact export of the same files, made by the same means."""
+def _export_of(workspace: Workspace, target: Path, known: bundle.Manifest) -> Artefact | None:
+    """Return an intact export of the same files, made by the same means."""
     try:
-        found = bundle.verify(target)
+        exported = workspace.open(target)
     except BundleError:
         return None
+    found = exported.manifest
     same = (
         found.export is not None
         and replace(found.export, graphs={}) == known.export
         and all(getattr(found, one) == getattr(known, one) for one in _INHERITED)
     )
-    return found if same else None
+    return exported if same else None

@@ -6,35 +6,34 @@ export, either loaded as a device would load it.
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from edgewhisper import quantizers, reports
+from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import calibration, gate, run, wer
 from edgewhisper.evaluation.batches import LANGUAGE
-from edgewhisper.evaluation.librispeech import SMOKE
-from edgewhisper.home import home, remember_bundle
+from edgewhisper.evaluation.options import EvaluationOptions
+from edgewhisper.progress import Progress, ignore
 from edgewhisper.quantizers.census import check_scope, take_census
 from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.reports import Machine, Report, SplitReport
 from edgewhisper.staging import alone, new_directory
 from edgewhisper.wheel import write_runtime_wheel
+from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
-from edgewhisper_exporters.eligibility import Format
-from edgewhisper_exporters.onnx import DISTRIBUTIONS as EXPORT_LIBRARIES
 from edgewhisper_runtime import bundle
+from edgewhisper_runtime.bundle import Artefact
 from edgewhisper_runtime.errors import (
     BundleError,
     DataError,
-    GateFailedError,
-    GateNotProvenError,
     StorageError,
 )
 from edgewhisper_runtime.measure import machine
@@ -43,6 +42,7 @@ from edgewhisper_runtime.measure import machine
 _CONTEXTS: tuple[bundle.AudioContext, ...] = ("adaptive", "full")
 _COPIED = (CONFIG, bundle.TOKENIZER)  # from the checkpoint, as they are
 _LICENSE = "LICENSE"
+_log = logging.getLogger(__name__)
 _LICENSE_TEXT = """The weights in this bundle derive from OpenAI's Whisper models.
 
 OpenAI publishes the code and weights of Whisper under the MIT License, copyright (c) 2022 OpenAI
@@ -52,38 +52,45 @@ look at where manifest.json says it came from.
 """
 
 
-def say(message: str) -> None:
-    """Tell the user on stderr what is happening."""
-    print(message, file=sys.stderr)
-
-
-def stage(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -> Path:
-    """Quantize a checkpoint into a bundle without evaluation; reuse one made the same way.
+def stage(
+    workspace: Workspace,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    speech: Path | None = None,
+    progress: Progress = ignore,
+) -> Artefact:
+    """Quantize a checkpoint into a variant; reuse one made the same way.
 
     `speech` is the directory of LibriSpeech's splits that a static recipe calibrates on.
     Raises QuantizationError when the saved artefact does not hold what the recipe says,
     DataError when the calibration data is not there.
     """
-    if (directory := staged(checkpoint, recipe, speech)) is not None:
-        return directory
-    directory = _variant_directory(checkpoint, recipe)
-    with alone(directory):
-        if staged(checkpoint, recipe, speech) is None:
-            _quantize(checkpoint, recipe, speech, directory)
-    return directory
+    variant = staged(workspace, checkpoint, recipe, speech)
+    if variant is not None:
+        return variant
+    with alone(_variant_directory(workspace, checkpoint, recipe)):
+        variant = staged(workspace, checkpoint, recipe, speech)
+        return variant or _quantize(workspace, checkpoint, recipe, speech, progress)
 
 
-def _quantize(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None, directory: Path) -> None:
+def _quantize(
+    workspace: Workspace,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    speech: Path | None,
+    progress: Progress,
+) -> Artefact:
     import torch
     from transformers import WhisperConfig
 
     adapter = quantizers.adapter(recipe.library)
-    heard = calibration.utterances(recipe, speech)
-    say(f"quantizing {checkpoint.name} with {recipe.name}")
+    utterances = calibration.utterances(recipe, speech)
+    _log.info("quantizing %s with %s", checkpoint.name, recipe.name)
     model = checkpoint.load()
-    calibrate = partial(calibration.run, model, checkpoint, heard)
+    calibrate = partial(calibration.run, model, checkpoint, utterances, progress)
     with torch.no_grad():
         adapter.quantize(model, recipe, calibrate)
+    directory = _variant_directory(workspace, checkpoint, recipe)
     with new_directory(directory) as staging:
         weights = staging / WEIGHTS
         adapter.save(model, weights)
@@ -94,35 +101,43 @@ def _quantize(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None, direc
         config = WhisperConfig(**checkpoint.config())
         rows = take_census(adapter.load(weights, config), adapter.describe)
         check_scope(rows, recipe)
-        files = bundle.describe_files(staging)
-        known = plan(checkpoint, recipe, speech)
-        bundle.write_manifest(staging, replace(known, census=rows, files=files))
+        manifest = replace(
+            plan(workspace, checkpoint, recipe, speech),
+            census=rows,
+            files=bundle.describe_files(staging),
+        )
+        bundle.write_manifest(staging, manifest)
+    return workspace.written(directory, manifest)
 
 
-def staged(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -> Path | None:
+def staged(
+    workspace: Workspace, checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None
+) -> Artefact | None:
     """Return the variant that `stage` made before, if it is intact and would be made alike."""
-    directory = _variant_directory(checkpoint, recipe)
     try:
-        found = bundle.verify(directory)
+        variant = workspace.open(_variant_directory(workspace, checkpoint, recipe))
     except BundleError:
         return None
-    wanted = plan(checkpoint, recipe, speech)
-    same = _planned(found) == _planned(wanted) and all(
-        found.files.get(file) == bundle.describe_file(checkpoint.path / file) for file in _COPIED
+    planned = plan(workspace, checkpoint, recipe, speech)
+    same = _planned(variant.manifest) == _planned(planned) and all(
+        variant.manifest.files.get(file) == workspace.hashes.describe(checkpoint.path / file)
+        for file in _COPIED
     )
-    return directory if same else None
+    return variant if same else None
 
 
-def _variant_directory(checkpoint: Checkpoint, recipe: Recipe) -> Path:
-    return home() / "variants" / f"{checkpoint.name}-{recipe.name}"
+def _variant_directory(workspace: Workspace, checkpoint: Checkpoint, recipe: Recipe) -> Path:
+    return workspace.variants / f"{checkpoint.name}-{recipe.name}"
 
 
-def plan(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> bundle.Manifest:
+def plan(
+    workspace: Workspace, checkpoint: Checkpoint, recipe: Recipe, speech: Path | None
+) -> bundle.Manifest:
     """Return all of a variant's manifest that is known before the work is done."""
     adapter = quantizers.adapter(recipe.library)
     libraries = ["edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS]
-    if "onnx" in recipe.exports:
-        libraries += EXPORT_LIBRARIES
+    for name in recipe.exports:
+        libraries += eligibility.find(name).distributions
     return bundle.Manifest(
         name=f"{checkpoint.name}-{recipe.name}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -130,7 +145,7 @@ def plan(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> bundle.
         settings=checkpoint.settings(),
         model=bundle.Origin(checkpoint.name, checkpoint.provenance, checkpoint.weights),
         recipe=recipe.record(),
-        calibration=calibration.describe(calibration.utterances(recipe, speech)),
+        calibration=calibration.describe(calibration.utterances(recipe, speech), workspace.hashes),
         census=(),
         libraries=machine.versions(libraries),
     )
@@ -142,57 +157,59 @@ def _planned(manifest: bundle.Manifest) -> bundle.Manifest:
 
 
 def stage_export(
+    workspace: Workspace,
     checkpoint: Checkpoint,
     recipe: Recipe,
     speech: Path | None = None,
-    to_format: Format = "onnx",
-    audio_context: bundle.AudioContext = "full",
-) -> Path:
+    to_format: str = "onnx",
+    progress: Progress = ignore,
+) -> Artefact:
     """Stage a variant and export it; raise RecipeError if the recipe has no such export."""
     from edgewhisper import export
 
     eligibility.check(asdict(recipe), to_format)
-    variant = stage(checkpoint, recipe, speech)
-    return export.export(
-        variant, home() / "exports" / to_format / variant.name, to_format, audio_context
-    )
+    variant = stage(workspace, checkpoint, recipe, speech, progress)
+    return export.export(workspace, variant, to_format)
 
 
-def artefact(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -> Path:
+def artefact(
+    workspace: Workspace,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    speech: Path | None = None,
+    progress: Progress = ignore,
+) -> Artefact:
     """Return what a recipe is made for: its export if it names one, the variant if not."""
     if not recipe.exports:
-        return stage(checkpoint, recipe, speech)
-    return stage_export(checkpoint, recipe, speech, recipe.exports[0])
+        return stage(workspace, checkpoint, recipe, speech, progress)
+    return stage_export(workspace, checkpoint, recipe, speech, recipe.exports[0], progress)
 
 
 def measure(
+    workspace: Workspace,
     checkpoint: Checkpoint,
     recipe: Recipe,
-    options: run.Options,
-    command: str = "",
-    to_format: Format | None = None,
-) -> tuple[Path, dict[str, Any]]:
-    """Stage a variant or its export, judge it against the baseline, write the report; return both.
+    options: EvaluationOptions,
+    to_format: str | None = None,
+    progress: Progress = ignore,
+) -> tuple[Artefact, Report]:
+    """Stage a variant or its export, and judge it against the baseline; return both.
 
-    An export is measured with adaptive audio context first, and keeps it where the gate proves
-    it. `command` is what the report says it was made by.
+    An export is evaluated with adaptive audio context first, and ships with it where the gate
+    proves it; the synthetic set can prove nothing, so there only the full context is tried.
     """
-    baseline = stage(checkpoint, find_recipe("fp32"))
-    limit = recipe.max_wer_increase
+    speech, limit = options.dataset.root, recipe.max_wer_increase
+    baseline = stage(workspace, checkpoint, find_recipe("fp32"))
     if to_format is None:
-        variant = stage(checkpoint, recipe, options.dataset.root)
-        report = compare(baseline, variant, limit, options, stop_when_failed=True)
-    else:
-        for context in _CONTEXTS:
-            variant = stage_export(checkpoint, recipe, options.dataset.root, to_format, context)
-            report = compare(baseline, variant, limit, options, stop_when_failed=True)
-            verdict = report["gate"]["verdict"]
-            say(f"gate with {context} audio context: {verdict}")
-            if verdict == "passed":
-                break
-    report["command"] = command
-    where = reports.write(report, _report_of(variant))
-    say(f"report: {where / 'report.html'}")
+        variant = stage(workspace, checkpoint, recipe, speech, progress)
+        return variant, compare(workspace, baseline, variant, limit, options, progress)
+    variant = stage_export(workspace, checkpoint, recipe, speech, to_format, progress)
+    for context in _CONTEXTS[1:] if options.dataset.synthetic else _CONTEXTS:
+        chosen = replace(options, audio_context=context)
+        report = compare(workspace, baseline, variant, limit, chosen, progress)
+        _log.info("gate with %s audio context: %s", context, report.gate.verdict)
+        if report.gate.verdict == "passed":
+            break
     return variant, report
 
 
@@ -208,138 +225,111 @@ def check_target(target: Path) -> None:
 
 
 def install(
-    variant: Path, report: dict[str, Any], target: Path | None = None, strict: bool = False
-) -> Path:
-    """Install a measured variant as a bundle if the gate allows it; return the bundle.
+    workspace: Workspace,
+    variant: Artefact,
+    report: Report,
+    report_file: Path,
+    target: Path | None = None,
+) -> Artefact:
+    """Install a measured variant as a bundle; return the bundle.
 
-    The bundle of an export brings the runtime's wheel. Raises GateFailedError when the gate
-    failed, and with `strict` GateNotProvenError when the data cannot tell; the report is kept,
-    and nothing is installed. Raises StorageError where `target` is something else than a bundle.
+    Its audio context is the one that the report was made with. The bundle of an export brings
+    the runtime's wheel. Raises StorageError where `target` is something else than a bundle.
     """
-    where = _report_of(variant)
-    _enforce(report["gate"], where, strict)
-    target = target or home() / "bundles" / variant.name
+    manifest = variant.manifest
+    target = target or workspace.bundles / manifest.name
     check_target(target)
-    evaluation = bundle.parse(
-        bundle.EvaluationRecord,
-        {
-            "verdict": report["gate"]["verdict"],
-            "gate": report["gate"],
-            "dataset": report["dataset"],
-            "baseline": {split: s["baseline"] for split, s in report["summary"].items()},
-            "variant": {split: s["variant"] for split, s in report["summary"].items()},
-            "comparison": {split: s["comparison"] for split, s in report["summary"].items()},
-            "report_sha256": bundle.describe_files(where)["report.json"].sha256,
-        },
-    )
     with new_directory(target) as staging:
-        manifest = bundle.read_manifest(variant)
         for file in manifest.files:
-            shutil.copyfile(variant / file, staging / file)
+            shutil.copyfile(variant.path / file, staging / file)
         files = dict(manifest.files)
         if manifest.export is not None:
             wheel = write_runtime_wheel(staging)
             files[wheel.name] = bundle.describe_file(wheel)
-        bundle.write_manifest(staging, replace(manifest, evaluation=evaluation, files=files))
+        installed = replace(
+            manifest,
+            evaluation=_evaluation(report, report_file),
+            files=files,
+            audio_context=report.variant.audio_context,
+        )
+        bundle.write_manifest(staging, installed)
         bundle.verify(staging)
-    remember_bundle(target)
-    return target
+    workspace.remember_bundle(target)
+    return workspace.written(target, installed)
 
 
-def _report_of(variant: Path) -> Path:
-    return home() / "reports" / variant.name
+def _evaluation(report: Report, report_file: Path) -> bundle.EvaluationRecord:
+    """Return what a bundle's manifest keeps of a report."""
+    content = {
+        "verdict": report.gate.verdict,
+        "gate": report.gate,
+        "dataset": report.dataset,
+        "baseline": {split: s.baseline for split, s in report.summary.items()},
+        "variant": {split: s.variant for split, s in report.summary.items()},
+        "comparison": {split: s.comparison for split, s in report.summary.items()},
+        "report_sha256": bundle.describe_file(report_file).sha256,
+    }
+    return bundle.parse(bundle.EvaluationRecord, bundle.to_json(content))
 
 
 def compare(
-    baseline: Path,
-    variant: Path,
+    workspace: Workspace,
+    baseline: Artefact,
+    variant: Artefact,
     limit: float,
-    options: run.Options,
-    stop_when_failed: bool = False,
-) -> dict[str, Any]:
+    options: EvaluationOptions,
+    progress: Progress = ignore,
+) -> Report:
     """Evaluate two bundles on the same utterances and judge the second against the first.
 
-    With `stop_when_failed` a split is broken off as soon as its gate has failed for certain;
-    the report then holds the utterances that both have done.
+    The options' audio context is the second's; the first has that of its manifest.
     """
-    expected = run.evaluate(baseline, options)
-
-    def lost(split: str, so_far: list[wer.Record]) -> bool:
-        return stop_when_failed and wer.least_difference(expected[split], so_far) > limit
-
-    found = run.evaluate(variant, options, enough=lost)
-    for split, of_split in found.items():
-        if len(of_split) < len(expected[split]):
-            say(f"{split}: the gate has failed, whatever the other utterances give; stopped early")
+    plain = replace(options, audio_context=None)
     records = {
-        "baseline": {
-            split: [record for record in rs if record.id in {r.id for r in found[split]}]
-            for split, rs in expected.items()
-        },
-        "variant": found,
+        "baseline": run.evaluate(workspace, baseline, plain, progress=progress),
+        "variant": run.evaluate(workspace, variant, options, progress=progress),
     }
-    manifests = {
-        "baseline": bundle.read_manifest(baseline),
-        "variant": bundle.read_manifest(variant),
-    }
-    judged = judge_records(records, limit)
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "edgewhisper": metadata.version("edgewhisper"),
-        "dataset": {
-            "name": options.dataset.name,
-            "synthetic": options.dataset.name == SMOKE,
-            "limit": options.limit,
+    context = options.audio_context or variant.manifest.audio_context
+    synthetic = options.dataset.synthetic
+    summary, verdict = judge(records, limit, synthetic=synthetic)
+    return Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        edgewhisper=metadata.version("edgewhisper"),
+        dataset=bundle.DatasetRecord(options.dataset.name, synthetic, options.limit),
+        device=options.device,
+        threads=options.threads,
+        language=LANGUAGE,
+        machine=Machine.here(),
+        normalizer=wer.normalizer(),
+        bundles={
+            "baseline": baseline.manifest,
+            "variant": replace(variant.manifest, audio_context=context),
         },
-        "device": options.device,
-        "threads": options.threads,
-        "language": LANGUAGE,
-        "machine": machine.describe(),
-        "normalizer": wer.normalizer(),
-        "bundles": {
-            role: {**bundle.to_json(manifest), "weight_bytes": manifest.weight_bytes}
-            for role, manifest in manifests.items()
+        summary=summary,
+        gate=verdict,
+        records={
+            role: {split: tuple(of_split) for split, of_split in of_role.items()}
+            for role, of_role in records.items()
         },
-        **judged,
-        "records": {
-            role: {split: [asdict(r) for r in rs] for split, rs in found.items()}
-            for role, found in records.items()
-        },
-    }
+    )
 
 
-def judge_records(records: dict[str, dict[str, list[wer.Record]]], limit: float) -> dict[str, Any]:
-    """Return `summary` (by split: baseline, variant, comparison) and `gate` of raw records."""
-    if records["baseline"].keys() != records["variant"].keys() or not records["baseline"]:
+def judge(
+    records: Mapping[str, Mapping[str, Sequence[wer.Record]]], limit: float, *, synthetic: bool
+) -> tuple[dict[str, SplitReport], gate.GateVerdict]:
+    """Return the figures of raw records, by role and split, and the gate's verdict.
+
+    Raises DataError unless both roles have the same utterances.
+    """
+    baseline, variant = records["baseline"], records["variant"]
+    if baseline.keys() != variant.keys() or not baseline:
         raise DataError("baseline and variant were not evaluated on the same splits.")
     summary = {
-        split: {
-            "baseline": wer.summarize(baseline),
-            "variant": wer.summarize(records["variant"][split]),
-            "comparison": wer.compare(baseline, records["variant"][split]),
-        }
-        for split, baseline in records["baseline"].items()
+        split: SplitReport(
+            wer.summarize(of_split),
+            wer.summarize(variant[split]),
+            wer.compare({split: of_split}, {split: variant[split]}),
+        )
+        for split, of_split in baseline.items()
     }
-    comparisons = {split: s["comparison"] for split, s in summary.items()}
-    return {"summary": summary, "gate": gate.judge(comparisons, limit)}
-
-
-def _enforce(verdict: dict[str, Any], report: Path, strict: bool) -> None:
-    limit = verdict["max_wer_increase"]
-    named = ", ".join(n for n, s in verdict["splits"].items() if s["verdict"] == verdict["verdict"])
-    if verdict["verdict"] == "failed":
-        raise GateFailedError(
-            f"the gate failed: WER on {named} rose by more than the {limit:g} points that the "
-            f"recipe allows. No bundle was installed; {report / 'report.md'} has the details. "
-            "Quantize less (scope, bits), or allow more (max_wer_increase)."
-        )
-    if verdict["verdict"] == "not proven":
-        needed = [n for s in verdict["splits"].values() if (n := s["utterances_needed"])]
-        amount = f"About {max(needed)} utterances a split" if needed else "No amount of data"
-        message = (
-            f"the gate could not prove that WER on {named} rose by at most {limit:g} points: "
-            f"too few to tell. {amount} would settle it if the difference stays."
-        )
-        if strict:
-            raise GateNotProvenError(f"{message} No bundle was installed (--strict).")
-        say(f"warning: {message} The bundle is marked 'not proven'.")
+    return summary, gate.judge(baseline, variant, limit, synthetic=synthetic)

@@ -2,63 +2,74 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-from edgewhisper import pipeline
-from edgewhisper.evaluation import librispeech, run
+from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.batches import LANGUAGE
+from edgewhisper.evaluation.options import EvaluationOptions
+from edgewhisper.reports import Machine, ProfileRun, Timing
+from edgewhisper_runtime.bundle import Artefact, parse
 from edgewhisper_runtime.errors import EdgeWhisperError
-from edgewhisper_runtime.measure import machine, profile
+from edgewhisper_runtime.measure import profile
 
 _UTTERANCES = 2  # of each split
+_log = logging.getLogger(__name__)
 
 
 def measure(
     weights: dict[str, dict[str, str]],
-    variant: Callable[[str], Path],
-    options: run.Options,
+    variant: Callable[[str], Artefact],
+    options: EvaluationOptions,
     rounds: int,
-    earlier: dict[str, Any] | None,
-) -> Iterator[dict[str, Any]]:
+    earlier: Timing | None,
+) -> Iterator[Timing]:
     """Measure each variant once in every round; yield all that is measured after each time.
 
-    `weights` has the SHA-256 of each variant's files, `variant` gives its directory. What
-    `earlier` timings hold of the same weights, audio and machine is not measured again.
-    A variant that fails has fewer runs than the others, or none.
+    `weights` has the SHA-256 of each variant's files, `variant` opens it. What `earlier` has of
+    the same weights, audio and machine is not measured again. A variant that fails has fewer runs
+    than the others, or none.
     """
-    described = machine.describe()
+    machine = Machine.here()
     files = [
         utterance.path
         for split in options.dataset.splits
-        for utterance in librispeech.utterances(options.dataset, split, options.limit)[:_UTTERANCES]
+        for utterance in datasets.utterances(options.dataset, split, options.limit)[:_UTTERANCES]
     ]
-    timed: dict[str, Any] = {
-        "machine": described,
-        "device": options.device,
-        "threads": options.threads or described["usable_cores"],
-        "files": [path.name for path in files],
-    }
-    kept = earlier or {}
-    alike = all(kept.get(key) == value for key, value in timed.items())
-    timed["weights"] = weights
-    timed["runs"] = {
-        name: kept["runs"][name] if alike and kept["weights"].get(name) == weights[name] else []
-        for name in weights
-    }
+    timing = Timing(
+        machine=machine,
+        device=options.device,
+        threads=options.threads or machine.usable_cores or 1,
+        files=tuple(path.name for path in files),
+        weights=weights,
+        runs=dict.fromkeys(weights, ()),
+    )
+    if earlier is not None and timing == replace(earlier, weights=timing.weights, runs=timing.runs):
+        kept = {
+            name: earlier.runs[name]
+            for name in weights
+            if name in earlier.runs and earlier.weights.get(name) == weights[name]
+        }
+        timing = replace(timing, runs=timing.runs | kept)
     for number in range(rounds):
         for name in weights:
-            if len(timed["runs"][name]) > number:
+            if len(timing.runs[name]) > number:
                 continue
-            pipeline.say(f"speed, round {number + 1} of {rounds}: {name}")
+            _log.info("speed, round %d of %d: %s", number + 1, rounds, name)
             try:
-                found = profile.measure_afresh(
-                    variant(name), files, options.device, timed["threads"], LANGUAGE
+                measured = profile.measure_afresh(
+                    variant(name),
+                    files,
+                    options.device,
+                    timing.threads,
+                    LANGUAGE,
+                    options.audio_context,
                 )
             except EdgeWhisperError as error:
-                pipeline.say(f"{name} could not be measured: {error}")
+                _log.warning("%s could not be measured: %s", name, error)
                 continue
-            timed["runs"][name].append(found)
-            yield timed
-    yield timed
+            run = parse(ProfileRun, measured, ignore_unknown=True)
+            timing = replace(timing, runs=timing.runs | {name: (*timing.runs[name], run)})
+            yield timing
+    yield timing

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import StorageError
 
+_log = logging.getLogger(__name__)
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # linux/fcntl.h
@@ -41,7 +43,7 @@ def alone(target: Path) -> Iterator[None]:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                print(f"waiting for another process that makes {target}", file=sys.stderr)
+                _log.info("waiting for another process that makes %s", target)
                 lock.acquire()
         except OSError as error:
             if error.errno not in _NO_LOCKS:

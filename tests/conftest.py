@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from edgewhisper import checkpoints
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.measure.profile import SPEECH
 
 REPOSITORY = Path(__file__).parent.parent
@@ -32,6 +33,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("EDGEWHISPER_LIBRISPEECH", raising=False)
         patch.delenv("EDGEWHISPER_BUNDLE", raising=False)
         yield directory
+
+
+@pytest.fixture(scope="session")
+def workspace(home: Path) -> Workspace:
+    """The workspace of that directory."""
+    return Workspace(home)
 
 
 @pytest.fixture(scope="session")
@@ -59,31 +66,31 @@ def smoke_clip() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_en(home: Path) -> Checkpoint:
+def tiny_en(workspace: Workspace) -> Checkpoint:
     """The whisper-tiny.en checkpoint, from its package."""
-    return checkpoints.resolve("whisper-tiny.en")
+    return checkpoints.resolve(workspace, "whisper-tiny.en")
 
 
 @pytest.fixture(scope="session")
-def base(home: Path) -> Checkpoint:
+def base(workspace: Workspace) -> Checkpoint:
     """The whisper-base checkpoint, from its packages."""
-    return checkpoints.resolve("whisper-base")
+    return checkpoints.resolve(workspace, "whisper-base")
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tiny_en: Checkpoint) -> Path:
+def tiny_bundle(workspace: Workspace, tiny_en: Checkpoint) -> Path:
     """whisper-tiny.en, quantized by quanto-int8 and staged as an unevaluated bundle."""
     from edgewhisper.pipeline import stage
 
-    return stage(tiny_en, find_recipe("quanto-int8"))
+    return stage(workspace, tiny_en, find_recipe("quanto-int8")).path
 
 
 @pytest.fixture(scope="session")
-def onnx_bundle(tiny_en: Checkpoint) -> Path:
+def onnx_bundle(workspace: Workspace, tiny_en: Checkpoint) -> Path:
     """whisper-tiny.en by onnx-int8, exported and staged: what opens and runs quickest."""
     from edgewhisper.pipeline import stage_export
 
-    return stage_export(tiny_en, find_recipe("onnx-int8"))
+    return stage_export(workspace, tiny_en, find_recipe("onnx-int8")).path
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from edgewhisper import quantizers
+from edgewhisper import pipeline, quantizers
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import Recipe
+from edgewhisper.workspace import Workspace
 
 # The architecture of whisper-small, as its config.json has it.
 SMALL = {
@@ -52,3 +54,16 @@ def quantize(model: Any, recipe: Recipe, calibrate: Callable[[], object] = lambd
     with torch.no_grad():
         quantizers.adapter(recipe.library).quantize(model, recipe, calibrate)
     return model
+
+
+def stage(checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None) -> Path:
+    """Return the directory of a variant in the workspace of the tests."""
+    return pipeline.stage(Workspace.from_environment(), checkpoint, recipe, speech).path
+
+
+def stage_export(
+    checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None, to_format: str = "onnx"
+) -> Path:
+    """Return the directory of an export in the workspace of the tests."""
+    workspace = Workspace.from_environment()
+    return pipeline.stage_export(workspace, checkpoint, recipe, speech, to_format).path

@@ -26,6 +26,7 @@ from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech, wer
 from edgewhisper.recipes import find_recipe
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import bundle
 from edgewhisper_runtime.measure import machine, roofline
 
@@ -104,7 +105,9 @@ def contenders(checkpoint: Checkpoint, work: Path) -> list[Contender]:
     models.mkdir(parents=True, exist_ok=True)
     ours = []
     for recipe in ("onnx-int8", "onnx-int4"):
-        directory = pipeline.stage_export(checkpoint, find_recipe(recipe))
+        directory = pipeline.stage_export(
+            Workspace.from_environment(), checkpoint, find_recipe(recipe)
+        ).path
         for context in ("adaptive", "full"):
             name = f"EdgeWhisper {recipe}, {context}"
             ours.append(Contender(name, f"edgewhisper-{context}", OURS, directory))
@@ -175,7 +178,7 @@ def run(
     short = min(heard, key=lambda u: abs(u.duration - _FIRST_CLIP)).path
     entered = contenders(checkpoint, work)
     shutil.rmtree(work / "environments" / OURS, ignore_errors=True)  # it has an older runtime
-    float32 = pipeline.stage(checkpoint, find_recipe("fp32"))
+    float32 = pipeline.stage(Workspace.from_environment(), checkpoint, find_recipe("fp32")).path
     sizes = {c.name: installed_bytes(environment(work, c.environment)) for c in entered}
     result: dict[str, Any] = {
         "model": checkpoint.name,
@@ -268,7 +271,7 @@ def _figures(result: dict[str, Any], row: dict[str, Any]) -> dict[str, float]:
         for utterance, text in zip(result["utterances"], runs[0]["texts"], strict=True)
     ]
     return {
-        "wer": wer.summarize(records)["wer"],
+        "wer": wer.summarize(records).wer,
         "rtf": statistics.median(sum(r["seconds"]) / audio for r in runs),
         "cpu": statistics.median(r["cpu_seconds"] / audio for r in runs),
         "first": statistics.median(row["first_text_seconds"]),
@@ -287,8 +290,14 @@ def _figures(result: dict[str, Any], row: dict[str, Any]) -> dict[str, float]:
 def main(directory: Path, work: Path, model: str, rounds: int, threads: int) -> None:
     """Convert, measure in turns, and write the table."""
     if rounds:
-        dataset = librispeech.find(directory, (SPLIT,))
-        run(checkpoints.resolve(model), dataset, work.resolve(), rounds, threads)
+        dataset = librispeech.find(Workspace.from_environment(), directory, (SPLIT,))
+        run(
+            checkpoints.resolve(Workspace.from_environment(), model),
+            dataset,
+            work.resolve(),
+            rounds,
+            threads,
+        )
     result = json.loads((RESULTS / f"{model}.json").read_text())
     rounds = min(len(row["runs"]) for row in result["contenders"].values())
     figures = {name: _figures(result, row) for name, row in result["contenders"].items()}

@@ -20,6 +20,7 @@ import click
 
 from edgewhisper import backend, checkpoints, pipeline, quantizers
 from edgewhisper.recipes import all_recipes, find_recipe
+from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle, loading
 from edgewhisper_runtime.decode.loop import Backend
@@ -96,9 +97,9 @@ def tokens(
 
 def compare(model: str, name: str, speech: Path) -> dict[str, Any]:
     """Return how many windows of all speech agree, and those that do not."""
-    checkpoint, recipe = checkpoints.resolve(model), find_recipe(name)
-    variant = pipeline.stage(checkpoint, recipe)
-    export = pipeline.stage_export(checkpoint, recipe)
+    checkpoint, recipe = checkpoints.resolve(Workspace.from_environment(), model), find_recipe(name)
+    variant = pipeline.stage(Workspace.from_environment(), checkpoint, recipe).path
+    export = pipeline.stage_export(Workspace.from_environment(), checkpoint, recipe).path
     manifest = bundle.read_manifest(export)
     tokenizer = Tokenizer(export / bundle.TOKENIZER)
     files = sorted(path for path in speech.rglob("*") if path.suffix in AUDIO)

@@ -19,11 +19,11 @@ import click
 import numpy as np
 
 from edgewhisper import checkpoints, pipeline
-from edgewhisper.evaluation import context, librispeech
+from edgewhisper.evaluation import context, datasets
 from edgewhisper.evaluation.context import Decoding, Trial
 from edgewhisper.evaluation.significance import paired_bootstrap
 from edgewhisper.recipes import find_recipe
-from edgewhisper_runtime import bundle
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import Adaptive, atomic
 from edgewhisper_runtime.measure import machine
 
@@ -54,11 +54,13 @@ turn by one thread on a busy machine: rough.
 """
 
 
-def recordings(speech: Path, multilingual: bool) -> Iterator[tuple[str, str, Path, str]]:
+def recordings(
+    workspace: Workspace, speech: Path, multilingual: bool
+) -> Iterator[tuple[str, str, Path, str]]:
     """Yield the set, language, file and reference of every recording."""
     for split in (DEVELOPMENT, *TEST):
-        dataset = librispeech.find(speech, (split,))
-        for utterance in librispeech.utterances(dataset, split):
+        dataset = datasets.find(workspace, directory=speech, splits=(split,))
+        for utterance in datasets.utterances(dataset, split):
             yield split, "en", utterance.path, utterance.reference
     for name in OTHERS:
         directory = speech / name if name == "longform" else speech / "multilingual" / name
@@ -70,21 +72,22 @@ def recordings(speech: Path, multilingual: bool) -> Iterator[tuple[str, str, Pat
 
 def decode(model: str, speech: Path, threads: int) -> None:
     """Decode the recordings that a model's results lack, and store each."""
-    checkpoint = checkpoints.resolve(model)
-    export = pipeline.stage_export(checkpoint, find_recipe(RECIPE))
+    workspace = Workspace.from_environment()
+    checkpoint = checkpoints.resolve(workspace, model)
+    export = pipeline.stage_export(workspace, checkpoint, find_recipe(RECIPE))
     contexts = context.Contexts(export, threads)
     path = RESULTS / f"{model}.json"
     stored = {
         "model": model,
         "recipe": RECIPE,
         "machine": machine.describe(),
-        "libraries": bundle.read_manifest(export).libraries,
+        "libraries": export.manifest.libraries,
         "threads": threads,
         "recordings": read(model)["recordings"] if path.exists() else [],
     }
     done = {(entry["set"], entry["name"]) for entry in stored["recordings"]}
     multilingual = not model.endswith(".en")
-    for name, language, file, reference in recordings(speech, multilingual):
+    for name, language, file, reference in recordings(workspace, speech, multilingual):
         if (name, file.stem) not in done:
             click.echo(f"{model}: {name} {file.stem}", err=True)
             trial = contexts.decode(file, reference, language)

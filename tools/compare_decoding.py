@@ -29,6 +29,7 @@ from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech, wer
 from edgewhisper.evaluation.significance import paired_bootstrap
 from edgewhisper.recipes import find_recipe
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.measure import machine
@@ -65,7 +66,9 @@ Engine = Callable[[Path, bool], tuple[str, str]]  # file, whether English is kno
 
 def ours(checkpoint: Checkpoint, **options: Any) -> Engine:
     """Our runtime over the fp32 export."""
-    directory = pipeline.stage_export(checkpoint, find_recipe("fp32"))
+    directory = pipeline.stage_export(
+        Workspace.from_environment(), checkpoint, find_recipe("fp32")
+    ).path
     transcriber = load(directory, threads=THREADS, audio_context="full")
     asked = Options(**options)
 
@@ -203,7 +206,7 @@ ENGINES: dict[str, Callable[[Checkpoint], Engine]] = {
 
 def recordings(speech: Path, multilingual: bool) -> dict[str, list[tuple[Path, str]]]:
     """Return files and their texts by what they are: splits, long form, languages."""
-    dataset = librispeech.find(speech / "LibriSpeech", SPLITS)
+    dataset = librispeech.find(Workspace.from_environment(), speech / "LibriSpeech", SPLITS)
     found = {
         split: [(u.path, u.reference) for u in librispeech.utterances(dataset, split)]
         for split in SPLITS
@@ -352,7 +355,7 @@ def main(speech: Path | None, models: tuple[str, ...], engines: tuple[str, ...])
     if speech is not None:
         for model in models:
             for name in engines or ENGINES:
-                run(name, checkpoints.resolve(model), speech)
+                run(name, checkpoints.resolve(Workspace.from_environment(), model), speech)
     results: dict[str, dict[str, dict[str, Records]]] = {}
     for model in models:
         found = {name: raw(model, name) for name in ENGINES}

@@ -22,6 +22,7 @@ import numpy as np
 from edgewhisper import checkpoints
 from edgewhisper.backend import TorchBackend
 from edgewhisper.evaluation import librispeech, wer
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.decode import loop
@@ -150,16 +151,15 @@ def to_table(results: dict[str, dict[str, dict[str, list[wer.Record]]]]) -> str:
         "|---|---|" + "---|" * (len(SPLITS) + 2),
     ]
     for model, engines in results.items():
-        ours_all = [r for split in SPLITS for r in engines["ours, silence"][split]]
         for name, splits in engines.items():
             everything = [record for split in SPLITS for record in splits[split]]
-            figures = [f"{wer.summarize(splits[split])['wer']:.2f}" for split in SPLITS]
-            found = wer.compare(ours_all, everything)
-            low, high = found["interval"]["low"], found["interval"]["high"]
-            total = f"{wer.summarize(everything)['wer']:.2f}"
+            figures = [f"{wer.summarize(splits[split]).wer:.2f}" for split in SPLITS]
+            comparison = wer.compare(engines["ours, silence"], splits)
+            low, high = comparison.interval.low, comparison.interval.high
+            total = f"{wer.summarize(everything).wer:.2f}"
             if name != "ours, silence":
-                total += f" ({found['d']:+.2f}, 95 %: {low:+.2f} to {high:+.2f})"
-            same = f"{100 * found['share_same_text']:.0f} %"
+                total += f" ({comparison.d:+.2f}, 95 %: {low:+.2f} to {high:+.2f})"
+            same = f"{100 * comparison.share_same_text:.0f} %"
             lines.append(f"| {model} | {name} | {' | '.join(figures)} | {total} | {same} |")
     return "\n".join(lines)
 
@@ -169,10 +169,10 @@ def to_table(results: dict[str, dict[str, dict[str, list[wer.Record]]]]) -> str:
 @click.option("--model", "models", multiple=True, default=("whisper-base", "whisper-tiny.en"))
 def main(directory: Path, models: tuple[str, ...]) -> None:
     """Run every engine on every model and write the table."""
-    dataset = librispeech.find(directory, SPLITS)
+    dataset = librispeech.find(Workspace.from_environment(), directory, SPLITS)
     results = {}
     for model in models:
-        checkpoint = checkpoints.resolve(model)
+        checkpoint = checkpoints.resolve(Workspace.from_environment(), model)
         results[model] = {name: run_engine(name, checkpoint, dataset) for name in ENGINES}
     table = to_table(results)
     counts = ", ".join(

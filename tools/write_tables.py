@@ -13,14 +13,15 @@ import re
 import statistics
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import click
 
-from edgewhisper import reports
+from edgewhisper import reports, sweeps
+from edgewhisper.evaluation.wer import Comparison
 from edgewhisper.recipes import all_recipes
+from edgewhisper.reports import SweepResult
 from edgewhisper_runtime import cli, errors
 from edgewhisper_runtime.cli import streams
 
@@ -44,12 +45,13 @@ HEADLINES = {
 CLOSE = 3.0  # points: recipes of which it matters how well their difference is known
 
 
-def load(name: str) -> dict[str, Any]:
-    """Return the results of a sweep."""
-    found = reports.read_sweep(RESULTS / name)
-    if found is None:
+@cache
+def load(name: str) -> SweepResult:
+    """Return the results of a sweep, with every figure of WER computed from its raw texts."""
+    result = reports.read_sweep(RESULTS / name)
+    if result is None:
         sys.exit(f"{RESULTS / name} holds no results of a sweep")
-    return found
+    return sweeps.rescore(result)
 
 
 def results() -> str:
@@ -67,8 +69,7 @@ def missing() -> str:
     lines = ["| model | measured | not measured |", "|---|---|---|"]
     shipped = [recipe.name for recipe in all_recipes()]
     for name in MODELS:
-        rows = load(name)["rows"]
-        absent = [recipe for recipe in shipped if "texts" not in rows.get(recipe, {})]
+        absent = [recipe for recipe in shipped if recipe not in load(name).measured]
         done = f"{len(shipped) - len(absent)} of {len(shipped)}"
         lines.append(f"| {name} | {done} | {', '.join(absent) or 'none'} |")
     return "\n".join(lines)
@@ -77,32 +78,31 @@ def missing() -> str:
 def headlines(name: str) -> str:
     """Return the study's headlines beside what the same recipes gave here."""
     result = load(name)
-    splits = list(result["utterances"])
+    splits = list(result.utterances)
     lines = [
         f"| the study, whisper-small | here | size | {' | '.join(splits)} | RTF against fp32 |",
         "|---" * (len(splits) + 4) + "|",
     ]
-    baseline = result["rows"]["fp32"]
     for claim, recipes in HEADLINES.items():
         for recipe in recipes:
-            row = result["rows"].get(recipe, {})
-            if "comparison" not in row:
+            row = result.measured.get(recipe)
+            if row is None or row.comparison is None:
                 continue
-            smaller = 100 * (1 - row["weight_bytes"] / baseline["weight_bytes"])
+            smaller = 100 * (1 - row.weight_bytes / result.baseline.weight_bytes)
             cells = [claim, recipe, f"{smaller:.1f} % smaller"]
-            cells += [_verdict(row["comparison"][split]) for split in splits]
-            speeds = [reports.rtf(result, name) for name in (recipe, "fp32")]
+            cells += [_verdict(row.comparison[split]) for split in splits]
+            speeds = [result.rtf(name) for name in (recipe, "fp32")]
             cells.append("" if None in speeds else f"{speeds[0] / speeds[1]:.2f}")  # type: ignore[operator]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    low, high = found["interval"]["low"], found["interval"]["high"]
+def _verdict(comparison: Comparison) -> str:
+    interval = comparison.interval
     words = "no difference shown"
-    if found["difference_shown"]:
-        words = "worse" if found["d"] > 0 else "better"
-    return f"{words} ({found['d']:+.2f}: {low:+.2f} to {high:+.2f})"
+    if comparison.difference_shown:
+        words = "worse" if comparison.d > 0 else "better"
+    return f"{words} ({comparison.d:+.2f}: {interval.low:+.2f} to {interval.high:+.2f})"
 
 
 def resolution() -> str:
@@ -117,19 +117,17 @@ def resolution() -> str:
     ]
     for name in MODELS:
         result = load(name)
-        for split in result["utterances"]:
-            found = [
-                row["comparison"][split]
-                for row in result["rows"].values()
-                if "comparison" in row and abs(row["comparison"][split]["d"]) < CLOSE
+        for split in result.utterances:
+            intervals = [
+                row.comparison[split].interval
+                for row in result.measured.values()
+                if row.comparison is not None and abs(row.comparison[split].d) < CLOSE
             ]
-            half = statistics.median(
-                (f["interval"]["high"] - f["interval"]["low"]) / 2 for f in found
-            )
-            heard = result["rows"]["fp32"]["summary"][split]
-            needed = heard["utterances"] * (half / 0.5) ** 2
+            half = statistics.median((interval.high - interval.low) / 2 for interval in intervals)
+            baseline = result.baseline.summary[split]
+            needed = baseline.utterances * (half / 0.5) ** 2
             lines.append(
-                f"| {name} | {split} | {heard['utterances']} | {heard['words']} | {half:.2f} | "
+                f"| {name} | {split} | {baseline.utterances} | {baseline.words} | {half:.2f} | "
                 f"{needed:.0f} |"
             )
     return "\n".join(lines)
@@ -139,7 +137,7 @@ def exit_codes() -> str:
     """Every exit code and what it means, from the error classes."""
     classes: list[type[errors.EdgeWhisperError]] = [errors.EdgeWhisperError]
     classes += errors.EdgeWhisperError.__subclasses__()
-    family = {error.exit_code: (error.__doc__ or "").strip() for error in classes}
+    family = {error.exit_code: (error.__doc__ or "").strip().splitlines()[0] for error in classes}
     family |= {
         0: "Success.",
         2: "Wrong command line.",
@@ -168,7 +166,12 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
 @click.command()
 @click.option("--check", is_flag=True, help="Only tell whether the tables are up to date.")
 def main(check: bool) -> None:
-    """Write every table of the documentation."""
+    """Write every table of the documentation, and the figures that the results hold of texts."""
+    for name in (*MODELS, "ablation"):
+        if not check:
+            reports.write_sweep(load(name), RESULTS / name)
+        elif load(name) != reports.read_sweep(RESULTS / name):
+            sys.exit(f"the figures of {RESULTS / name} are out of date: run {sys.argv[0]}")
     for path, tables in TABLES.items():
         text = path.read_text()
         for name, table in tables.items():

@@ -9,7 +9,7 @@ reads `scale_embedding` without applying it.
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from edgewhisper_runtime.errors import BundleError, CheckpointError
 from edgewhisper_runtime.text.tokens import Tokenizer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
+_log = logging.getLogger(__name__)
 _POSITIONS = features.WINDOW_FRAMES // 2  # of a window: the encoder's second convolution halves it
 _MELS = (80, 128)  # of every model that OpenAI published
 _TIMESTAMPS = 1501  # 0.00 s to 30.00 s
@@ -281,4 +282,4 @@ def _alignment_heads(
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    _log.warning("%s", message)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgewhisper.home import cards
+from edgewhisper.workspace import cards
 from edgewhisper_runtime.errors import CheckpointError
 
 

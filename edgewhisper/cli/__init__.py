@@ -47,10 +47,14 @@ class _Lazy(click.Group):
 @click.pass_context
 def group(context: click.Context, debug: bool) -> None:  # noqa: ARG001 # read before parsing, so that it covers parsing
     """Quantize Whisper, prove on LibriSpeech what it cost, ship a verified bundle."""
-    from edgewhisper.home import latest_bundle
+    from edgewhisper.cli.terminal import show_messages
+    from edgewhisper.workspace import Workspace
 
+    show_messages()
     # A function: only a command that is given no bundle looks for one, and needs a home for it.
-    context.default_map = {"transcribe": {"bundle": latest_bundle}}
+    context.default_map = {
+        "transcribe": {"bundle": lambda: Workspace.from_environment().latest_bundle()}
+    }
 
 
 for _command in (info, profile, serve, transcribe, verify):

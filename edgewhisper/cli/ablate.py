@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgewhisper.cli import options
+from edgewhisper.workspace import Workspace
 
 
 @click.command("ablate")
@@ -26,7 +25,9 @@ from edgewhisper.cli import options
 @options.rounds(0)
 @options.output
 @click.option("--json", "as_json", is_flag=True, help="All results on stdout.")
+@options.workspace
 def command(
+    workspace: Workspace,
     model: str,
     names: tuple[str, ...],
     rounds: int,
@@ -38,16 +39,17 @@ def command(
 
     Every part in the recipe's scope is quantized alone, then the encoder and the decoder.
     """
-    from edgewhisper import checkpoints, reports, sweep
-    from edgewhisper.home import home
-    from edgewhisper.recipes import find_recipe
+    from edgewhisper import api, reports
+    from edgewhisper.cli.terminal import Bars
 
-    recipes = [alone for name in names for alone in find_recipe(name).one_part_at_a_time()]
-    chosen = options.evaluation_options(**evaluation)
-    checkpoint = checkpoints.resolve(model)
-    where = output or home() / "ablations" / checkpoint.name
-    command_line = shlex.join(["edgewhisper", *sys.argv[1:]])
-    plan = sweep.Plan(checkpoint, recipes, chosen, rounds, command_line)
-    result = sweep.sweep(plan, where)
-    click.echo(json.dumps(result) if as_json else reports.to_table(result))
-    click.echo(f"results: {where}", err=True)
+    result = api.ablate(
+        model,
+        names,
+        options.evaluation_options(workspace, **evaluation),
+        rounds=rounds,
+        output=output,
+        workspace=workspace,
+        progress=Bars(),
+        command=options.command_line(),
+    )
+    click.echo(json.dumps(result.to_json()) if as_json else reports.to_table(result))

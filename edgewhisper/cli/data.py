@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from edgewhisper.cli import options
+from edgewhisper.workspace import Workspace
+
 
 @click.group("data")
 def command() -> None:
@@ -20,9 +23,12 @@ def command() -> None:
     type=click.Choice(["dev-clean", "dev-other", "test-clean", "test-other"]),
 )
 @click.option("--server", help="A mirror of openslr.org's resources/12.")
-def librispeech(splits: tuple[str, ...], server: str | None) -> None:
+@options.workspace
+def librispeech(workspace: Workspace, splits: tuple[str, ...], server: str | None) -> None:
     """Download LibriSpeech splits: resumed after a break, verified, then unpacked."""
+    from edgewhisper.cli.terminal import Bars
     from edgewhisper.evaluation import download
 
     for split in splits:
-        click.echo(download.fetch_split(split, server or download.SERVER))
+        bars = Bars(unit="B")
+        click.echo(download.fetch_split(workspace, split, server or download.SERVER, progress=bars))

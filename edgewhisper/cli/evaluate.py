@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from edgewhisper.cli import options
-from edgewhisper_runtime.errors import DataError
+from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.bundle import AudioContext
 
 
 @click.command("evaluate")
@@ -19,41 +19,59 @@ from edgewhisper_runtime.errors import DataError
 @click.option("--recipe", "recipe_name", help="Recipe name or TOML file; fp32 by default.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="A bundle instead of a recipe.")
 @options.evaluation
+@click.option(
+    "--audio-context",
+    type=click.Choice(get_args(AudioContext)),
+    help="How much of a window is encoded; what the bundle says by default.",
+)
+@click.option(
+    "--max-wer-increase",
+    type=click.FloatRange(0),
+    help="The gate's limit in points, instead of the recipe's.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory for report.json, report.md and report.html.",
+)
+@options.gate
 @click.option("--json", "as_json", is_flag=True, help="The whole report on stdout.")
+@options.workspace
 def command(
+    workspace: Workspace,
     model: str | None,
     recipe_name: str | None,
     bundle: Path | None,
+    audio_context: AudioContext | None,
+    max_wer_increase: float | None,
+    output: Path | None,
+    strict: bool,
+    accept_not_proven: bool,
     as_json: bool,
     **evaluation: Any,
 ) -> None:
-    """Evaluate a recipe of a model, a checkpoint, or a bundle, and compare it with fp32."""
-    from edgewhisper import checkpoints, pipeline, reports
-    from edgewhisper.home import home
-    from edgewhisper.recipes import Recipe, find_recipe
-    from edgewhisper_runtime.bundle import read_manifest, verify
+    """Evaluate a recipe of a model, a checkpoint, or a bundle, and compare it with fp32.
+
+    Ends with the gate's exit code, as `build` does.
+    """
+    from edgewhisper import api, reports
+    from edgewhisper.cli.terminal import Bars
+    from edgewhisper.evaluation import gate
 
     if bundle is not None and recipe_name is not None:
         raise click.UsageError("--bundle and --recipe exclude each other.")
-    if bundle is not None:
-        manifest = verify(bundle)
-        recipe = Recipe.from_record(manifest.recipe, bundle)
-        chosen = options.evaluation_options(**evaluation)
-        checkpoint = checkpoints.resolve(model or manifest.model.name)
-        if checkpoint.weights != manifest.model.weights:
-            raise DataError(
-                f"{bundle} was made from other weights than {checkpoint.path} holds, so there is "
-                "no baseline. Name its checkpoint with --model."
-            )
-        variant = bundle
-    else:
-        recipe = find_recipe(recipe_name or "fp32")
-        chosen = options.evaluation_options(**evaluation)
-        checkpoint = checkpoints.resolve(model or options.DEFAULT_MODEL)
-        variant = pipeline.stage(checkpoint, recipe, chosen.dataset.root)
-    baseline = pipeline.stage(checkpoint, find_recipe("fp32"))
-    report = pipeline.compare(baseline, variant, recipe.max_wer_increase, chosen)
-    report["command"] = shlex.join(["edgewhisper", *sys.argv[1:]])
-    where = reports.write(report, home() / "reports" / f"{read_manifest(variant).name}.evaluate")
-    click.echo(json.dumps(report) if as_json else reports.to_text(report))
-    click.echo(f"report: {where / 'report.html'}", err=True)
+    chosen = options.evaluation_options(workspace, **evaluation)
+    report = api.evaluate(
+        model,
+        recipe_name,
+        replace(chosen, audio_context=audio_context),
+        bundle=bundle,
+        max_wer_increase=max_wer_increase,
+        output=output,
+        workspace=workspace,
+        progress=Bars(),
+        command=options.command_line(),
+    )
+    click.echo(json.dumps(report.to_json()) if as_json else reports.to_text(report))
+    if warning := gate.enforce(report.gate, strict=strict, accept_not_proven=accept_not_proven):
+        click.echo(f"warning: {warning}", err=True)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from edgewhisper.cli import options
+from edgewhisper.workspace import Workspace
+
 
 @click.command("fetch")
 @click.argument("model")
@@ -17,12 +20,13 @@ import click
     help="Take it from this directory: a Hugging Face checkpoint, or CTranslate2 float16 files.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Path, provenance and hashes.")
-def command(model: str, directory: Path | None, as_json: bool) -> None:
+@options.workspace
+def command(workspace: Workspace, model: str, directory: Path | None, as_json: bool) -> None:
     """Get MODEL's checkpoint from its card's sources, verified, and print where it is."""
     from edgewhisper.checkpoints.cards import find_card
     from edgewhisper.checkpoints.store import fetch
 
-    checkpoint = fetch(find_card(model), directory)
+    checkpoint = fetch(workspace, find_card(model), directory)
     if as_json:
         record = {"path": str(checkpoint.path), "source": checkpoint.provenance}
         click.echo(json.dumps({**record, "weights": checkpoint.weights}))

@@ -21,6 +21,7 @@ def command(bundle: Path, as_json: bool) -> None:
     from edgewhisper import export
     from edgewhisper.quantizers import census
     from edgewhisper.recipes import Recipe
+    from edgewhisper_exporters.eligibility import find
     from edgewhisper_runtime.bundle import to_json, verify
 
     manifest = verify(bundle)
@@ -44,5 +45,6 @@ def command(bundle: Path, as_json: bool) -> None:
         ]
         click.echo(aligned([heads, *lines]))
         click.echo(f"{manifest.name}: {census.summarize(rows)}")
-    if manifest.backend != "onnx" or recipe.quantizes:  # ONNX has float32 as float16 if it can
+    cast = manifest.export is not None and find(manifest.export.format).tensors_are_cast
+    if recipe.quantizes or not cast:
         census.check_scope(rows, recipe)

@@ -7,12 +7,15 @@ from typing import Any
 
 import click
 
+from edgewhisper.cli import options
 from edgewhisper.cli.table import aligned
+from edgewhisper.workspace import Workspace
 
 
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="A list of objects.")
-def command(as_json: bool) -> None:
+@options.workspace
+def command(workspace: Workspace, as_json: bool) -> None:
     """List every model with its size, its sources, and whether it is here."""
     from edgewhisper.checkpoints.cards import all_cards
     from edgewhisper.checkpoints.store import stored
@@ -23,7 +26,7 @@ def command(as_json: bool) -> None:
             "parameters": card.parameters,
             "multilingual": card.multilingual,
             "sources": [source.kind for source in card.sources],
-            "local": str(stored(card)) if stored(card).is_dir() else None,
+            "local": str(stored(workspace, card)) if stored(workspace, card).is_dir() else None,
         }
         for card in all_cards()
     ]

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from edgewhisper.workspace import Workspace
+
 if TYPE_CHECKING:
-    from edgewhisper.evaluation.run import Options
+    from edgewhisper.evaluation.options import EvaluationOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MODEL_HELP = "Model name, or path of a Hugging Face Whisper checkpoint."
 DEFAULT_MODEL = "whisper-small"
+
+
+def workspace(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the command the workspace of the environment, made when the command starts."""
+
+    @wraps(command)
+    def started(*arguments: Any, **options: Any) -> Any:
+        return command(Workspace.from_environment(), *arguments, **options)
+
+    return started
 
 
 def model(default: str | None = DEFAULT_MODEL) -> Callable[[F], F]:
@@ -44,9 +59,33 @@ def output(command: F) -> F:
     )(command)
 
 
+def gate(command: F) -> F:
+    """Add --strict and --accept-not-proven."""
+    strict = click.option(
+        "--strict", is_flag=True, help="Fail unless the gate passed, on every split too."
+    )
+    accept = click.option(
+        "--accept-not-proven",
+        is_flag=True,
+        help="Go on where the measured WER is above the limit, but not shown to be.",
+    )
+    return strict(accept(command))
+
+
+def command_line() -> str:
+    """Return the command as it was typed, for a report."""
+    return shlex.join(["edgewhisper", *sys.argv[1:]])
+
+
 def evaluation(command: F) -> F:
     """Add the options that `evaluation_options` takes."""
     options = (
+        click.option(
+            "--dataset",
+            default="librispeech",
+            show_default=True,
+            help="A registered data set; --librispeech names the directory of any.",
+        ),
         click.option(
             "--librispeech",
             type=click.Path(path_type=Path),
@@ -76,25 +115,26 @@ def evaluation(command: F) -> F:
 
 
 def evaluation_options(
+    workspace: Workspace,
+    dataset: str,
     librispeech: Path | None,
     splits: tuple[str, ...],
     limit: int | None,
     device: str,
     threads: int | None,
     engine: Literal["local", "ray"],
-) -> Options:
+) -> EvaluationOptions:
     """Find the data and say on stderr which it is."""
     from edgewhisper.backend import check_device
-    from edgewhisper.evaluation import cluster
-    from edgewhisper.evaluation import librispeech as data
-    from edgewhisper.evaluation.run import Options
+    from edgewhisper.evaluation import cluster, datasets
+    from edgewhisper.evaluation.options import EvaluationOptions
 
-    dataset = data.find(librispeech, splits)
-    options = Options(dataset, limit, device, threads, engine)
+    chosen = datasets.find(workspace, dataset, librispeech, splits)
+    options = EvaluationOptions(chosen, limit, device, threads, engine)
     # What is wrong with either must show before the work.
     if engine == "ray":
         cluster.connect(options)
     else:
         check_device(device)
-    click.echo(f"evaluating on {dataset.name} ({', '.join(dataset.splits)})", err=True)
+    click.echo(f"evaluating on {chosen.name} ({', '.join(chosen.splits)})", err=True)
     return options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,11 +21,12 @@ def command(name: str | None, as_json: bool) -> None:
     """List the recipes, or show all of one: NAME, or the path of a TOML file."""
     from edgewhisper.quantizers import unavailable
     from edgewhisper.recipes import all_recipes, find_recipe
-    from edgewhisper_exporters.eligibility import Format, why_not
+    from edgewhisper_exporters import eligibility
+    from edgewhisper_exporters.eligibility import why_not
 
     def described(recipe: Recipe) -> dict[str, Any]:
         content = asdict(recipe)
-        return content | {f"no_{one}_because": why_not(content, one) for one in get_args(Format)}
+        return content | {f"no_{one}_because": why_not(content, one) for one in eligibility.names()}
 
     if name is not None:
         click.echo(json.dumps(described(find_recipe(name)), indent=None if as_json else 2))
@@ -37,7 +38,7 @@ def command(name: str | None, as_json: bool) -> None:
     rows = [
         (
             "recipe", "library", "weights", "activations", "WER limit", "usable here",
-            "what it does", *(f"{one} export" for one in get_args(Format)),
+            "what it does", *(f"{one} export" for one in eligibility.names()),
         )
     ]  # fmt: skip
     for recipe in recipes:
@@ -54,7 +55,7 @@ def command(name: str | None, as_json: bool) -> None:
                 recipe.summary,
                 *(
                     "yes" if (reason := why_not(asdict(recipe), one)) is None else f"no: {reason}"
-                    for one in get_args(Format)
+                    for one in eligibility.names()
                 ),
             )
         )

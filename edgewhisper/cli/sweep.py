@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgewhisper.cli import options
-from edgewhisper_runtime.errors import RecipeError
+from edgewhisper.workspace import Workspace
 
 
 @click.command("sweep")
@@ -27,7 +25,9 @@ from edgewhisper_runtime.errors import RecipeError
 @options.rounds(2)
 @options.output
 @click.option("--json", "as_json", is_flag=True, help="All results on stdout.")
+@options.workspace
 def command(
+    workspace: Workspace,
     model: str,
     names: tuple[str, ...],
     libraries: tuple[str, ...],
@@ -38,27 +38,20 @@ def command(
 ) -> None:
     """Compare many recipes of one model: WER, size, speed and memory, in one table and plot.
 
-    What was done before is not done again; a recipe that fails is a row that says why.
+    What was done before is not done again; a recipe that fails is a row that tells why.
     """
-    from edgewhisper import checkpoints, reports, sweep
-    from edgewhisper.home import home
-    from edgewhisper.recipes import all_recipes, find_recipe
+    from edgewhisper import api, reports
+    from edgewhisper.cli.terminal import Bars
 
-    recipes = [find_recipe(name) for name in names] or all_recipes()
-    recipes = [
-        recipe
-        for recipe in recipes
-        if recipe != find_recipe("fp32") and (not libraries or recipe.library in libraries)
-    ]
-    if not recipes:
-        raise RecipeError(
-            "no recipe is left besides fp32, the baseline; see `edgewhisper recipes`."
-        )
-    chosen = options.evaluation_options(**evaluation)
-    checkpoint = checkpoints.resolve(model)
-    where = output or home() / "sweeps" / checkpoint.name
-    command_line = shlex.join(["edgewhisper", *sys.argv[1:]])
-    plan = sweep.Plan(checkpoint, recipes, chosen, rounds, command_line)
-    result = sweep.sweep(plan, where)
-    click.echo(json.dumps(result) if as_json else reports.to_table(result))
-    click.echo(f"results: {where}", err=True)
+    result = api.sweep(
+        model,
+        names,
+        options.evaluation_options(workspace, **evaluation),
+        libraries=libraries,
+        rounds=rounds,
+        output=output,
+        workspace=workspace,
+        progress=Bars(),
+        command=options.command_line(),
+    )
+    click.echo(json.dumps(result.to_json()) if as_json else reports.to_table(result))

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewhisper.evaluation.librispeech import LIBRISPEECH, Dataset, Utterance, audio_digest
+from edgewhisper.evaluation.datasets import Dataset, Utterance
+from edgewhisper.evaluation.librispeech import LIBRISPEECH
 from edgewhisper.evaluation.librispeech import utterances as all_utterances
+from edgewhisper.progress import Progress, ignore
 from edgewhisper_runtime.bundle import CalibrationRecord
 from edgewhisper_runtime.errors import DataError
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
     from edgewhisper.checkpoints import Checkpoint
+    from edgewhisper.hashes import HashCache
     from edgewhisper.recipes import Recipe
 
 
@@ -36,19 +39,23 @@ def utterances(recipe: Recipe, root: Path | None) -> list[Utterance]:
     return all_utterances(dataset, wanted.split, wanted.utterances)
 
 
-def describe(heard: list[Utterance]) -> CalibrationRecord | None:
+def describe(utterances: list[Utterance], hashes: HashCache) -> CalibrationRecord | None:
     """Return what a manifest keeps of the calibration data: ids, and a SHA-256 of all audio."""
-    if not heard:
+    if not utterances:
         return None
-    return CalibrationRecord(tuple(utterance.id for utterance in heard), audio_digest(heard))
+    return CalibrationRecord(
+        tuple(utterance.id for utterance in utterances),
+        hashes.digest([utterance.path for utterance in utterances]),
+    )
 
 
 def run(
-    model: WhisperForConditionalGeneration, checkpoint: Checkpoint, heard: list[Utterance]
+    model: WhisperForConditionalGeneration,
+    checkpoint: Checkpoint,
+    speech: list[Utterance],
+    progress: Progress = ignore,
 ) -> None:
     """Transcribe the utterances with a model, through the loop that evaluation goes through."""
-    from tqdm import tqdm
-
     from edgewhisper.backend import TorchBackend
     from edgewhisper_runtime.bundle import TOKENIZER
     from edgewhisper_runtime.options import PLAIN
@@ -58,5 +65,6 @@ def run(
     transcriber = Transcriber(
         TorchBackend(model), Tokenizer(checkpoint.path / TOKENIZER), checkpoint.settings()
     )
-    for utterance in tqdm(heard, desc="calibrating", unit="utt"):
+    for done, utterance in enumerate(speech, 1):
         transcriber.transcribe(utterance.path, replace(PLAIN, language="en"))
+        progress("calibrating", done, len(speech))

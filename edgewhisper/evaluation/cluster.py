@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.evaluation.batches import records, samples
-from edgewhisper.evaluation.librispeech import Utterance
+from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.evaluation.wer import Record
 from edgewhisper_runtime.errors import EdgeWhisperError, MissingLibraryError
 from edgewhisper_runtime.loading import load
 from edgewhisper_runtime.transcriber import Transcriber
 
 if TYPE_CHECKING:
-    from edgewhisper.evaluation.run import Options
+    from edgewhisper.evaluation.options import EvaluationOptions
+    from edgewhisper_runtime.bundle import Artefact, AudioContext
 
 _RETRIES = 5  # of a batch whose worker died
 _AHEAD = 2  # batches handed out for each processor, so that none waits for the next
@@ -31,7 +32,7 @@ _AHEAD = 2  # batches handed out for each processor, so that none waits for the 
 _loaded: dict[str, Transcriber] = {}  # on a worker: the last bundle's, by its key
 
 
-def connect(options: Options) -> int:
+def connect(options: EvaluationOptions) -> int:
     """Connect to the cluster; return how many processes of these options it runs at once.
 
     Raises MissingLibraryError without Ray, EdgeWhisperError when the cluster cannot be reached
@@ -67,7 +68,7 @@ def connect(options: Options) -> int:
 
 
 def transcribe(
-    directory: Path, options: Options, batches: Sequence[Sequence[Utterance]]
+    artefact: Artefact, options: EvaluationOptions, batches: Sequence[Sequence[Utterance]]
 ) -> Generator[list[Record]]:
     """Yield the records of each batch in turn, worked on by all of the cluster at once.
 
@@ -81,7 +82,7 @@ def transcribe(
 
     waiting: deque[Any] = deque()
     try:
-        files = ray.put({path.name: path.read_bytes() for path in directory.iterdir()})
+        files = ray.put({path.name: path.read_bytes() for path in artefact.path.iterdir()})
         for batch in batches:
             if len(waiting) >= ahead:
                 yield ray.get(waiting.popleft())
@@ -101,7 +102,7 @@ def transcribe(
                 ray.cancel(reference)
 
 
-def _resources(options: Options) -> dict[str, int]:
+def _resources(options: EvaluationOptions) -> dict[str, int]:
     """Return what one process needs of a machine, by Ray's names."""
     needed = {"CPU": options.threads or 1}
     return needed | ({"GPU": 1} if options.device.startswith("cuda") else {})
@@ -111,7 +112,7 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def _hand_out(files: Any, options: Options, batch: Sequence[Utterance]) -> Any:
+def _hand_out(files: Any, options: EvaluationOptions, batch: Sequence[Utterance]) -> Any:
     """Give a batch to the cluster; return the reference to its records."""
     import ray
 
@@ -119,7 +120,7 @@ def _hand_out(files: Any, options: Options, batch: Sequence[Utterance]) -> Any:
     task: Any = ray.remote(
         num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=_RETRIES
     )(_work)
-    arguments = (options.device, needed["CPU"], batch, samples(batch))
+    arguments = (options.device, needed["CPU"], options.audio_context, batch, samples(batch))
     return task.remote([files], files.hex(), *arguments)
 
 
@@ -128,8 +129,9 @@ def _work(
     key: str,
     device: str,
     threads: int,
+    audio_context: AudioContext | None,
     batch: Sequence[Utterance],
-    heard: list[Any],
+    audio: list[Any],
 ) -> list[Record]:
     """Transcribe a batch on a worker, which keeps the model for the next one.
 
@@ -138,10 +140,11 @@ def _work(
     """
     import ray
 
+    key = f"{key} {audio_context}"
     if key not in _loaded:
         _loaded.clear()
         with tempfile.TemporaryDirectory(prefix="edgewhisper-") as directory:
             for name, content in ray.get(files[0]).items():
                 (Path(directory) / name).write_bytes(content)
-            _loaded[key] = load(directory, device, threads)
-    return records(_loaded[key], batch, heard)
+            _loaded[key] = load(directory, device, threads, audio_context)
+    return records(_loaded[key], batch, audio)

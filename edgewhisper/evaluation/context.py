@@ -20,21 +20,17 @@ import numpy as np
 from edgewhisper.evaluation import wer
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.audio.features import WINDOW_SECONDS
-from edgewhisper_runtime.bundle import Adaptive
+from edgewhisper_runtime.bundle import Adaptive, Artefact
 from edgewhisper_runtime.options import PLAIN
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import EncodedAgain
 
 if TYPE_CHECKING:
-    from edgewhisper.evaluation.librispeech import Utterance
+    from edgewhisper.evaluation.datasets import Utterance
 
 MARGINS = (1.0, 2.0)  # seconds
-SHARES = (
-    0.1,
-    0.15,
-    0.2,
-    0.25,
-)  # of the development windows that are less likely than the threshold
+# Of the development windows, those that are less likely than the threshold.
+SHARES = (0.1, 0.15, 0.2, 0.25)
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ class Contexts:
     """One artefact in full windows and with every margin, over one loaded backend."""
 
     def __init__(
-        self, artefact: Path, threads: int | None = None, margins: Sequence[float] = MARGINS
+        self, artefact: Artefact, threads: int | None = None, margins: Sequence[float] = MARGINS
     ) -> None:
         self._full = load(artefact, threads=threads, audio_context="full")
         decoder = self._full.decoder
@@ -128,7 +124,9 @@ class Contexts:
         )
 
 
-def choose(artefact: Path, utterances: Sequence[Utterance], threads: int | None = None) -> Adaptive:
+def choose(
+    artefact: Artefact, utterances: Sequence[Utterance], threads: int | None = None
+) -> Adaptive:
     """Return the margin and threshold for an artefact, chosen on development utterances.
 
     The utterances must not be among those that the artefact is evaluated on.

@@ -9,8 +9,10 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgewhisper.evaluation.librispeech import LIBRISPEECH, downloaded
+from edgewhisper.evaluation.librispeech import LIBRISPEECH
+from edgewhisper.progress import Progress, ignore
 from edgewhisper.staging import alone, new_directory
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.errors import DataError, NetworkError
 
@@ -44,35 +46,40 @@ ARCHIVES = {
 }
 
 
-def fetch_split(split: str, server: str = SERVER, archive: Archive | None = None) -> Path:
+def fetch_split(
+    workspace: Workspace,
+    split: str,
+    server: str = SERVER,
+    archive: Archive | None = None,
+    progress: Progress = ignore,
+) -> Path:
     """Return the split's directory, downloaded, verified and unpacked if it is not there yet.
 
     A partial download is resumed. Raises NetworkError when the server cannot be reached or
     breaks off, DataError when what came is not the archive that was published.
     """
-    target = downloaded() / split
+    target = workspace.librispeech / split
     if not target.is_dir():
         with alone(target):
             if not target.is_dir():
-                _fetch(split, server, archive or ARCHIVES[split], target)
+                _fetch(split, server, archive or ARCHIVES[split], target, progress)
     return target
 
 
-def _fetch(split: str, server: str, expected: Archive, target: Path) -> None:
-    partial = downloaded().parent / f"{split}.tar.gz.partial"
+def _fetch(split: str, server: str, expected: Archive, target: Path, progress: Progress) -> None:
+    partial = target.parent.parent / f"{split}.tar.gz.partial"
     partial.parent.mkdir(parents=True, exist_ok=True)
     with atomic.storage_errors(partial):
-        _download(f"{server}/{split}.tar.gz", partial, expected)
+        _download(f"{server}/{split}.tar.gz", partial, expected, progress)
         _verify(partial, expected)
         with new_directory(target) as staging:
             _unpack(partial, split, staging)
     partial.unlink()
 
 
-def _download(url: str, partial: Path, expected: Archive) -> None:
+def _download(url: str, partial: Path, expected: Archive, progress: Progress) -> None:
     """Append to `partial` until it has the expected size."""
     import httpx2
-    from tqdm import tqdm
 
     have = partial.stat().st_size if partial.exists() else 0
     if have > expected.bytes:
@@ -94,10 +101,7 @@ def _download(url: str, partial: Path, expected: Archive) -> None:
                     f"{url} announces {announced} bytes, {expected.bytes} were published. "
                     "Try another mirror with --server."
                 )
-            with (
-                partial.open("ab" if resumed else "wb") as file,
-                tqdm(total=expected.bytes, initial=have, unit="B", unit_scale=True) as bar,
-            ):
+            with partial.open("ab" if resumed else "wb") as file:
                 for chunk in response.iter_bytes(_CHUNK):
                     have += len(chunk)
                     if have > expected.bytes:
@@ -105,7 +109,7 @@ def _download(url: str, partial: Path, expected: Archive) -> None:
                             f"{url} sends more than the {expected.bytes} bytes published."
                         )
                     file.write(chunk)
-                    bar.update(len(chunk))
+                    progress(partial.name.removesuffix(".partial"), have, expected.bytes)
                 file.flush()
                 os.fsync(file.fileno())
     except httpx2.HTTPError as error:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
 
-from edgewhisper.home import home
+from edgewhisper.evaluation.datasets import Dataset, Utterance
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import AudioError, DataError
 from edgewhisper_runtime.measure.profile import SPEECH
 
-ENVIRONMENT = "EDGEWHISPER_LIBRISPEECH"
 LIBRISPEECH = "LibriSpeech"
 SMOKE = "synthetic smoke set"
 SPLITS = ("test-clean", "test-other")
@@ -21,40 +18,17 @@ ALL_SPLITS = ("dev-clean", "dev-other", "test-clean", "test-other")
 _AUDIO_SUFFIXES = (".flac", ".opus", ".wav")
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A directory in LibriSpeech's layout, by the name that reports call it, and its splits."""
-
-    name: str
-    root: Path
-    splits: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One recording with its reference text; duration in seconds."""
-
-    id: str
-    speaker: str
-    path: Path
-    reference: str
-    duration: float
-
-
-def downloaded() -> Path:
-    """Return where `edgewhisper data librispeech` puts its splits."""
-    return home() / "librispeech" / LIBRISPEECH
-
-
-def find(directory: Path | None = None, splits: tuple[str, ...] = ()) -> Dataset:
+def find(
+    workspace: Workspace, directory: Path | None = None, splits: tuple[str, ...] = ()
+) -> Dataset:
     """Return the data to evaluate on.
 
-    From `directory`, else EDGEWHISPER_LIBRISPEECH, else what was downloaded, else the smoke
+    From `directory`, else the workspace's `speech`, else what was downloaded, else the smoke
     set. Without `splits`: those of test-clean and test-other that are there.
     Raises DataError when a directory or split that was asked for is not there.
     """
-    named = directory or (Path(v) if (v := os.environ.get(ENVIRONMENT)) else None)
-    root = named or downloaded()
+    named = directory or workspace.speech
+    root = named or workspace.librispeech
     if (root / LIBRISPEECH).is_dir():
         root = root / LIBRISPEECH
     present = tuple(split for split in ALL_SPLITS if (root / split).is_dir())
@@ -67,9 +41,9 @@ def find(directory: Path | None = None, splits: tuple[str, ...] = ()) -> Dataset
         if splits and splits != ("smoke",):
             raise DataError(
                 f"LibriSpeech is not here, so {', '.join(splits)} cannot be used. Run "
-                f"`edgewhisper data librispeech`, or set {ENVIRONMENT} or --librispeech."
+                f"`edgewhisper data librispeech`, or set EDGEWHISPER_LIBRISPEECH or --librispeech."
             )
-        return Dataset(SMOKE, SPEECH, ("smoke",))
+        return Dataset(SMOKE, SPEECH, ("smoke",), synthetic=True)
     wanted = splits or tuple(split for split in SPLITS if split in present) or present
     if absent := [split for split in wanted if split not in present]:
         raise DataError(
@@ -100,14 +74,6 @@ def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[U
     if limit is not None and limit < len(names):
         names = [names[n * len(names) // limit] for n in range(limit)]
     return [_utterance(name, *texts[name]) for name in names]
-
-
-def audio_digest(heard: list[Utterance]) -> str:
-    """Return a SHA-256 over all audio files of utterances, one after the other."""
-    digest = hashlib.sha256()
-    for utterance in heard:
-        digest.update(utterance.path.read_bytes())
-    return digest.hexdigest()
 
 
 def _utterance(name: str, directory: Path, text: str) -> Utterance:

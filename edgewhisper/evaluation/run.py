@@ -7,42 +7,31 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
 
 from edgewhisper.evaluation import cluster
 from edgewhisper.evaluation.batches import transcribe
-from edgewhisper.evaluation.librispeech import Dataset, Utterance, audio_digest, utterances
+from edgewhisper.evaluation.datasets import Utterance, utterances
+from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.evaluation.wer import Record
-from edgewhisper.home import home
+from edgewhisper.progress import Progress, ignore
 from edgewhisper.recipes import Recipe
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import bundle
-from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.bundle import Artefact, AudioContext, atomic
 from edgewhisper_runtime.measure import machine
 
 _DECODING = "greedy, no timestamps, repetition broken off"
 _BATCH = 8  # what dequantizes its weights at each step does so once for all of a batch
 
 
-@dataclass(frozen=True)
-class Options:
-    """What to evaluate on, and where: `engine` is this process, or a Ray cluster's workers.
-
-    `limit`: at most so many utterances of a split. `threads`: of each process that computes.
-    """
-
-    dataset: Dataset
-    limit: int | None = None
-    device: str = "cpu"
-    threads: int | None = None
-    engine: Literal["local", "ray"] = "local"
-
-
 def evaluate(
-    directory: Path,
-    options: Options,
+    workspace: Workspace,
+    artefact: Artefact,
+    options: EvaluationOptions,
     enough: Callable[[str, list[Record]], bool] = lambda _split, _records: False,
+    progress: Progress = ignore,
 ) -> dict[str, list[Record]]:
     """Transcribe every utterance of every split with a bundle; return the records by split.
 
@@ -53,64 +42,68 @@ def evaluate(
     """
     results: dict[str, list[Record]] = {}
     transcribed = transcribe if options.engine == "local" else cluster.transcribe
-    for split, wanted, done, path in _stored(directory, options):
-        batches = _batches(directory, wanted, done)
-        with (
-            closing(transcribed(directory, options, batches)) as texts,
-            _progress(f"{directory.name} {split}", len(done), len(wanted)) as progress,
-        ):
+    size = _batch_size(artefact.manifest, options.audio_context)
+    for split, wanted, done, path in _stored(workspace, artefact, options):
+        batches = _batches(wanted, done, size)
+        task = f"{artefact.path.name} {split}"
+        with closing(transcribed(artefact, options, batches)) as texts:
+            progress(task, len(done), len(wanted))
             for _ in batches:
                 if enough(split, list(done.values())):
                     break
                 new = [record for record in next(texts) if record.id not in done]
                 _append(path, new)
                 done |= {record.id: record for record in new}
-                progress.update(len(new))
+                progress(task, len(done), len(wanted))
         results[split] = [done[utterance.id] for utterance in wanted if utterance.id in done]
     return results
 
 
-def recorded(directory: Path, options: Options) -> dict[str, list[Record]]:
+def recorded(
+    workspace: Workspace, artefact: Artefact, options: EvaluationOptions
+) -> dict[str, list[Record]]:
     """Return what earlier evaluations of the same bundle have left, without computing."""
     return {
         split: [done[utterance.id] for utterance in wanted if utterance.id in done]
-        for split, wanted, done, _ in _stored(directory, options)
+        for split, wanted, done, _ in _stored(workspace, artefact, options)
     }
 
 
 def _stored(
-    directory: Path, options: Options
+    workspace: Workspace, artefact: Artefact, options: EvaluationOptions
 ) -> Iterator[tuple[str, list[Utterance], dict[str, Record], Path]]:
     """Yield for each split what is wanted, what is done by id, and the file that keeps it."""
-    manifest = bundle.verify(directory)
     for split in options.dataset.splits:
         wanted = utterances(options.dataset, split, options.limit)
-        path = _results_path(manifest, options, split, wanted)
+        path = _results_path(workspace, artefact.manifest, options, split, wanted)
         yield split, wanted, dict(_read(path, wanted)), path
 
 
-def _batches(
-    directory: Path, wanted: list[Utterance], done: dict[str, Record]
-) -> list[list[Utterance]]:
+def _batches(wanted: list[Utterance], done: dict[str, Record], size: int) -> list[list[Utterance]]:
     """Return the batches of which something is missing: whole, so that none ever differs."""
-    size = _batch_size(bundle.read_manifest(directory))
     batches = [wanted[first : first + size] for first in range(0, len(wanted), size)]
     return [batch for batch in batches if any(utterance.id not in done for utterance in batch)]
 
 
-def decoding(manifest: bundle.Manifest) -> str:
+def decoding(manifest: bundle.Manifest, audio_context: AudioContext | None) -> str:
     """Return how a bundle's texts are made, in words that change whenever texts may change."""
-    context = ", adaptive audio context" if manifest.audio_context == "adaptive" else ""
-    return f"{_DECODING}, batch {_batch_size(manifest)}{context}"
+    adaptive = (audio_context or manifest.audio_context) == "adaptive"
+    context = ", adaptive audio context" if adaptive else ""
+    return f"{_DECODING}, batch {_batch_size(manifest, audio_context)}{context}"
 
 
-def _batch_size(manifest: bundle.Manifest) -> int:
+def _batch_size(manifest: bundle.Manifest, audio_context: AudioContext | None) -> int:
     batchable = Recipe.from_record(manifest.recipe, manifest.name).batchable
-    return _BATCH if batchable and manifest.audio_context == "full" else 1
+    full = (audio_context or manifest.audio_context) == "full"
+    return _BATCH if batchable and full else 1
 
 
 def _results_path(
-    manifest: bundle.Manifest, options: Options, split: str, wanted: list[Utterance]
+    workspace: Workspace,
+    manifest: bundle.Manifest,
+    options: EvaluationOptions,
+    split: str,
+    wanted: list[Utterance],
 ) -> Path:
     """Return the file of this evaluation: its name changes with all that may change a record.
 
@@ -118,17 +111,17 @@ def _results_path(
     """
     host = machine.describe()
     identity = {
-        "audio": audio_digest(wanted),
+        "audio": workspace.hashes.digest([utterance.path for utterance in wanted]),
         "weights": {name: file.sha256 for name, file in manifest.files.items()},
         "settings": asdict(manifest.settings),
         "libraries": manifest.libraries,
         "device": options.device,
         "threads": options.threads or host["usable_cores"],
         "processor": [host["cpu"], host["isa"]],
-        "decoding": decoding(manifest),
+        "decoding": decoding(manifest, options.audio_context),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    directory = home() / "evaluations" / f"{manifest.name}-{digest[:12]}"
+    directory = workspace.evaluations / f"{manifest.name}-{digest[:12]}"
     # Another limit makes other batches.
     limited = "" if options.limit is None else f"-{options.limit}"
     return directory / f"{options.dataset.name.replace(' ', '-')}-{split}{limited}.jsonl"
@@ -161,9 +154,3 @@ def _append(path: Path, records: list[Record]) -> None:
             file.write(b"".join(lines))
             file.flush()
             os.fsync(file.fileno())
-
-
-def _progress(name: str, done: int, total: int) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(desc=name, initial=done, total=total, unit="utt", mininterval=1.0)

@@ -1,27 +1,21 @@
-"""Bootstrap intervals over utterances (Bisani and Ney 2004, "Bootstrap estimates for confidence
-intervals in ASR performance evaluation").
+"""Bootstrap intervals of word error rates (Bisani and Ney 2004, "Bootstrap estimates for confidence
+intervals in ASR performance evaluation"), over utterances or over blocks of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgewhisper_runtime.bundle import Interval
 
 RESAMPLES = 10_000
 _CHUNK = 250
 _SEED = 0
 _LEVEL = 95.0
 _RULE_OF_THREE = 3
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % percentile interval, in percentage points of WER."""
-
-    low: float
-    high: float
 
 
 def bootstrap(errors: NDArray[np.int64], words: NDArray[np.int64]) -> Interval:
@@ -47,13 +41,29 @@ def paired_bootstrap(differences: NDArray[np.int64], words: NDArray[np.int64]) -
 
     Where no utterance became worse, or none better, it reaches further on that side: see `_reach`.
     """
-    found = bootstrap(differences, words)
+    interval = bootstrap(differences, words)
     if not differences.any():
-        return found
+        return interval
     return Interval(
-        found.low - (0.0 if (differences < 0).any() else _reach(words)),
-        found.high + (0.0 if (differences > 0).any() else _reach(words)),
+        interval.low - (0.0 if (differences < 0).any() else _reach(words)),
+        interval.high + (0.0 if (differences > 0).any() else _reach(words)),
     )
+
+
+def paired_block_bootstrap(
+    differences: NDArray[np.int64], words: NDArray[np.int64], blocks: Sequence[str]
+) -> Interval:
+    """Return the same interval when whole blocks are resampled, such as all that a speaker says.
+
+    `blocks` names the block of each utterance. The errors of one speaker go together, which makes
+    an interval over utterances too narrow (Liu and Peng 2019, "Statistical testing on ASR
+    performance via blockwise bootstrap", arXiv 1912.09508).
+    """
+    names, index = np.unique(np.array(blocks), return_inverse=True)
+    sums = np.zeros((2, len(names)), dtype=np.int64)
+    np.add.at(sums[0], index, differences)
+    np.add.at(sums[1], index, words)
+    return paired_bootstrap(*sums)
 
 
 def _reach(words: NDArray[np.int64]) -> float:

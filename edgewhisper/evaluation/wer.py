@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgewhisper.evaluation.significance import Interval, bootstrap, paired_bootstrap
+from edgewhisper.evaluation.significance import (
+    bootstrap,
+    paired_block_bootstrap,
+    paired_bootstrap,
+)
+from edgewhisper_runtime.bundle import Interval
+from edgewhisper_runtime.bundle.fields import Rule, between
 from edgewhisper_runtime.errors import DataError
 
 _NORMALIZER = "whisper-normalizer"  # a distribution of OpenAI's English normalizer
 _BUCKETS = ((5.0, "under 5 s"), (10.0, "5 to 10 s"), (20.0, "10 to 20 s"), (np.inf, "over 20 s"))
+
+Count = Annotated[int, between(0, 2**40)]
+Percent = Annotated[float, between(0, 1e6)]  # of word errors, which can be more than the words
+Share = Annotated[float, between(0, 1)]
+Seconds = Annotated[float, between(0, 1e9)]
+Duration = Annotated[Seconds, Rule(lambda seconds: seconds > 0, "be above 0")]
 
 
 @dataclass(frozen=True)
@@ -26,24 +39,107 @@ class Record:
     speaker: str
     reference: str
     hypothesis: str
-    duration: float
-    seconds: float
+    duration: Duration
+    seconds: Seconds
     problem: str | None = None
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Word errors by kind against the number of reference words."""
+class ErrorCounts:
+    """Word errors by kind against the number of reference words.
 
-    substitutions: int
-    deletions: int
-    insertions: int
-    words: int
+    Counts are added, and the rate is computed of the sum: rates are never averaged.
+    """
+
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    words: int = 0
+
+    def __add__(self, other: object) -> ErrorCounts:
+        if not isinstance(other, ErrorCounts):
+            return NotImplemented
+        return ErrorCounts(
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+            self.words + other.words,
+        )
+
+    @classmethod
+    def total(cls, counts: Iterable[ErrorCounts]) -> ErrorCounts:
+        """Return the sum of counts."""
+        return sum(counts, start=cls())
 
     @property
     def errors(self) -> int:
         """All errors."""
         return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def wer(self) -> float:
+        """Errors in percent of the words."""
+        return 100 * self.errors / self.words
+
+
+@dataclass(frozen=True)
+class ErrorSummary:
+    """Corpus WER in percent with its 95 % interval, the errors by kind, and failed outputs."""
+
+    wer: Percent
+    interval: Interval
+    utterances: Count
+    words: Count
+    substitutions: Count
+    deletions: Count
+    insertions: Count
+    empty: Count
+    looping: Count
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """The WER in percent of some of the utterances."""
+
+    wer: Percent
+    utterances: Count
+    words: Count
+
+
+@dataclass(frozen=True)
+class WerSummary(ErrorSummary):
+    """The same with WER by speaker and by length of audio, and the real-time factor."""
+
+    by_speaker: dict[str, GroupScore]
+    by_duration: dict[str, GroupScore]
+    audio_seconds: Seconds
+    rtf: Annotated[float, between(0, 1e9)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """d = variant WER - baseline WER in percentage points, with its paired 95 % interval.
+
+    The interval is at each end the wider of two: over utterances, and over speakers where they
+    are known. Shares are of utterances: with no more errors than the baseline's, and with the
+    same text.
+    """
+
+    d: float
+    interval: Interval
+    difference_shown: bool
+    share_not_worse: Share
+    share_same_text: Share
+    utterances: Count
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """The distribution that normalized texts, its version, and a SHA-256 over its rules."""
+
+    name: str
+    version: str
+    sha256: str
 
 
 @lru_cache
@@ -54,99 +150,132 @@ def _normalize() -> Callable[[str], str]:
 
 
 @lru_cache
-def normalizer() -> dict[str, str]:
-    """Return the normalizer's name, version and a SHA-256 over its rules."""
+def normalizer() -> Normalizer:
+    """Return which normalizer is installed."""
     distribution = metadata.distribution(_NORMALIZER)
     digest = hashlib.sha256()
     for file in sorted(distribution.files or (), key=str):
         if file.name in {"english.py", "basic.py", "english.json"}:
             digest.update(file.read_binary())
-    return {"name": _NORMALIZER, "version": distribution.version, "sha256": digest.hexdigest()}
+    return Normalizer(_NORMALIZER, distribution.version, digest.hexdigest())
 
 
-def count_errors(records: Sequence[Record]) -> list[Counts]:
+def count_errors(records: Sequence[Record]) -> list[ErrorCounts]:
     """Align each normalized hypothesis with its reference (jiwer) and count its errors.
 
     Raises DataError for a reference without words.
     """
     counts = []
     for record in records:
-        found = _align(record.reference, record.hypothesis)
-        if not found.words:
+        aligned = _align(record.reference, record.hypothesis)
+        if not aligned.words:
             raise DataError(f"the reference of {record.id} has no words. Leave it out.")
-        counts.append(found)
+        counts.append(aligned)
     return counts
 
 
 @lru_cache(maxsize=2**17)
-def _align(reference: str, hypothesis: str) -> Counts:
+def _align(reference: str, hypothesis: str) -> ErrorCounts:
     import jiwer
 
     reference, hypothesis = _normalize()(reference), _normalize()(hypothesis)
     if not reference.strip():
-        return Counts(0, 0, 0, 0)
-    found = jiwer.process_words(reference, hypothesis)
+        return ErrorCounts()
+    aligned = jiwer.process_words(reference, hypothesis)
     words = len(reference.split())
-    return Counts(found.substitutions, found.deletions, found.insertions, words)
+    return ErrorCounts(aligned.substitutions, aligned.deletions, aligned.insertions, words)
 
 
-def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Return corpus WER in percent with its 95 % interval, and everything it is made of.
-
-    Raises DataError when there is nothing to score.
-    """
+def summarize_errors(records: Sequence[Record]) -> ErrorSummary:
+    """Return corpus WER and what it is made of; raise DataError when there is nothing to score."""
     if not records:
         raise DataError("there is no utterance to score.")
     counts = count_errors(records)
+    total = ErrorCounts.total(counts)
     errors = np.array([count.errors for count in counts])
-    words = np.array([count.words for count in counts])
+    interval = bootstrap(errors, np.array([count.words for count in counts]))
+    return ErrorSummary(
+        wer=total.wer,
+        interval=Interval(max(0.0, interval.low), interval.high),
+        utterances=len(records),
+        words=total.words,
+        substitutions=total.substitutions,
+        deletions=total.deletions,
+        insertions=total.insertions,
+        empty=sum(record.problem == "empty" for record in records),
+        looping=sum(record.problem == "looping" for record in records),
+    )
+
+
+def summarize(records: Sequence[Record]) -> WerSummary:
+    """Return the same with WER by group, and the real-time factor; raise DataError likewise."""
+    errors = summarize_errors(records)
     audio_seconds = sum(record.duration for record in records)
-    interval = bootstrap(errors, words)
     speakers = sorted({record.speaker for record in records})
     lengths = [name for _, name in _BUCKETS]
-    return {
-        "wer": _percent(counts),
-        "interval": asdict(Interval(max(0.0, interval.low), interval.high)),
-        "utterances": len(records),
-        "words": int(words.sum()),
-        "substitutions": sum(count.substitutions for count in counts),
-        "deletions": sum(count.deletions for count in counts),
-        "insertions": sum(count.insertions for count in counts),
-        "empty": sum(record.problem == "empty" for record in records),
-        "looping": sum(record.problem == "looping" for record in records),
-        "by_speaker": _grouped(records, counts, speakers, lambda record: record.speaker),
-        "by_duration": _grouped(records, counts, lengths, lambda record: _bucket(record.duration)),
-        "audio_seconds": audio_seconds,
-        "rtf": sum(record.seconds for record in records) / audio_seconds,
-    }
+    return WerSummary(
+        **vars(errors),
+        by_speaker=_grouped(records, speakers, lambda record: record.speaker),
+        by_duration=_grouped(records, lengths, lambda record: _bucket(record.duration)),
+        audio_seconds=audio_seconds,
+        rtf=sum(record.seconds for record in records) / audio_seconds,
+    )
 
 
-def compare(baseline: Sequence[Record], variant: Sequence[Record]) -> dict[str, Any]:
-    """Return d = variant WER - baseline WER in points, with its paired 95 % interval.
+def compare(
+    baseline: Mapping[str, Sequence[Record]], variant: Mapping[str, Sequence[Record]]
+) -> Comparison:
+    """Compare two evaluations, by split, over all splits together.
 
     Raises DataError unless both hold the same utterances.
     """
-    ours = {record.id: record for record in variant}
-    theirs = {record.id: record for record in baseline}
+    ours, theirs = (
+        {(split, r.id): r for split, records in of_both.items() for r in records}
+        for of_both in (variant, baseline)
+    )
     if ours.keys() != theirs.keys() or any(
-        ours[name].reference != theirs[name].reference for name in ours
+        ours[key].reference != theirs[key].reference for key in ours
     ):
         raise DataError("the two evaluations hold different utterances; evaluate both again.")
-    names = sorted(ours)
-    counts_a = count_errors([theirs[name] for name in names])
-    counts_b = count_errors([ours[name] for name in names])
-    errors_a, errors_b = (np.array([c.errors for c in counts]) for counts in (counts_a, counts_b))
-    words = np.array([count.words for count in counts_a])
-    interval: Interval = paired_bootstrap(errors_b - errors_a, words)
+    keys = sorted(ours)
+    if not keys:
+        raise DataError("there is no utterance to compare.")
+    before = count_errors([theirs[key] for key in keys])
+    after = count_errors([ours[key] for key in keys])
+    differences = np.array([b.errors - a.errors for a, b in zip(before, after, strict=True)])
+    words = np.array([count.words for count in before])
+    interval = _paired_interval(differences, words, [theirs[key].speaker for key in keys])
+    return Comparison(
+        d=float(100 * differences.sum() / words.sum()),
+        interval=interval,
+        difference_shown=not interval.low <= 0 <= interval.high,
+        share_not_worse=float((differences <= 0).mean()),
+        share_same_text=float(np.mean([ours[k].hypothesis == theirs[k].hypothesis for k in keys])),
+        utterances=len(keys),
+    )
+
+
+def _paired_interval(
+    differences: NDArray[np.int64], words: NDArray[np.int64], speakers: Sequence[str]
+) -> Interval:
+    """Return at each end the wider of the intervals over utterances and over known speakers."""
+    over_utterances = paired_bootstrap(differences, words)
+    if not all(speakers):
+        return over_utterances
+    over_speakers = paired_block_bootstrap(differences, words, speakers)
+    return Interval(
+        min(over_utterances.low, over_speakers.low), max(over_utterances.high, over_speakers.high)
+    )
+
+
+def matching(
+    baseline: Mapping[str, Sequence[Record]], variant: Mapping[str, Sequence[Record]]
+) -> dict[str, list[Record]]:
+    """Return the baseline's records, by split, of the utterances that the variant has."""
+    done = {split: {record.id for record in records} for split, records in variant.items()}
     return {
-        "d": float(100 * (errors_b - errors_a).sum() / words.sum()),
-        "interval": asdict(interval),
-        "difference_shown": not interval.low <= 0 <= interval.high,
-        "share_not_worse": float((errors_b <= errors_a).mean()),
-        "share_same_text": float(
-            np.mean([ours[name].hypothesis == theirs[name].hypothesis for name in names])
-        ),
-        "utterances": len(names),
+        split: [record for record in records if record.id in done[split]]
+        for split, records in baseline.items()
     }
 
 
@@ -157,33 +286,21 @@ def least_difference(baseline: Sequence[Record], so_far: Sequence[Record]) -> fl
     """
     if not so_far:
         return float("-inf")
-    theirs = count_errors(baseline)
-    ours = sum(count.errors for count in count_errors(so_far))
-    words = sum(count.words for count in theirs)
-    return 100 * (ours - sum(count.errors for count in theirs)) / words
-
-
-def _percent(counts: Sequence[Counts]) -> float:
-    return 100 * sum(c.errors for c in counts) / sum(c.words for c in counts)
+    theirs = ErrorCounts.total(count_errors(baseline))
+    ours = ErrorCounts.total(count_errors(so_far))
+    return 100 * (ours.errors - theirs.errors) / theirs.words
 
 
 def _grouped(
-    records: Sequence[Record],
-    counts: Sequence[Counts],
-    names: Iterable[str],
-    key: Callable[[Record], str],
-) -> dict[str, dict[str, float]]:
-    groups: dict[str, list[Counts]] = {name: [] for name in names}
-    for record, count in zip(records, counts, strict=True):
+    records: Sequence[Record], names: Iterable[str], key: Callable[[Record], str]
+) -> dict[str, GroupScore]:
+    groups: dict[str, list[ErrorCounts]] = {name: [] for name in names}
+    for record, count in zip(records, count_errors(records), strict=True):
         groups[key(record)].append(count)
+    totals = {name: ErrorCounts.total(group) for name, group in groups.items() if group}
     return {
-        name: {
-            "wer": _percent(group),
-            "utterances": len(group),
-            "words": sum(c.words for c in group),
-        }
-        for name, group in groups.items()
-        if group
+        name: GroupScore(total.wer, len(groups[name]), total.words)
+        for name, total in totals.items()
     }
 
 

@@ -10,12 +10,14 @@ grid(module)                         its integers, for exports; None where there
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from edgewhisper_runtime.errors import MissingLibraryError
+from edgewhisper_exporters import plugins
+from edgewhisper_runtime.errors import MissingLibraryError, RecipeError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,14 +27,24 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
     from edgewhisper_exporters.layers import Grid
 
-# library -> the module that must be importable; the extra of the same name installs it
-_IMPORTS = {
-    "pytorch": "torch",
-    "quanto": "optimum.quanto",
-    "hqq": "hqq",
-    "bitsandbytes": "bitsandbytes",
-    "edgewhisper": "torch",
-}
+
+@dataclass(frozen=True)
+class Library:
+    """A quantization library that recipes can name.
+
+    To add one: write its adapter (see `Adapter`), an object of this class, and register that as
+    an entry point of the group "edgewhisper.libraries" under the name that recipes use.
+
+    `adapter` is the module to import, `imports` one that is there once the library is installed,
+    `install` how to install it. `color` is the library's in plots. `no_integers` is why exports
+    cannot carry its integers over, if they cannot.
+    """
+
+    adapter: str
+    imports: str
+    install: str
+    color: str = "#555555"
+    no_integers: str | None = None
 
 
 class Adapter(Protocol):
@@ -65,20 +77,31 @@ class Adapter(Protocol):
         """Return a quantized weight's integers; None where an export could not carry them over."""
 
 
+def names() -> tuple[str, ...]:
+    """Return the libraries that are registered, in alphabetical order."""
+    return plugins.names(plugins.LIBRARIES)
+
+
+def find(library: str) -> Library:
+    """Return a library by its name; raise RecipeError for an unknown one."""
+    if library not in names():
+        raise RecipeError(f"there is no library {library!r}. Use one of {', '.join(names())}.")
+    return cast("Library", plugins.load(plugins.LIBRARIES, library))
+
+
 def unavailable(library: str) -> str | None:
     """Return why a recipe's library cannot be used here and what to do; None if it can."""
+    known = find(library)
     try:
-        present = find_spec(_IMPORTS[library]) is not None
+        present = find_spec(known.imports) is not None
     except ModuleNotFoundError:  # the parent package is absent
         present = False
-    if present:
-        return None
-    return f"not installed; pip install 'edgewhisper[{library}]'"
+    return None if present else f"not installed; {known.install}"
 
 
 def adapter(library: str) -> Adapter:
     """Return the adapter of a recipe's library; raise MissingLibraryError if it is absent."""
     if reason := unavailable(library):
         raise MissingLibraryError(f"this recipe needs the library {library}: {reason}.")
-    module: Any = import_module(f"edgewhisper.quantizers.{library}")
+    module: Any = import_module(find(library).adapter)
     return cast("Adapter", module)

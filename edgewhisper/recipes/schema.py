@@ -10,15 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from edgewhisper_exporters import eligibility
-from edgewhisper_exporters.eligibility import Format
+from edgewhisper_exporters import eligibility, plugins
 from edgewhisper_runtime.bundle import RecipeRecord, parse, to_json
 from edgewhisper_runtime.bundle.fields import FieldError
 from edgewhisper_runtime.errors import RecipeError
 
+_RECIPES = Path(__file__).parent  # each in a file of its own name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-Library = Literal["pytorch", "quanto", "hqq", "bitsandbytes", "edgewhisper"]
 Scheme = Literal["none", "dynamic", "static"]
 DType = Literal[
     "float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2",
@@ -120,7 +119,7 @@ class Recipe:
 
     name: str
     summary: str
-    library: Library
+    library: str
     scheme: Scheme
     weights: Weights
     max_wer_increase: float
@@ -128,7 +127,7 @@ class Recipe:
     overrides: tuple[Override, ...] = ()
     activations: Activations = Activations()
     calibration: Calibration = Calibration()
-    exports: tuple[Format, ...] = ()
+    exports: tuple[str, ...] = ()
 
     @property
     def quantizes(self) -> bool:
@@ -207,6 +206,13 @@ def _parts(scope: tuple[Part, ...]) -> tuple[Part, ...]:
 def _faults(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     """Yield what would make a recipe contradict itself, and whether it does."""
     yield not _NAME.fullmatch(recipe.name), _name_fault(recipe.name)
+    for key, given, group in (
+        ("library", (recipe.library,), plugins.LIBRARIES),
+        ("exports", recipe.exports, plugins.EXPORTS),
+    ):
+        for name in given:
+            known = plugins.names(group)
+            yield name not in known, f"{key} is {name!r}; use one of {', '.join(known)}."
     for one in recipe.exports:
         reason = eligibility.why_not(asdict(recipe), one)
         yield reason is not None, f"exports has {one}, but {reason}."
@@ -261,7 +267,7 @@ _ACTIVATIONS_FAULT = (
 
 def all_recipes() -> list[Recipe]:
     """Return the recipes that come with EdgeWhisper, the baseline first."""
-    recipes = [_read(path) for path in sorted(Path(__file__).parent.glob("*.toml"))]
+    recipes = [_read(path) for path in sorted(_RECIPES.glob("*.toml"))]
     return sorted(recipes, key=lambda r: (r.name != "fp32", r.quantizes, r.name))
 
 
@@ -269,13 +275,13 @@ def find_recipe(name: str) -> Recipe:
     """Return a recipe by name or by the path of a TOML file; raise RecipeError."""
     if name.endswith(".toml") or "/" in name:
         return _read(Path(name))
-    for recipe in all_recipes():
-        if recipe.name == name:
-            return recipe
-    raise RecipeError(
-        f"unknown recipe {name!r}. Use one of {', '.join(r.name for r in all_recipes())}, "
-        "or the path of your own .toml file."
-    )
+    path = _RECIPES / f"{name}.toml"
+    if not path.is_file():
+        raise RecipeError(
+            f"unknown recipe {name!r}. Use one of {', '.join(r.name for r in all_recipes())}, "
+            "or the path of your own .toml file."
+        )
+    return _read(path)
 
 
 def _read(path: Path) -> Recipe:

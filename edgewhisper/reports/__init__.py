@@ -1,11 +1,28 @@
 """Reports: one JSON file with all raw results, and what people read, rendered from it alone."""
 
-from edgewhisper.reports.matrix import read_sweep, rtf, to_table, write_sweep
+from edgewhisper.reports.matrix import read_sweep, to_table, write_sweep
 from edgewhisper.reports.render import to_html, to_markdown, to_text, write
+from edgewhisper.reports.results import (
+    FailedRow,
+    Machine,
+    ProfileRun,
+    Report,
+    SplitReport,
+    SweepResult,
+    SweepRow,
+    Timing,
+)
 
 __all__ = [
+    "FailedRow",
+    "Machine",
+    "ProfileRun",
+    "Report",
+    "SplitReport",
+    "SweepResult",
+    "SweepRow",
+    "Timing",
     "read_sweep",
-    "rtf",
     "to_html",
     "to_markdown",
     "to_table",

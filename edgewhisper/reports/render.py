@@ -1,42 +1,44 @@
-"""Render a comparison's report.json as Markdown and as one self-contained HTML file."""
+"""Render a report as Markdown, as one self-contained HTML file, and for a terminal."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from edgewhisper.quantizers.census import summarize
-from edgewhisper_runtime import bundle
+from edgewhisper.recipes import Recipe
+from edgewhisper.reports.results import Report
 from edgewhisper_runtime.bundle import atomic
 
 _TEMPLATES = Path(__file__).parent
 
 
-def write(report: dict[str, Any], directory: Path) -> Path:
+def write(report: Report, directory: Path) -> Path:
     """Write report.json, report.md and report.html into the directory and return it."""
-    atomic.write_text(directory / "report.json", json.dumps(report, indent=1, ensure_ascii=False))
+    atomic.write_text(
+        directory / "report.json", json.dumps(report.to_json(), indent=1, ensure_ascii=False)
+    )
     atomic.write_text(directory / "report.md", to_markdown(report))
     atomic.write_text(directory / "report.html", to_html(report))
     return directory
 
 
-def to_markdown(report: dict[str, Any]) -> str:
+def to_markdown(report: Report) -> str:
     """Return the report as Markdown."""
     return _render("report.md.jinja", report, escape=False)
 
 
-def to_html(report: dict[str, Any]) -> str:
+def to_html(report: Report) -> str:
     """Return the report as a page that needs nothing else, every text in it escaped."""
     return _render("report.html.jinja", report, escape=True)
 
 
-def to_text(report: dict[str, Any]) -> str:
+def to_text(report: Report) -> str:
     """Return what a terminal shows of the report: size, scope, WER by split, the verdict."""
     return _render("report.txt.jinja", report, escape=False).rstrip("\n")
 
 
-def _render(template: str, report: dict[str, Any], escape: bool) -> str:
+def _render(template: str, report: Report, escape: bool) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -48,28 +50,28 @@ def _render(template: str, report: dict[str, Any], escape: bool) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["megabytes"] = lambda size: f"{size / 1e6:.1f} MB"
-    environment.filters["interval"] = lambda i: f"{i['low']:.2f} to {i['high']:.2f}"
+    environment.filters["interval"] = lambda i: f"{i.low:.2f} to {i.high:.2f}"
     environment.filters["signed"] = lambda number: f"{number:+.2f}"
-    environment.filters["signed_interval"] = lambda i: f"{i['low']:+.2f} to {i['high']:+.2f}"
+    environment.filters["signed_interval"] = lambda i: f"{i.low:+.2f} to {i.high:+.2f}"
     environment.filters["two"] = lambda number: f"{number:.2f}"
-    variant = report["bundles"]["variant"]
-    baseline = report["bundles"]["baseline"]
+    variant, baseline = report.variant, report.baseline
     return environment.get_template(template).render(
         report=report,
         variant=variant,
         baseline=baseline,
-        scope=summarize(bundle.parse(tuple[bundle.CensusRow, ...], variant["census"])),
-        smaller=100 * (1 - variant["weight_bytes"] / baseline["weight_bytes"]),
+        recipe=Recipe.from_record(variant.recipe, variant.name),
+        scope=summarize(variant.census),
+        smaller=100 * (1 - variant.weight_bytes / baseline.weight_bytes),
         changed=_changed(report),
     )
 
 
-def _changed(report: dict[str, Any]) -> list[dict[str, Any]]:
+def _changed(report: Report) -> list[dict[str, str]]:
     """Return every utterance whose text differs from the baseline's."""
     return [
-        {"split": split, "id": theirs["id"], "reference": theirs["reference"],
-         "baseline": theirs["hypothesis"], "variant": ours["hypothesis"]}
-        for split, records in report["records"]["baseline"].items()
-        for theirs, ours in zip(records, report["records"]["variant"][split], strict=True)
-        if theirs["hypothesis"] != ours["hypothesis"]
+        {"split": split, "id": theirs.id, "reference": theirs.reference,
+         "baseline": theirs.hypothesis, "variant": ours.hypothesis}
+        for split, records in report.records["baseline"].items()
+        for theirs, ours in zip(records, report.records["variant"][split], strict=True)
+        if theirs.hypothesis != ours.hypothesis
     ]  # fmt: skip

@@ -2,27 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from edgewhisper_exporters import plugins
 from edgewhisper_runtime.errors import RecipeError
 
-Format = Literal["onnx", "pytorch"]  # the leaner first
+if TYPE_CHECKING:
+    from torch import nn
 
-_FLOATS = {"float32", "float16"}
-_GRIDS = {"edgewhisper", "quanto", "hqq", "bitsandbytes"}
-_BITS = {"int8", "int4"}
-_SMALLEST_BLOCK = 16
-_ACTIVATIONS = {("float32", "none"), ("int8", "per-row")}
+    from edgewhisper_exporters.layers import Variant
+    from edgewhisper_runtime.bundle import GraphRecord
 
 
-def why_not(recipe: Mapping[str, Any], to_format: Format) -> str | None:
+class ExportFormat(Protocol):
+    """A format that variants are exported to, and that an engine of the same name runs.
+
+    To add one: write a class with these members, register it as an entry point of the group
+    "edgewhisper.exports" under the engine's name, and register the engine as one of
+    "edgewhisper.backends" (see `edgewhisper_runtime.loading`). Import what is heavy inside the
+    methods: recipes are checked against every format.
+    """
+
+    distributions: tuple[str, ...]  # whose versions a manifest names
+    layout: int  # counted up when other files are written: older exports are made again
+    engine_megabytes: int  # about what the engine takes on a device's disk: the leanest is "auto"
+    tensors_are_cast: bool  # whether float weights may be stored in another float type
+
+    def why_not(self, recipe: Mapping[str, Any], no_integers: str | None) -> str | None:
+        """Return why a recipe, as a mapping of its keys, has no such export; None where it has.
+
+        `no_integers` is why the recipe's library gives no integers to export, if it does not.
+        """
+
+    def export(self, variant: Variant, directory: Path) -> dict[str, GraphRecord]:
+        """Write a variant into a directory and check it; return what graphs it holds, if any.
+
+        Raises QuantizationError where the files do not hold what the recipe says.
+        """
+
+    def stored(self, directory: Path) -> nn.Module | Iterable[Path]:
+        """Return what a census counts: the network as its engine loads it, or ONNX files."""
+
+
+def names() -> tuple[str, ...]:
+    """Return the formats that are registered, the leanest first."""
+    registered = plugins.names(plugins.EXPORTS)
+    return tuple(sorted(registered, key=lambda name: find(name).engine_megabytes))
+
+
+def find(name: str) -> ExportFormat:
+    """Return a format by its name; raise RecipeError for an unknown one."""
+    if name not in plugins.names(plugins.EXPORTS):
+        known = ", ".join(plugins.names(plugins.EXPORTS))
+        raise RecipeError(f"there is no export format {name!r}. Use one of {known}.")
+    return cast("ExportFormat", plugins.load(plugins.EXPORTS, name)())
+
+
+def why_not(recipe: Mapping[str, Any], to_format: str) -> str | None:
     """Return why a recipe, as a mapping of its keys, has no such export; None where it has one."""
-    reasons = _pytorch_reasons if to_format == "pytorch" else _onnx_reasons
-    return next(reasons(recipe), None)
+    library = plugins.load(plugins.LIBRARIES, recipe["library"])
+    return find(to_format).why_not(recipe, library.no_integers)
 
 
-def check(recipe: Mapping[str, Any], to_format: Format) -> None:
+def check(recipe: Mapping[str, Any], to_format: str) -> None:
     """Raise RecipeError where a recipe has no such export."""
     if reason := why_not(recipe, to_format):
         raise RecipeError(
@@ -31,35 +75,6 @@ def check(recipe: Mapping[str, Any], to_format: Format) -> None:
         )
 
 
-def leanest(recipe: Mapping[str, Any]) -> Format | None:
+def leanest(recipe: Mapping[str, Any]) -> str | None:
     """Return the export that needs least on the device; None where a recipe has none."""
-    return next((one for one in get_args(Format) if why_not(recipe, one) is None), None)
-
-
-def _pytorch_reasons(recipe: Mapping[str, Any]) -> Iterator[str]:
-    if recipe["library"] != "pytorch":
-        yield f"{recipe['library']}'s layers are not PyTorch's own"
-
-
-def _onnx_reasons(recipe: Mapping[str, Any]) -> Iterator[str]:
-    library, activations = recipe["library"], recipe["activations"]
-    formats = [recipe["weights"], *(override["weights"] for override in recipe["overrides"])]
-    if not recipe["scope"]:
-        dtype = recipe["weights"]["dtype"]
-        if dtype not in _FLOATS:
-            yield f"ONNX Runtime has no {dtype} kernels for CPUs"
-        return
-    if recipe["scheme"] == "static":
-        yield f"{library}'s calibrated activations are rounded between layers, which no kernel does"
-    for weights in formats:
-        if weights["dtype"] not in _BITS:
-            yield f"ONNX Runtime multiplies blocks of 8- or 4-bit integers, not {weights['dtype']}"
-        group = weights["group_size"]
-        if group and group & -group < _SMALLEST_BLOCK:
-            yield f"ONNX Runtime's blocks are powers of two from {_SMALLEST_BLOCK} on, not {group}"
-        if weights["axis"] != 1:
-            yield "groups must run along a layer's inputs (axis 1)"
-    if library not in _GRIDS:
-        yield f"{library}'s int8 layers round their inputs in a way that no kernel does"
-    if (activations["dtype"], activations["granularity"]) not in _ACTIVATIONS:
-        yield f"no kernel takes activations as {activations['dtype']} {activations['granularity']}"
+    return next((name for name in names() if why_not(recipe, name) is None), None)

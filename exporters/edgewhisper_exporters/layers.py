@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from edgewhisper_runtime.decode.loop import Backend
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,19 @@ class Model:
 
     layers: Mapping[str, Layer]
     heads: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What an exporter is given: the file of the weights, and what was loaded from it.
+
+    `network` is Hugging Face's model with quantized layers, `backend` runs it. `recipe` has the
+    recipe's keys. `model` returns the layers as floats or integers; it raises RecipeError where a
+    layer is quantized in a way that has no integers.
+    """
+
+    weights: Path
+    network: Any
+    backend: Backend
+    recipe: Mapping[str, Any]
+    model: Callable[[], Model]

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from edgewhisper_runtime.decode.loop import Backend
 
-DISTRIBUTIONS = ("torch", "safetensors")
-LAYOUT = 1  # counted up when the file is written otherwise: older exports are made again
 _FRAMES = 200
 _TOKENS = ([0, 1, 2, 3], [4], [5, 6])  # a prompt, a step, and several tokens after others
 

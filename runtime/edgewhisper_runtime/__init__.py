@@ -7,6 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgewhisper_runtime.bundle import Artefact as Artefact
+    from edgewhisper_runtime.errors import AudioError as AudioError
+    from edgewhisper_runtime.errors import BundleError as BundleError
+    from edgewhisper_runtime.errors import EdgeWhisperError as EdgeWhisperError
+    from edgewhisper_runtime.errors import MissingLibraryError as MissingLibraryError
+    from edgewhisper_runtime.errors import StorageError as StorageError
+    from edgewhisper_runtime.errors import TranscriptError as TranscriptError
     from edgewhisper_runtime.live import Live as Live
     from edgewhisper_runtime.live import Update as Update
     from edgewhisper_runtime.loading import load as load
@@ -16,25 +23,42 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.transcript import Transcript as Transcript
     from edgewhisper_runtime.transcript import Word as Word
 
+    __version__: str
+
 # Imported where they are first used: the command line must answer without NumPy.
 _HOMES = {
+    "Artefact": "bundle",
+    "AudioError": "errors",
+    "BundleError": "errors",
+    "EdgeWhisperError": "errors",
     "Live": "live",
+    "MissingLibraryError": "errors",
     "Options": "options",
     "Segment": "transcript",
+    "StorageError": "errors",
     "Transcriber": "transcriber",
     "Transcript": "transcript",
+    "TranscriptError": "errors",
     "Update": "live",
     "Word": "transcript",
     "load": "loading",
 }
 __all__ = [
+    "Artefact",
+    "AudioError",
+    "BundleError",
+    "EdgeWhisperError",
     "Live",
+    "MissingLibraryError",
     "Options",
     "Segment",
+    "StorageError",
     "Transcriber",
     "Transcript",
+    "TranscriptError",
     "Update",
     "Word",
+    "__version__",
     "load",
 ]
 
@@ -44,6 +68,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("edgewhisper-runtime")
     if name not in _HOMES:
         raise AttributeError(name)
     return getattr(import_module(f"edgewhisper_runtime.{_HOMES[name]}"), name)

@@ -16,26 +16,29 @@ from edgewhisper_runtime.transcriber import Transcriber
 
 BACKENDS = "edgewhisper.backends"
 
-# (verified bundle directory, manifest, device such as "cpu" or "cuda", threads or None)
+# An engine: a function of the bundle's directory, its manifest, the device such as "cpu" or "cuda",
+# and the number of threads or None, which returns a `Backend`. To add one, register it as an entry
+# point of this group under the name that manifests have in `backend`.
 BackendLoader = Callable[[Path, bundle.Manifest, str, int | None], Backend]
 
 
 def load(
-    directory: str | Path,
+    source: str | Path | bundle.Artefact,
     device: str = "cpu",
     threads: int | None = None,
     audio_context: bundle.AudioContext | None = None,
     wrap: Callable[[Backend], Backend] | None = None,
 ) -> Transcriber:
-    """Verify a bundle and load it; `audio_context` is its own unless one is given.
+    """Load a bundle: from its directory, which is verified, or one that has been verified.
 
     `threads` is how many the bundle computes with, as many as its engine chooses where None; the
-    process's other work keeps its own number. `wrap` takes the engine's backend and returns the
-    one to use: around it, to measure it. Raises BundleError when the bundle is not intact,
-    MissingLibraryError when its engine is absent.
+    process's other work keeps its own number. `audio_context` is the bundle's own where None.
+    `wrap` takes the engine's backend and returns the one to use: around it, to measure it.
+    Raises BundleError when the bundle is not intact, MissingLibraryError when its engine is absent.
     """
-    directory = Path(directory)
-    manifest = verify(directory)
+    if not isinstance(source, bundle.Artefact):
+        source = bundle.Artefact.verified(Path(source))
+    directory, manifest = source.path, source.manifest
     found = entry_points(group=BACKENDS, name=manifest.backend)
     if not found:
         raise MissingLibraryError(

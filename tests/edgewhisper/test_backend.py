@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgewhisper import pipeline
 from edgewhisper.backend import TorchBackend
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
@@ -15,6 +14,7 @@ from edgewhisper_runtime import audio, bundle
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.decode.loop import Backend
 from edgewhisper_runtime.engines import onnx, pytorch
+from variants import stage_export
 
 TOKENS = np.array([50257, 50362, 843, 257, 11, 262])
 
@@ -59,7 +59,7 @@ def test_attention_is_what_the_model_says(
 def test_every_engine_attends_alike(
     tiny_en: Checkpoint, mels: np.ndarray, ours: np.ndarray, to_format: str
 ) -> None:
-    directory = pipeline.stage_export(tiny_en, find_recipe("fp32"), to_format=to_format)
+    directory = stage_export(tiny_en, find_recipe("fp32"), to_format=to_format)
     load = {"onnx": onnx.load, "pytorch": pytorch.load}[to_format]
     engine = load(directory, bundle.read_manifest(directory), "cpu", 2)
     np.testing.assert_allclose(attention(engine, tiny_en, mels), ours, atol=1e-5)

@@ -11,12 +11,13 @@ import pytest
 
 from conftest import Run
 from edgewhisper.checkpoints import Checkpoint, open_checkpoint
-from edgewhisper.pipeline import stage, stage_export
 from edgewhisper.recipes import find_recipe
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import RecipeError
 from edgewhisper_runtime.loading import load
 from edgewhisper_runtime.options import Options
 from logits import logits_of
+from variants import stage, stage_export
 
 NEW_TOKENS = ["Überlingen", "EdgeWhisper"]
 
@@ -39,7 +40,7 @@ def test_added_tokens(
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
-    architecture = open_checkpoint(directory).architecture
+    architecture = open_checkpoint(Workspace.from_environment(), directory).architecture
     assert architecture.vocabulary == 51_872
     assert architecture.suppress[-6:] == tuple(range(51_866, 51_872))
     built = run("build", "--model", directory, "--recipe", "onnx-int8", "--limit", 2)
@@ -66,7 +67,7 @@ def test_a_shrunken_decoder_has_word_times(
     named = json.loads((directory / "generation_config.json").read_text())["alignment_heads"]
     assert max(layer for layer, _ in named) == 3
 
-    checkpoint = open_checkpoint(directory)
+    checkpoint = open_checkpoint(Workspace.from_environment(), directory)
     bundle = stage_export(checkpoint, find_recipe("onnx-int8"))
     transcript = load(bundle).transcribe(smoke_clip, options=Options(words=True, timestamps=True))
     assert [word.text for segment in transcript.segments for word in segment.words or ()]
@@ -81,7 +82,7 @@ def test_an_output_layer_of_its_own(tiny_en: Checkpoint, smoke_clip: Path, direc
     model.save_pretrained(directory)
     for name in ("generation_config.json", "tokenizer.json"):
         shutil.copy(tiny_en.path / name, directory)
-    checkpoint = open_checkpoint(directory)
+    checkpoint = open_checkpoint(Workspace.from_environment(), directory)
     tied, untied = (
         logits_of(load(stage(one, find_recipe("fp32"))).decoder.backend, smoke_clip)
         for one in (tiny_en, checkpoint)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+import edgewhisper
 from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint, open_checkpoint
 from edgewhisper.evaluation import librispeech
-from edgewhisper.evaluation.run import Options
-from edgewhisper.home import latest_bundle
-from edgewhisper.recipes import Recipe, find_recipe
-from edgewhisper_runtime import bundle, load
+from edgewhisper.evaluation.options import EvaluationOptions
+from edgewhisper.recipes import find_recipe
+from edgewhisper.workspace import Workspace
+from edgewhisper_runtime import bundle
 from edgewhisper_runtime.errors import GateNotProvenError
 
 INT8 = find_recipe("quanto-int8")
@@ -28,38 +29,32 @@ LENIENT = replace(INT8, name="lenient", max_wer_increase=50.0)
 
 
 @pytest.fixture(scope="module")
-def options() -> Options:
-    return Options(librispeech.find(), limit=3)
-
-
-def build(
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    options: Options,
-    target: Path | None = None,
-    strict: bool = False,
-) -> tuple[Path, dict]:
-    variant, report = pipeline.measure(checkpoint, recipe, options)
-    return pipeline.install(variant, report, target, strict), report
+def options(workspace: Workspace, data: Path) -> EvaluationOptions:
+    """Three utterances of people."""
+    dataset = librispeech.find(workspace, data / "LibriSpeech", ("test-clean",))
+    return EvaluationOptions(dataset, limit=3)
 
 
 def test_a_bundle_is_built_verified_and_remembered(
-    tiny_en: Checkpoint, options: Options, home: Path, smoke_clip: Path
+    workspace: Workspace, tiny_en: Checkpoint, options: EvaluationOptions, smoke_clip: Path
 ) -> None:
-    target, report = build(tiny_en, LENIENT, options)
+    built = edgewhisper.build(tiny_en.name, LENIENT, options, export="none", workspace=workspace)
+    target = built.bundle.path
     manifest = bundle.verify(target)
-    assert latest_bundle() == target.resolve()
-    assert report["gate"]["verdict"] == "passed"
+    assert manifest == built.bundle.manifest
+    assert workspace.latest_bundle() == target.resolve()
+    assert built.report.gate.verdict == "passed"
     assert manifest.evaluation is not None
     assert manifest.evaluation.verdict == "passed"
-    assert manifest.evaluation.dataset.synthetic
+    assert not manifest.evaluation.dataset.synthetic
     assert manifest.recipe.name == "lenient"
     assert manifest.model.weights == tiny_en.weights
     assert manifest.libraries["optimum-quanto"] == "0.2.7"
-    report_file = home / "reports" / manifest.name / "report.json"
-    digest = bundle.describe_files(report_file.parent)["report.json"].sha256
+    digest = bundle.describe_file(built.report_directory / "report.json").sha256
     assert manifest.evaluation.report_sha256 == digest
-    assert "soup" in load(target).transcribe(smoke_clip).text
+    assert (
+        "soup" in edgewhisper.load(manifest.name, workspace=workspace).transcribe(smoke_clip).text
+    )
 
     # All of the model is in it, and what is quantized is not there in float a second time.
     assert (target / "weights.safetensors").stat().st_size < 0.85 * 151e6
@@ -72,42 +67,84 @@ def test_a_bundle_is_built_verified_and_remembered(
 
 
 def test_too_little_data_is_not_proof(
-    tiny_en: Checkpoint, options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace,
+    tiny_en: Checkpoint,
+    options: EvaluationOptions,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    target, report = build(tiny_en, INT8, options, target=tmp_path / "b")
-    assert report["gate"]["verdict"] == "not proven"
-    manifest = bundle.verify(target)
-    assert manifest.evaluation is not None
-    assert manifest.evaluation.verdict == "not proven"
-    assert "utterances a split would settle it" in capsys.readouterr().err
+    def build(name: str, *, strict: bool = False) -> edgewhisper.Built:
+        return edgewhisper.build(
+            tiny_en.name, INT8, options, output=tmp_path / name, strict=strict, export="none",
+            workspace=workspace,
+        )  # fmt: skip
+
+    built = build("bundle")
+    assert built.report.gate.verdict == "not proven"
+    assert built.bundle.manifest.evaluation is not None
+    assert built.bundle.manifest.evaluation.verdict == "not proven"
+    assert "would settle it" in caplog.text
     with pytest.raises(GateNotProvenError, match="--strict"):
-        build(tiny_en, INT8, options, target=tmp_path / "strict", strict=True)
+        build("strict", strict=True)
     assert not (tmp_path / "strict").exists()
 
 
-def test_a_staged_variant_is_reused_only_if_it_is_the_same(tiny_en: Checkpoint) -> None:
-    directory = pipeline.stage(tiny_en, INT8)
+def test_synthetic_speech_refuses_nothing(
+    workspace: Workspace, tiny_en: Checkpoint, tmp_path: Path
+) -> None:
+    built = edgewhisper.build(
+        tiny_en.name,
+        replace(INT8, name="none-allowed", max_wer_increase=0.0),
+        EvaluationOptions(librispeech.find(workspace), limit=2),
+        output=tmp_path / "bundle",
+        export="none",
+        workspace=workspace,
+    )
+    assert built.bundle.manifest.evaluation is not None
+    assert built.bundle.manifest.evaluation.verdict == "not judged"
+
+
+def test_an_evaluation_does_not_change_what_is_evaluated(
+    workspace: Workspace, tiny_en: Checkpoint, onnx_bundle: Path, options: EvaluationOptions
+) -> None:
+    """Audio context is an option: the export's manifest stays as it is."""
+    before = (onnx_bundle / bundle.MANIFEST).read_bytes()
+    adaptive = replace(options, audio_context="adaptive")
+    report = edgewhisper.evaluate(options=adaptive, bundle=onnx_bundle, workspace=workspace)
+    assert report.variant.audio_context == "adaptive"
+    assert report.baseline.audio_context == "full"
+    assert (onnx_bundle / bundle.MANIFEST).read_bytes() == before
+
+
+def test_a_staged_variant_is_reused_only_if_it_is_the_same(
+    workspace: Workspace, tiny_en: Checkpoint
+) -> None:
+    directory = pipeline.stage(workspace, tiny_en, INT8).path
     written = (directory / "weights.safetensors").stat().st_mtime_ns
-    assert pipeline.stage(tiny_en, INT8) == directory
+    assert pipeline.stage(workspace, tiny_en, INT8).path == directory
     assert (directory / "weights.safetensors").stat().st_mtime_ns == written
     with (directory / "weights.safetensors").open("r+b") as file:
         file.write(b"\xff")
-    pipeline.stage(tiny_en, INT8)
+    pipeline.stage(workspace, tiny_en, INT8)
     assert (directory / "weights.safetensors").stat().st_mtime_ns != written
     bundle.verify(directory)
 
 
+def export(workspace: Workspace, checkpoint: Path) -> bundle.Manifest:
+    opened = open_checkpoint(workspace, checkpoint)
+    return pipeline.stage_export(workspace, opened, find_recipe("onnx-int8")).manifest
+
+
 def test_what_the_checkpoint_has_beside_its_weights_counts_too(
-    tiny_en: Checkpoint, tmp_path: Path
+    workspace: Workspace, tiny_en: Checkpoint, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
-    recipe = find_recipe("onnx-int8")
-    before = bundle.read_manifest(pipeline.stage_export(open_checkpoint(copy), recipe))
+    before = export(workspace, copy)
     for name in ("generation_config.json", "tokenizer.json"):
         content = json.loads((copy / name).read_text())
         content.pop("suppress_tokens", None)
         (copy / name).write_text(json.dumps(content, indent=3))
-    after = bundle.read_manifest(pipeline.stage_export(open_checkpoint(copy), recipe))
+    after = export(workspace, copy)
     assert before.settings.suppress
     assert not after.settings.suppress
     assert before.files["tokenizer.json"] != after.files["tokenizer.json"]
@@ -115,24 +152,28 @@ def test_what_the_checkpoint_has_beside_its_weights_counts_too(
 
 
 PROGRAM = """
-import json, sys
+import sys
 from pathlib import Path
-from edgewhisper import pipeline
-variant, report, target = map(Path, sys.argv[1:])
-report = json.loads(report.read_text())
+from edgewhisper import Workspace, pipeline
+from edgewhisper.reports import Report
+variant, file, target = map(Path, sys.argv[1:])
+workspace, report = Workspace.from_environment(), Report.read(file)
 while True:
     print("installing", flush=True)
-    pipeline.install(variant, report, target)
+    pipeline.install(workspace, workspace.open(variant), report, file, target)
 """
 
 
 def test_a_kill_leaves_a_whole_bundle(
-    tiny_en: Checkpoint, options: Options, tmp_path: Path, home: Path
+    workspace: Workspace, tiny_en: Checkpoint, options: EvaluationOptions, tmp_path: Path
 ) -> None:
-    variant, report = pipeline.measure(tiny_en, INT8, options)
-    target = pipeline.install(variant, report, tmp_path / "bundle")
-    kept = home / "reports" / variant.name / "report.json"
-    command = [sys.executable, "-c", PROGRAM, variant, kept, target]
+    target = tmp_path / "bundle"
+    built = edgewhisper.build(
+        tiny_en.name, INT8, options, output=target, export="none", workspace=workspace
+    )
+    variant = workspace.variants / built.bundle.manifest.name
+    report = built.report_directory / "report.json"
+    command = [sys.executable, "-c", PROGRAM, variant, report, target]
     for seconds in (0.05, 0.2, 0.35):
         builder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert builder.stdout is not None

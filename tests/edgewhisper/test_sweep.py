@@ -16,14 +16,15 @@ import psutil
 import pytest
 
 from conftest import Run
-from edgewhisper import sweep
+from edgewhisper import sweeps
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech
-from edgewhisper.evaluation.run import Options
+from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.recipes import find_recipe
 from edgewhisper.recipes.schema import Weights
-from edgewhisper.reports import read_sweep
-from edgewhisper.reports.matrix import pareto, rtf
+from edgewhisper.reports import FailedRow, read_sweep
+from edgewhisper.reports.matrix import pareto
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import RecipeError
 
 NAMES = ("onnx-int8", "quanto-int2", "pytorch-int8-static")
@@ -48,17 +49,18 @@ def swept(run: Run, tiny_en: Checkpoint, tmp_path_factory: pytest.TempPathFactor
 def test_every_recipe_is_a_row(swept: Path) -> None:
     result = read_sweep(swept)
     assert result is not None
-    rows = result["rows"]
-    assert list(rows) == ["fp32", *NAMES]
-    assert rows["onnx-int8"]["weight_bytes"] < 0.3 * rows["fp32"]["weight_bytes"]
-    assert len(rows["onnx-int8"]["texts"]["smoke"]) == LIMIT
-    assert rows["onnx-int8"]["comparison"]["smoke"]["utterances"] == LIMIT
-    above = rows["onnx-int8"]["comparison"]["smoke"]["d"] > 0.5  # what the recipe allows
-    assert (rows["onnx-int8"]["gate"]["verdict"] == "failed") is above
-    assert rows["quanto-int2"]["collapsed"]
-    assert len(rows["quanto-int2"]["texts"]["smoke"]) < LIMIT
-    assert "dev-clean" in rows["pytorch-int8-static"]["error"]
-    runs = result["speed"]["runs"]
+    assert list(result.rows) == ["fp32", *NAMES]
+    rows = result.measured
+    assert rows["onnx-int8"].weight_bytes < 0.3 * rows["fp32"].weight_bytes
+    assert len(rows["onnx-int8"].texts["smoke"]) == LIMIT
+    assert rows["onnx-int8"].comparison["smoke"].utterances == LIMIT
+    assert rows["onnx-int8"].gate.verdict == "not judged"  # on synthetic speech
+    assert rows["quanto-int2"].collapsed
+    assert len(rows["quanto-int2"].texts["smoke"]) < LIMIT
+    failed = result.rows["pytorch-int8-static"]
+    assert isinstance(failed, FailedRow)
+    assert "dev-clean" in failed.error
+    runs = result.speed.runs
     assert set(runs) == {"fp32", "onnx-int8"}
     assert all(len(of_variant) == 1 for of_variant in runs.values())
 
@@ -76,10 +78,8 @@ def test_what_is_done_is_not_done_again(swept: Path, run: Run) -> None:
     after = read_sweep(swept)
     assert before is not None
     assert after is not None
-    assert after["speed"] == before["speed"]
-    assert {name: after["rows"][name] for name in NAMES} == {
-        name: before["rows"][name] for name in NAMES
-    }
+    assert after.speed == before.speed
+    assert {name: after.rows[name] for name in NAMES} == {name: before.rows[name] for name in NAMES}
 
 
 def test_another_sweep_is_not_written_over(swept: Path, run: Run, tmp_path: Path) -> None:
@@ -95,12 +95,18 @@ def test_another_sweep_is_not_written_over(swept: Path, run: Run, tmp_path: Path
     assert (tmp_path / "results.json").read_text() == "{"
 
 
-def test_names_are_not_shared(tiny_en: Checkpoint, tmp_path: Path) -> None:
+def test_names_are_not_shared(workspace: Workspace, tiny_en: Checkpoint, tmp_path: Path) -> None:
     bf16 = find_recipe("bf16")
     for recipes in ([bf16, bf16], [replace(bf16, name="fp32")]):
-        plan = sweep.Plan(tiny_en, recipes, Options(librispeech.find(), LIMIT), rounds=0)
+        plan = sweeps.Plan(
+            workspace,
+            tiny_en,
+            recipes,
+            EvaluationOptions(librispeech.find(workspace), LIMIT),
+            rounds=0,
+        )
         with pytest.raises(RecipeError, match="Rename one"):
-            sweep.sweep(plan, tmp_path)
+            sweeps.sweep(plan, tmp_path)
 
 
 def test_a_recipe_of_ones_own_is_not_taken_for_the_baseline(
@@ -130,10 +136,12 @@ def test_it_can_be_scored_again(swept: Path, run: Run, tmp_path: Path) -> None:
 def test_a_time_is_shown_of_what_it_was_taken_of(swept: Path) -> None:
     result = read_sweep(swept)
     assert result is not None
-    assert rtf(result, "onnx-int8") is not None
-    result["rows"]["onnx-int8"]["files"]["encoder.onnx"] = "another"
-    assert rtf(result, "onnx-int8") is None
-    assert rtf(result, "fp32") is not None
+    assert result.rtf("onnx-int8") is not None
+    row = result.measured["onnx-int8"]
+    other = replace(row, files=row.files | {"encoder.onnx": "another"})
+    result = replace(result, rows=result.rows | {"onnx-int8": other})
+    assert result.rtf("onnx-int8") is None
+    assert result.rtf("fp32") is not None
 
 
 def test_the_plot_shows_every_library_and_is_reproducible(swept: Path) -> None:
@@ -148,22 +156,27 @@ def test_the_plot_shows_every_library_and_is_reproducible(swept: Path) -> None:
 
 
 def test_a_crash_is_a_row_too(
-    swept: Path, tiny_en: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    swept: Path,
+    workspace: Workspace,
+    tiny_en: Checkpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A library that takes its process down, as one without memory is taken down."""
-    plan = sweep.Plan(
+    plan = sweeps.Plan(
+        workspace,
         tiny_en,
         [replace(find_recipe("edgewhisper-int8"), name="starved"), find_recipe("onnx-int8")],
-        Options(librispeech.find(), LIMIT),
+        EvaluationOptions(librispeech.find(workspace), LIMIT),
         rounds=0,
     )
-    monkeypatch.setattr(sweep, "_evaluate", _die)
-    rows = sweep.sweep(plan, tmp_path)["rows"]
-    assert "its process died" in rows["starved"]["error"]
-    assert "gate" in rows["onnx-int8"]
+    monkeypatch.setattr(sweeps, "_evaluate", _die)
+    rows = sweeps.sweep(plan, tmp_path).rows
+    assert "its process died" in rows["starved"].error
+    assert rows["onnx-int8"].gate is not None
 
 
-def _die(*arguments: object) -> None:
+def _die(*arguments: object, **options: object) -> None:
     os.abort()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edgewhisper import backend, pipeline, quantizers
+from edgewhisper import backend, quantizers
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.export import to_model
 from edgewhisper.recipes import Recipe, Weights, all_recipes, find_recipe
@@ -26,7 +26,7 @@ from edgewhisper_runtime.text.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 from logits import logits_of
 from sizes import exported_bytes
-from variants import LITTLE, SMALL, quantize, random_model
+from variants import LITTLE, SMALL, quantize, random_model, stage, stage_export
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -61,8 +61,8 @@ def test_the_library_s_own_integers_give_the_variant_s_tokens(
     tiny_en: Checkpoint, speech: list[Path], name: str
 ) -> None:
     recipe = find_recipe(name)
-    variant = pipeline.stage(tiny_en, recipe)
-    export = pipeline.stage_export(tiny_en, recipe)
+    variant = stage(tiny_en, recipe)
+    export = stage_export(tiny_en, recipe)
     manifest = bundle.read_manifest(variant)
     theirs = backend.load(variant, manifest, "cpu", None)
     ours = opened(export)
@@ -97,7 +97,7 @@ def test_integer_arithmetic_is_what_the_variant_simulates(tmp_path: Path) -> Non
 
 def test_the_manifest_says_what_was_exported_and_runs(tiny_en: Checkpoint) -> None:
     recipe = find_recipe("onnx-int8")
-    directory = pipeline.stage_export(tiny_en, recipe)
+    directory = stage_export(tiny_en, recipe)
     manifest = bundle.verify(directory)
     assert manifest.backend == "onnx"
     assert {ENCODER, DECODER} < manifest.files.keys()
@@ -111,18 +111,18 @@ def test_the_manifest_says_what_was_exported_and_runs(tiny_en: Checkpoint) -> No
     # 4 layers of qkv, out, q, out, fc1 and fc2, and the output layer
     assert decoder.operators_loaded["MatMulNBits"] == 4 * 6 + 1
     written = (directory / ENCODER).stat().st_mtime_ns
-    assert pipeline.stage_export(tiny_en, recipe) == directory
+    assert stage_export(tiny_en, recipe) == directory
     assert (directory / ENCODER).stat().st_mtime_ns == written, "made alike, so kept"
     bundle.write_manifest(directory, replace(manifest, export=replace(manifest.export, layout=1)))
-    assert pipeline.stage_export(tiny_en, recipe) == directory
+    assert stage_export(tiny_en, recipe) == directory
     assert (directory / ENCODER).stat().st_mtime_ns > written, "of another layout, so made again"
 
 
 @pytest.mark.parametrize("name", ["onnx-int4", "onnx-int8-weights", "quanto-int4", "hqq-mixed"])
 def test_the_census_of_the_graphs_is_that_of_the_variant(tiny_en: Checkpoint, name: str) -> None:
     recipe = find_recipe(name)
-    variant = bundle.read_manifest(pipeline.stage(tiny_en, recipe)).census
-    export = bundle.read_manifest(pipeline.stage_export(tiny_en, recipe)).census
+    variant = bundle.read_manifest(stage(tiny_en, recipe)).census
+    export = bundle.read_manifest(stage_export(tiny_en, recipe)).census
     for expected, found in zip(
         *([r for r in rows if r.quantized] for rows in (variant, export)), strict=True
     ):
@@ -156,7 +156,7 @@ def test_a_recipe_without_an_export_is_refused_before_the_work(
     assert "Use --export none there" in run(*cuda, "--export", "onnx").stderr
     assert "export: none" in run(*cuda).stderr
     with pytest.raises(RecipeError, match=r"cannot be exported to onnx: .*nf4.*--export none"):
-        pipeline.stage_export(tiny_en, find_recipe("bitsandbytes-nf4"))
+        stage_export(tiny_en, find_recipe("bitsandbytes-nf4"))
     with pytest.raises(RecipeError, match=r"exports has onnx, but .*nf4"):
         Recipe.from_dict(asdict(find_recipe("bitsandbytes-nf4")) | {"exports": ["onnx"]}, "mine")
 
@@ -259,7 +259,7 @@ def test_what_no_file_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_bundle_with_another_file_s_graph_is_refused(tiny_en: Checkpoint, tmp_path: Path) -> None:
-    directory = pipeline.stage_export(tiny_en, find_recipe("fp32"))
+    directory = stage_export(tiny_en, find_recipe("fp32"))
     with pytest.raises(BundleError, match="not Whisper as EdgeWhisper exports it"):
         OnnxBackend(directory / DECODER, directory / ENCODER)
     contents = onnx_file.read(directory / DECODER)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from edgewhisper import backend, pipeline
+from edgewhisper import backend
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import Recipe, all_recipes, find_recipe
 from edgewhisper_exporters import eligibility
@@ -22,6 +22,7 @@ from edgewhisper_runtime.errors import RecipeError
 from edgewhisper_runtime.text.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 from logits import logits_of
+from variants import stage, stage_export
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -66,10 +67,10 @@ def test_so_it_does_with_calibrated_activations(
 def check_bits(
     tiny_en: Checkpoint, recipe: Recipe, speech: list[Path], calibration: Path | None = None
 ) -> None:
-    variant = pipeline.stage(tiny_en, recipe, calibration)
+    variant = stage(tiny_en, recipe, calibration)
     manifest = bundle.read_manifest(variant)
     theirs = backend.TorchBackend(backend.load_model(variant, manifest))
-    export = pipeline.stage_export(tiny_en, recipe, calibration, to_format="pytorch")
+    export = stage_export(tiny_en, recipe, calibration, to_format="pytorch")
     ours = PytorchBackend(export / FILE)
     for path in speech[:2]:
         np.testing.assert_array_equal(logits_of(ours, path), logits_of(theirs, path))
@@ -87,9 +88,9 @@ def test_batches_and_several_tokens_after_others_have_the_variant_s_bits(
 ) -> None:
     """Prompts, steps and more tokens at once, of two recordings: also what transformers masks."""
     recipe = find_recipe("pytorch-int8-fc2-float")
-    variant = pipeline.stage(tiny_en, recipe)
+    variant = stage(tiny_en, recipe)
     theirs = backend.TorchBackend(backend.load_model(variant, bundle.read_manifest(variant)))
-    ours = PytorchBackend(pipeline.stage_export(tiny_en, recipe, to_format="pytorch") / FILE)
+    ours = PytorchBackend(stage_export(tiny_en, recipe, to_format="pytorch") / FILE)
     clips = [audio.load(path)[: 6 * audio.SAMPLE_RATE] for path in speech[:2]]
     mels = np.stack([features.log_mel(clip, 80, 600) for clip in clips])
     caches = [(engine, engine.start(engine.encode(mels))) for engine in (ours, theirs)]
@@ -99,7 +100,7 @@ def test_batches_and_several_tokens_after_others_have_the_variant_s_bits(
 
 
 def test_the_file_needs_pytorch_alone_and_unpickles_nothing(tiny_en: Checkpoint) -> None:
-    export = pipeline.stage_export(tiny_en, find_recipe("pytorch-int8"), to_format="pytorch")
+    export = stage_export(tiny_en, find_recipe("pytorch-int8"), to_format="pytorch")
     command = [sys.executable, "-c", ALONE, str(export / FILE)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["1", "51864", "8"]
@@ -108,8 +109,8 @@ def test_the_file_needs_pytorch_alone_and_unpickles_nothing(tiny_en: Checkpoint)
 
 def test_the_manifest_counts_what_the_file_holds(tiny_en: Checkpoint, run: Run) -> None:
     recipe = find_recipe("pytorch-int8-embedding")
-    variant = bundle.read_manifest(pipeline.stage(tiny_en, recipe))
-    directory = pipeline.stage_export(tiny_en, recipe, to_format="pytorch")
+    variant = bundle.read_manifest(stage(tiny_en, recipe))
+    directory = stage_export(tiny_en, recipe, to_format="pytorch")
     export = bundle.verify(directory)
     assert export.backend == "pytorch"
     assert export.files.keys() == {FILE, "tokenizer.json", "LICENSE"}
@@ -122,8 +123,8 @@ def test_the_export_holds_the_variant_s_own_tensors(tiny_en: Checkpoint) -> None
     from safetensors.torch import load_file
 
     recipe = find_recipe("pytorch-int8-per-tensor")
-    variant = load_file(pipeline.stage(tiny_en, recipe) / backend.WEIGHTS)
-    export = load_file(pipeline.stage_export(tiny_en, recipe, to_format="pytorch") / FILE)
+    variant = load_file(stage(tiny_en, recipe) / backend.WEIGHTS)
+    export = load_file(stage_export(tiny_en, recipe, to_format="pytorch") / FILE)
     assert export.keys() == variant.keys()
     for name, tensor in export.items():
         assert tensor.dtype == variant[name].dtype
@@ -143,4 +144,4 @@ def test_which_recipes_can_be_exported() -> None:
 
 def test_another_library_s_recipe_is_refused(tiny_en: Checkpoint) -> None:
     with pytest.raises(RecipeError, match=r"cannot be exported to pytorch: hqq's layers"):
-        pipeline.stage_export(tiny_en, find_recipe("hqq-int4-g64"), to_format="pytorch")
+        stage_export(tiny_en, find_recipe("hqq-int4-g64"), to_format="pytorch")

@@ -13,13 +13,13 @@ import pytest
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import librispeech
 from edgewhisper.evaluation.wer import Record, summarize
-from edgewhisper.pipeline import stage, stage_export
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 from edgewhisper_runtime.options import PLAIN, Options, Padding, VoiceDetector
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import Segment, Transcript
+from variants import stage, stage_export
 
 
 @pytest.fixture(scope="module")

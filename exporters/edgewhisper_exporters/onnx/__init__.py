@@ -14,9 +14,6 @@ from edgewhisper_exporters.onnx.linear import Arithmetic
 from edgewhisper_runtime.bundle import GraphRecord, atomic
 from edgewhisper_runtime.engines.onnx import DECODER, ENCODER
 
-DISTRIBUTIONS = ("onnx", "onnxruntime")
-LAYOUT = 2  # counted up when graphs of another shape are written: older exports are made again
-
 
 def export(model: Model, arithmetic: Arithmetic, directory: Path) -> dict[str, GraphRecord]:
     """Write encoder.onnx and decoder.onnx, and check them; return what each holds.

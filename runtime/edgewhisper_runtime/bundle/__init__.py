@@ -1,5 +1,6 @@
 """The bundle: a directory that ships, every file of it listed and verified before it is opened."""
 
+from edgewhisper_runtime.bundle.artefact import Artefact
 from edgewhisper_runtime.bundle.fields import parse, to_json
 from edgewhisper_runtime.bundle.manifest import (
     MANIFEST,
@@ -36,6 +37,7 @@ __all__ = [
     "SCHEMA",
     "TOKENIZER",
     "Adaptive",
+    "Artefact",
     "AudioContext",
     "CalibrationRecord",
     "CensusRow",

@@ -91,7 +91,7 @@ class _Stopwatch:
 
 
 def measure(
-    directory: Path,
+    source: Path | bundle.Artefact,
     files: Sequence[Path],
     device: str,
     threads: int,
@@ -105,7 +105,7 @@ def measure(
     """
     options, stopwatch = Options(language=language), _Stopwatch()
     start = time.perf_counter()
-    transcriber = loading.load(directory, device, threads, audio_context, stopwatch.around)
+    transcriber = loading.load(source, device, threads, audio_context, stopwatch.around)
     load_seconds = time.perf_counter() - start
     load_peak = machine.peak_rss()
     clips = [audio.load(path) for path in files]
@@ -204,15 +204,22 @@ def profile(
 
 
 def measure_afresh(
-    directory: Path,
+    source: Path | bundle.Artefact,
     files: Sequence[Path],
     device: str,
     threads: int,
     language: str,
     audio_context: bundle.AudioContext | None = None,
 ) -> dict[str, Any]:
-    """Return what `measure` finds in a process of its own; raise EdgeWhisperError if it fails."""
+    """Return what `measure` finds in a process of its own; raise EdgeWhisperError if it fails.
+
+    The time to load a directory has the time to verify it in it, as on a device; that of an
+    artefact has not.
+    """
+    verified = isinstance(source, bundle.Artefact)
+    directory = source.path if isinstance(source, bundle.Artefact) else source
     command = [sys.executable, "-m", __name__, str(directory), *map(str, files)]
+    command += ["--verified"] if verified else []
     command += ["--device", device, "--threads", str(threads), "--language", language]
     command += ["--audio-context", audio_context] if audio_context else []
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -330,12 +337,16 @@ def _main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--language", required=True)
+    parser.add_argument("--verified", action="store_true")
     parser.add_argument("--audio-context", choices=get_args(bundle.AudioContext))
     options = parser.parse_args()
     return_large_blocks()
     try:
+        source: Path | bundle.Artefact = options.bundle
+        if options.verified:
+            source = bundle.Artefact(options.bundle, bundle.read_manifest(options.bundle))
         run = measure(
-            options.bundle,
+            source,
             options.files,
             options.device,
             options.threads,

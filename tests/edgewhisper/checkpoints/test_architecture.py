@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edgewhisper.checkpoints import Checkpoint, open_checkpoint
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import CheckpointError
 
 Change = Callable[..., Path]
@@ -69,7 +70,7 @@ def test_a_config_that_is_not_supported(changed: Change, name: str, value: Any) 
     copy = changed("config.json", **{name: value})
     wanted = {"quantization_config": "quantized before", "architectures": "AudioClassification"}
     with pytest.raises(CheckpointError, match=wanted.get(name, name)):
-        open_checkpoint(copy)
+        open_checkpoint(Workspace.from_environment(), copy)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_a_config_that_computes_the_same(
     changed: Change, tiny_en: Checkpoint, name: str, value: Any
 ) -> None:
     copy = changed("config.json", **{name: value})
-    assert open_checkpoint(copy).architecture == tiny_en.architecture
+    assert open_checkpoint(Workspace.from_environment(), copy).architecture == tiny_en.architecture
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,9 @@ def test_a_config_that_computes_the_same(
 )
 def test_other_features_are_refused(changed: Change, name: str, value: float) -> None:
     with pytest.raises(CheckpointError, match=f"{name} = {value} is not supported"):
-        open_checkpoint(changed("preprocessor_config.json", **{name: value}))
+        open_checkpoint(
+            Workspace.from_environment(), changed("preprocessor_config.json", **{name: value})
+        )
 
 
 def test_the_features_that_transformers_saves(changed: Change, tiny_en: Checkpoint) -> None:
@@ -103,13 +106,15 @@ def test_the_features_that_transformers_saves(changed: Change, tiny_en: Checkpoi
     copy = changed("config.json")
     extractor = WhisperFeatureExtractor()
     extractor.save_pretrained(copy)
-    assert open_checkpoint(copy).architecture == tiny_en.architecture
+    assert open_checkpoint(Workspace.from_environment(), copy).architecture == tiny_en.architecture
     (copy / "preprocessor_config.json").unlink()
     copy = changed("processor_config.json", feature_extractor=extractor.to_dict())
-    assert open_checkpoint(copy).architecture == tiny_en.architecture
+    assert open_checkpoint(Workspace.from_environment(), copy).architecture == tiny_en.architecture
     wrong = extractor.to_dict() | {"n_fft": 512}
     with pytest.raises(CheckpointError, match="n_fft = 512"):
-        open_checkpoint(changed("processor_config.json", feature_extractor=wrong))
+        open_checkpoint(
+            Workspace.from_environment(), changed("processor_config.json", feature_extractor=wrong)
+        )
 
 
 @pytest.mark.parametrize("named", [None, [], [[3, 0], [5, 1]], [[0, 6]], [[-1, 0]]])
@@ -117,7 +122,7 @@ def test_alignment_heads_that_are_not_there_are_the_upper_half(
     changed: Change, named: list[list[int]] | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = changed("generation_config.json", alignment_heads=named)
-    heads = open_checkpoint(copy).settings().alignment_heads
+    heads = open_checkpoint(Workspace.from_environment(), copy).settings().alignment_heads
     assert heads == tuple((layer, head) for layer in (2, 3) for head in range(6))
     assert ("all heads of its upper half" in capsys.readouterr().err) == bool(named)
 
@@ -126,7 +131,7 @@ def test_suppressed_ids_beyond_the_vocabulary(
     changed: Change, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = changed("generation_config.json", suppress_tokens=[5, 60_000], begin_suppress_tokens=[])
-    read = open_checkpoint(copy).architecture
+    read = open_checkpoint(Workspace.from_environment(), copy).architecture
     assert (read.suppress, read.suppress_first) == ((5,), ())
     assert "1 ids of suppress_tokens are beyond the vocabulary" in capsys.readouterr().err
 
@@ -134,11 +139,15 @@ def test_suppressed_ids_beyond_the_vocabulary(
 @pytest.mark.parametrize("ids", [[-1], ["1"], "all", {"1": 2}, [[1]]])
 def test_suppressed_ids_that_are_none(changed: Change, ids: Any) -> None:
     with pytest.raises(CheckpointError, match="suppress_tokens is no list of token ids"):
-        open_checkpoint(changed("generation_config.json", suppress_tokens=ids))
+        open_checkpoint(
+            Workspace.from_environment(), changed("generation_config.json", suppress_tokens=ids)
+        )
 
 
 def test_rows_without_a_token_are_never_decoded(changed: Change, tiny_en: Checkpoint) -> None:
-    read = open_checkpoint(changed("config.json", vocab_size=51_872)).architecture
+    read = open_checkpoint(
+        Workspace.from_environment(), changed("config.json", vocab_size=51_872)
+    ).architecture
     assert read.suppress == (*tiny_en.architecture.suppress, *range(51_864, 51_872))
 
 
@@ -146,10 +155,10 @@ def test_a_tokenizer_of_another_model(changed: Change, base: Checkpoint) -> None
     copy = changed("config.json")
     shutil.copy(base.path / "tokenizer.json", copy)
     with pytest.raises(CheckpointError, match=r"has id 51864 for '<\|30\.00\|>'.*vocab_size"):
-        open_checkpoint(copy)
+        open_checkpoint(Workspace.from_environment(), copy)
     changed("tokenizer.json", added_tokens=[])
     with pytest.raises(CheckpointError, match="not a Whisper tokenizer"):
-        open_checkpoint(copy)
+        open_checkpoint(Workspace.from_environment(), copy)
 
 
 @pytest.mark.parametrize("content", ["[1]", "{", "\ud800", "[" * 100_000])
@@ -157,4 +166,4 @@ def test_files_that_hold_no_object(tiny_en: Checkpoint, tmp_path: Path, content:
     copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
     (copy / "config.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(CheckpointError, match=r"holds no JSON object|could not be read"):
-        open_checkpoint(copy)
+        open_checkpoint(Workspace.from_environment(), copy)

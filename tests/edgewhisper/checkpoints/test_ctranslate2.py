@@ -11,6 +11,7 @@ import pytest
 
 from edgewhisper.backend import TorchBackend
 from edgewhisper.checkpoints import Checkpoint, cards, ctranslate2, open_checkpoint
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.decode import loop
@@ -143,4 +144,4 @@ def test_the_checkpoint_is_one_that_transformers_reads(base: Checkpoint) -> None
     assert (config["d_model"], config["encoder_layers"], config["vocab_size"]) == (512, 6, 51865)
     assert GenerationConfig.from_pretrained(base.path).lang_to_id["<|de|>"] == 50261
     assert WhisperTokenizerFast.from_pretrained(base.path).decode([2425]) == " Hello"
-    assert open_checkpoint(base.path) == base
+    assert open_checkpoint(Workspace.from_environment(), base.path) == base

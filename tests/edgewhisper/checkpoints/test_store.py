@@ -15,6 +15,7 @@ import pytest
 
 from conftest import Run
 from edgewhisper.checkpoints import Checkpoint, cards, fetch, open_checkpoint, resolve
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import CheckpointError, NetworkError
 from loopback import Server, serve
 
@@ -48,7 +49,7 @@ def hub_card(server: Server) -> cards.ModelCard:
 
 
 def test_a_hub_model_is_fetched_once(hub: Server, own_home: Path, tiny_en: Checkpoint) -> None:
-    checkpoint = fetch(hub_card(hub))
+    checkpoint = fetch(Workspace.from_environment(), hub_card(hub))
     assert checkpoint.weights == tiny_en.weights
     assert checkpoint.provenance == {
         "kind": "hub",
@@ -56,7 +57,7 @@ def test_a_hub_model_is_fetched_once(hub: Server, own_home: Path, tiny_en: Check
         "revision": REVISION,
     }
     before = len(hub.requests)
-    assert fetch(hub_card(hub)) == checkpoint
+    assert fetch(Workspace.from_environment(), hub_card(hub)) == checkpoint
     assert len(hub.requests) == before
 
 
@@ -64,9 +65,9 @@ def test_a_broken_download_is_resumed(hub: Server, own_home: Path, tiny_en: Chec
     card = hub_card(hub)
     hub.break_after = 40_000_000
     try:
-        checkpoint = fetch(card)
+        checkpoint = fetch(Workspace.from_environment(), card)
     except NetworkError:
-        checkpoint = fetch(card)
+        checkpoint = fetch(Workspace.from_environment(), card)
     assert checkpoint.weights == tiny_en.weights
     resumed = [wanted for method, path, wanted in hub.requests if method == "GET" and wanted]
     assert any(int(wanted.removeprefix("bytes=").split("-")[0]) > 0 for wanted in resumed)
@@ -79,24 +80,24 @@ def test_altered_weights_are_refused_and_deleted(hub: Server, own_home: Path) ->
     if hub.files[path][-1:] == b"\x00":
         hub.files[path] = hub.files[path][:-1] + b"\x01"
     with pytest.raises(CheckpointError, match="not what its card pins"):
-        fetch(card)
+        fetch(Workspace.from_environment(), card)
     assert not list((own_home / "checkpoints").glob("whisper-test"))
 
 
 def test_a_file_the_hub_lacks(hub: Server, own_home: Path) -> None:
     del hub.files[f"/somebody/whisper/resolve/{REVISION}/tokenizer.json"]
     with pytest.raises(NetworkError, match="did not give somebody/whisper"):
-        fetch(hub_card(hub))
+        fetch(Workspace.from_environment(), hub_card(hub))
 
 
 @pytest.mark.parametrize("name", ["whisper-tiny.en", "tiny.en"])
 def test_names(tiny_en: Checkpoint, name: str) -> None:
-    assert resolve(name) == tiny_en
+    assert resolve(Workspace.from_environment(), name) == tiny_en
 
 
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(CheckpointError, match=r"unknown model 'whisper-giant'.*whisper-small"):
-        resolve("whisper-giant")
+        resolve(Workspace.from_environment(), "whisper-giant")
 
 
 def test_every_size_has_a_card_with_pinned_hashes() -> None:
@@ -121,20 +122,20 @@ def test_a_fine_tune_works_by_path(tiny_en: Checkpoint, tmp_path: Path) -> None:
     model.generation_config = GenerationConfig.from_pretrained(tiny_en.path)
     model.save_pretrained(tuned)
     shutil.copy(tiny_en.path / "tokenizer.json", tuned)
-    checkpoint = resolve(str(tuned))
+    checkpoint = resolve(Workspace.from_environment(), str(tuned))
     assert re.fullmatch("my-tune-[0-9a-f]{8}", checkpoint.name)
     assert checkpoint.settings() == tiny_en.settings()
 
 
 def test_a_directory_is_taken_with_from(tiny_en: Checkpoint, own_home: Path) -> None:
     card = replace(cards.find_card("tiny.en"), name="whisper-mine")
-    assert fetch(card, tiny_en.path).weights == tiny_en.weights
+    assert fetch(Workspace.from_environment(), card, tiny_en.path).weights == tiny_en.weights
 
 
 def test_a_directory_of_another_model_is_refused(tiny_en: Checkpoint, own_home: Path) -> None:
     card = cards.find_card("base.en")
     with pytest.raises(CheckpointError, match="has 37,760,256 parameters, not"):
-        fetch(card, tiny_en.path)
+        fetch(Workspace.from_environment(), card, tiny_en.path)
     assert not list(own_home.rglob("*.safetensors"))
 
 
@@ -145,10 +146,12 @@ def test_the_same_directory_has_one_name_however_it_is_written(
         shutil.copytree(tiny_en.path, tmp_path / run / "checkpoint-1000")
     (tmp_path / "latest").symlink_to(tmp_path / "a" / "checkpoint-1000")
     places = ("a/checkpoint-1000", "a/checkpoint-1000/", "a/../b/checkpoint-1000", "latest")
-    names = {resolve(f"{tmp_path}/{place}").name for place in places}
+    names = {resolve(Workspace.from_environment(), f"{tmp_path}/{place}").name for place in places}
     (name,) = names
     assert re.fullmatch("checkpoint-1000-[0-9a-f]{8}", name)
-    assert resolve(str(tiny_en.path)).name == "whisper-tiny.en", "the store's has its card's name"
+    assert resolve(Workspace.from_environment(), str(tiny_en.path)).name == "whisper-tiny.en", (
+        "the store's has its card's name"
+    )
 
 
 @pytest.mark.parametrize("changed", ["model.safetensors", "generation_config.json"])
@@ -166,7 +169,10 @@ def test_two_runs_with_the_same_checkpoint_number_have_two_names(
     else:
         content = json.loads((second / changed).read_text())
         (second / changed).write_text(json.dumps(content | {"suppress_tokens": [1, 2, 3]}))
-    assert open_checkpoint(first).name != open_checkpoint(second).name
+    assert (
+        open_checkpoint(Workspace.from_environment(), first).name
+        != open_checkpoint(Workspace.from_environment(), second).name
+    )
 
 
 @pytest.mark.parametrize("name", ["модель", "...", "a" * 200, "my model; rm -rf"])
@@ -174,7 +180,9 @@ def test_a_name_of_any_directory_is_one_for_files(
     tiny_en: Checkpoint, tmp_path: Path, name: str
 ) -> None:
     copy = Path(shutil.copytree(tiny_en.path, tmp_path / name))
-    assert re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", open_checkpoint(copy).name)
+    assert re.fullmatch(
+        "[A-Za-z0-9][A-Za-z0-9._-]{0,39}", open_checkpoint(Workspace.from_environment(), copy).name
+    )
 
 
 @pytest.mark.parametrize("within", [".", "adapter_model"])
@@ -198,20 +206,20 @@ def test_weights_in_several_files(tiny_en: Checkpoint, tmp_path: Path) -> None:
     (copy / "model.safetensors").unlink()
     model.save_pretrained(copy, max_shard_size="80MB")
     shutil.copy(tiny_en.path / "generation_config.json", copy)
-    checkpoint = open_checkpoint(copy)
+    checkpoint = open_checkpoint(Workspace.from_environment(), copy)
     assert len(checkpoint.weights) > 1
     for name, parameter in checkpoint.load().named_parameters():
         assert parameter.equal(model.get_parameter(name))
     shard = copy / max(checkpoint.weights)
     shard.unlink()
     with pytest.raises(CheckpointError, match=f"{shard.name} is missing"):
-        open_checkpoint(copy)
+        open_checkpoint(Workspace.from_environment(), copy)
 
 
 FETCH = """
 import sys
 from edgewhisper.checkpoints import resolve
-print(resolve("tiny.en").weights)
+print(resolve(Workspace.from_environment(), "tiny.en").weights)
 """
 
 
@@ -237,7 +245,7 @@ def test_an_incomplete_checkpoint(tiny_en: Checkpoint, tmp_path: Path, missing: 
     copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
     (copy / missing).unlink()
     with pytest.raises(CheckpointError, match=missing):
-        open_checkpoint(copy)
+        open_checkpoint(Workspace.from_environment(), copy)
 
 
 def test_an_older_tokenizer_is_to_be_saved_anew(tiny_en: Checkpoint, tmp_path: Path) -> None:
@@ -252,18 +260,18 @@ def test_an_older_tokenizer_is_to_be_saved_anew(tiny_en: Checkpoint, tmp_path: P
     (copy / "added_tokens.json").write_text(json.dumps(added))
     (copy / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError) as refused:
-        open_checkpoint(copy)
+        open_checkpoint(Workspace.from_environment(), copy)
     told = f"WhisperTokenizerFast.from_pretrained({str(copy)!r}).save_pretrained({str(copy)!r})"
     assert told in str(refused.value)
     WhisperTokenizerFast.from_pretrained(copy).save_pretrained(copy)
-    assert open_checkpoint(copy).architecture == tiny_en.architecture
+    assert open_checkpoint(Workspace.from_environment(), copy).architecture == tiny_en.architecture
 
 
 def test_pickled_weights_are_refused(tiny_en: Checkpoint, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_en.path, tmp_path / "copy"))
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, which could run code"):
-        open_checkpoint(copy)
+        open_checkpoint(Workspace.from_environment(), copy)
 
 
 def test_a_missing_weight_is_not_made_up(tiny_en: Checkpoint, tmp_path: Path) -> None:
@@ -274,20 +282,20 @@ def test_a_missing_weight_is_not_made_up(tiny_en: Checkpoint, tmp_path: Path) ->
     tensors = load_file(copy / "model.safetensors")
     del tensors["model.encoder.layers.1.fc1.weight"]
     save_file(tensors, copy / "model.safetensors", {"format": "pt"})
-    checkpoint = open_checkpoint(copy)
+    checkpoint = open_checkpoint(Workspace.from_environment(), copy)
     assert checkpoint.name.startswith("my-tuned-v2-")
     with pytest.raises(CheckpointError, match=r"lacks model\.encoder\.layers\.1\.fc1\.weight"):
         checkpoint.load()
     (copy / "model.safetensors").write_bytes(b"no safetensors")
     with pytest.raises(CheckpointError, match="could not be loaded"):
-        open_checkpoint(copy).load()
+        open_checkpoint(Workspace.from_environment(), copy).load()
 
 
 def test_weights_that_the_config_has_no_place_for(tiny_en: Checkpoint, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_en.path, tmp_path / "_mine"))
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"decoder_layers": 2}))
-    checkpoint = open_checkpoint(copy)
+    checkpoint = open_checkpoint(Workspace.from_environment(), copy)
     assert checkpoint.name.startswith("mine-")
     with pytest.raises(CheckpointError, match=r"has no place for model\.decoder\.layers\.2\."):
         checkpoint.load()
@@ -296,7 +304,7 @@ def test_weights_that_the_config_has_no_place_for(tiny_en: Checkpoint, tmp_path:
 def test_another_kind_of_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(CheckpointError, match="'bert' model, not Whisper"):
-        open_checkpoint(tmp_path)
+        open_checkpoint(Workspace.from_environment(), tmp_path)
 
 
 def test_weights_changed_after_the_fetch(tiny_en: Checkpoint, tmp_path: Path) -> None:
@@ -305,4 +313,4 @@ def test_weights_changed_after_the_fetch(tiny_en: Checkpoint, tmp_path: Path) ->
         file.seek(10**6)
         file.write(b"\xff")
     with pytest.raises(CheckpointError, match="not what was fetched"):
-        open_checkpoint(copy)
+        open_checkpoint(Workspace.from_environment(), copy)

@@ -9,11 +9,11 @@ import pytest
 
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import calibration
-from edgewhisper.pipeline import stage
 from edgewhisper.recipes import find_recipe
 from edgewhisper.recipes.schema import Calibration
 from edgewhisper_runtime import bundle
 from edgewhisper_runtime.errors import DataError
+from variants import stage
 
 STATIC = replace(find_recipe("pytorch-int8-static"), calibration=Calibration("dev-clean", 2))
 

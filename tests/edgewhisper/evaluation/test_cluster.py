@@ -14,12 +14,17 @@ import psutil
 import pytest
 
 from edgewhisper.evaluation import librispeech
-from edgewhisper.evaluation.run import Options, evaluate
+from edgewhisper.evaluation.librispeech import Dataset
+from edgewhisper.evaluation.options import EvaluationOptions
+from edgewhisper.evaluation.run import evaluate
 from edgewhisper.evaluation.wer import Record
+from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.bundle import Artefact, read_manifest
 from edgewhisper_runtime.engines.onnx import ENCODER
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
+from edgewhisper_runtime.measure.profile import SPEECH
 
-OPTIONS = Options(librispeech.find(), threads=1)
+OPTIONS = EvaluationOptions(Dataset(librispeech.SMOKE, SPEECH, ("smoke",)), threads=1)
 ON_RAY = replace(OPTIONS, engine="ray")
 
 
@@ -33,9 +38,13 @@ def two_workers() -> Iterator[None]:
 
 
 @pytest.fixture
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("EDGEWHISPER_HOME", str(tmp_path))
-    return tmp_path
+def fresh(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def artefact(onnx_bundle: Path) -> Artefact:
+    return Artefact.verified(onnx_bundle)
 
 
 def texts(records: dict[str, list[Record]]) -> list[Record]:
@@ -52,7 +61,7 @@ def workers() -> list[psutil.Process]:
 
 
 def test_the_same_result_and_a_killed_worker_loses_nothing(
-    two_workers: None, onnx_bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+    two_workers: None, artefact: Artefact, fresh: Workspace, tmp_path: Path
 ) -> None:
     killed: list[int] = []
     over = threading.Event()
@@ -67,34 +76,37 @@ def test_the_same_result_and_a_killed_worker_loses_nothing(
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    found = evaluate(onnx_bundle, ON_RAY)
+    found = evaluate(fresh, artefact, ON_RAY)
     over.set()
     killer.join()
     assert killed
 
-    lines = next((own_home / "evaluations").rglob("*.jsonl")).read_text().splitlines()
+    lines = next(fresh.evaluations.rglob("*.jsonl")).read_text().splitlines()
     assert len(lines) == len(found["smoke"]) == 24
-    assert evaluate(onnx_bundle, OPTIONS) == found  # nothing is left to do for another engine
-    monkeypatch.setenv("EDGEWHISPER_HOME", str(own_home / "local"))
-    assert texts(evaluate(onnx_bundle, OPTIONS)) == texts(found)
+    # nothing is left to do for another engine
+    assert evaluate(fresh, artefact, OPTIONS) == found
+    assert texts(evaluate(Workspace(tmp_path / "local"), artefact, OPTIONS)) == texts(found)
 
 
 def test_what_is_enough_is_enough_at_the_same_place(
-    two_workers: None, onnx_bundle: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+    two_workers: None, artefact: Artefact, fresh: Workspace, tmp_path: Path
 ) -> None:
     def after_one_batch(_split: str, records: list[Record]) -> bool:
         return bool(records)
 
-    on_ray = evaluate(onnx_bundle, ON_RAY, after_one_batch)
-    monkeypatch.setenv("EDGEWHISPER_HOME", str(own_home / "local"))
-    assert texts(evaluate(onnx_bundle, OPTIONS, after_one_batch)) == texts(on_ray)
+    on_ray = evaluate(fresh, artefact, ON_RAY, after_one_batch)
+    assert texts(
+        evaluate(Workspace(tmp_path / "local"), artefact, OPTIONS, after_one_batch)
+    ) == texts(on_ray)
     assert 0 < len(on_ray["smoke"]) < 24
 
 
-def test_what_no_machine_has_is_said_at_once(two_workers: None, onnx_bundle: Path) -> None:
+def test_what_no_machine_has_is_said_at_once(
+    two_workers: None, artefact: Artefact, fresh: Workspace
+) -> None:
     for options in (replace(ON_RAY, threads=64), replace(ON_RAY, device="cuda")):
         with pytest.raises(EdgeWhisperError, match="no machine of the Ray cluster has"):
-            evaluate(onnx_bundle, options)
+            evaluate(fresh, artefact, options)
 
 
 def test_an_error_on_a_worker_is_ours(two_workers: None, onnx_bundle: Path, tmp_path: Path) -> None:
@@ -106,4 +118,4 @@ def test_an_error_on_a_worker_is_ours(two_workers: None, onnx_bundle: Path, tmp_
     (tmp_path / ENCODER).write_bytes(b"damaged")
     batch = librispeech.utterances(OPTIONS.dataset, "smoke", 1)
     with pytest.raises(BundleError, match=rf"^\S*{ENCODER}"):
-        list(transcribe(tmp_path, ON_RAY, [batch]))
+        list(transcribe(Artefact(tmp_path, read_manifest(tmp_path)), ON_RAY, [batch]))

@@ -12,6 +12,7 @@ import pytest
 
 from edgewhisper.evaluation.download import ARCHIVES, Archive, fetch_split
 from edgewhisper.evaluation.librispeech import find, utterances
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import DataError, NetworkError
 from loopback import Server, serve
 
@@ -53,12 +54,12 @@ def published(content: bytes) -> Archive:
 def test_what_is_downloaded_is_found_and_read(
     server: Server, tarball: bytes, own_home: Path
 ) -> None:
-    target = fetch_split("test-clean", server.url, published(tarball))
-    dataset = find()
+    target = fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
+    dataset = find(Workspace(own_home))
     assert (dataset.name, dataset.splits) == ("LibriSpeech", ("test-clean",))
     assert len({u.speaker for u in utterances(dataset, "test-clean")}) == 2
     before = len(server.requests)
-    assert fetch_split("test-clean", server.url, published(tarball)) == target
+    assert fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball)) == target
     assert len(server.requests) == before
     landed = {path.suffix for path in own_home.rglob("*") if path.is_file()}
     assert landed == {".flac", ".txt"}
@@ -72,8 +73,8 @@ def test_what_is_downloaded_is_found_and_read(
 def test_an_interruption_is_resumed_where_it_broke(server: Server, tarball: bytes) -> None:
     server.break_after = 300_000
     with pytest.raises(NetworkError, match="resumes it"):
-        fetch_split("test-clean", server.url, published(tarball))
-    fetch_split("test-clean", server.url, published(tarball))
+        fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
+    fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
     ranges = [wanted for _, _, wanted in server.requests]
     assert ranges[0] is None
     assert ranges[1] is not None
@@ -83,8 +84,8 @@ def test_an_interruption_is_resumed_where_it_broke(server: Server, tarball: byte
 def test_a_server_without_ranges_starts_over(server: Server, tarball: bytes) -> None:
     server.break_after, server.ranges = 300_000, False
     with pytest.raises(NetworkError):
-        fetch_split("test-clean", server.url, published(tarball))
-    assert fetch_split("test-clean", server.url, published(tarball)).is_dir()
+        fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
+    assert fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball)).is_dir()
 
 
 def test_corruption_is_found_and_the_file_deleted(
@@ -93,11 +94,11 @@ def test_corruption_is_found_and_the_file_deleted(
     good = server.files["/test-clean.tar.gz"]
     server.files["/test-clean.tar.gz"] = good[:1000] + b"\0\0\0\0" + good[1004:]
     with pytest.raises(DataError, match="damaged on the way"):
-        fetch_split("test-clean", server.url, published(tarball))
+        fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
     assert not list(own_home.rglob("*.partial"))
     assert not list(own_home.rglob("test-clean"))
     server.files["/test-clean.tar.gz"] = good
-    assert fetch_split("test-clean", server.url, published(tarball)).is_dir()
+    assert fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball)).is_dir()
 
 
 @pytest.mark.parametrize("surplus", [-1000, 1000])
@@ -107,17 +108,17 @@ def test_a_wrong_size_is_refused_before_it_is_downloaded(
     content = tarball[:surplus] if surplus < 0 else tarball + bytes(surplus)
     server.files["/test-clean.tar.gz"] = content
     with pytest.raises(DataError, match="announces"):
-        fetch_split("test-clean", server.url, published(tarball))
+        fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
 
 
 def test_an_unreachable_server() -> None:
     with pytest.raises(NetworkError, match="could not be downloaded"):
-        fetch_split("test-clean", "http://127.0.0.1:9")
+        fetch_split(Workspace(own_home), "test-clean", "http://127.0.0.1:9")
 
 
 def test_an_absent_archive(server: Server) -> None:
     with pytest.raises(NetworkError, match="404"):
-        fetch_split("dev-clean", server.url)
+        fetch_split(Workspace(own_home), "dev-clean", server.url)
 
 
 def test_the_published_archives_are_pinned() -> None:

@@ -1,55 +1,126 @@
-"""The gate's three verdicts, at and around their borders."""
+"""The gate's verdicts on all splits together and on each, and what each of them allows."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from edgewhisper.evaluation.gate import judge
+from edgewhisper.evaluation import gate
+from edgewhisper.evaluation.gate import GateVerdict, judge
+from edgewhisper.evaluation.wer import Record
+from edgewhisper_runtime.errors import GateFailedError, GateNotProvenError
+
+WORDS = [
+    "alpha",
+    "bravo",
+    "charlie",
+    "delta",
+    "echo",
+    "foxtrot",
+    "golf",
+    "hotel",
+    "india",
+    "juliet",
+]  # ten
 
 
-def split(d: float, high: float, utterances: int = 100, not_worse: float = 0.9) -> dict:
-    return {
-        "d": d,
-        "interval": {"low": d - (high - d), "high": high},
-        "utterances": utterances,
-        "share_not_worse": not_worse,
-    }
+def records(split: str, errors: list[int], speakers: int = 20) -> list[Record]:
+    """Utterances of ten words, of which the first few are wrong."""
+    reference = " ".join(WORDS)
+    return [
+        Record(
+            f"{split}-{number}",
+            f"{split} speaker {number % speakers}",
+            reference,
+            " ".join(["wrong"] * wrong + WORDS[wrong:]),
+            4.0,
+            1.0,
+        )
+        for number, wrong in enumerate(errors)
+    ]
+
+
+def judged(limit: float, /, synthetic: bool = False, **splits: list[int]) -> GateVerdict:
+    """Judge variants that err so often where the baseline never does."""
+    variant = {split: records(split, errors) for split, errors in splits.items()}
+    baseline = {split: records(split, [0] * len(errors)) for split, errors in splits.items()}
+    return judge(baseline, variant, limit, synthetic=synthetic)
 
 
 @pytest.mark.parametrize(
-    ("d", "high", "verdict"),
-    [
-        (0.1, 0.5, "passed"),
-        (-1.0, 0.2, "passed"),
-        (0.1, 0.51, "not proven"),
-        (0.5, 0.9, "not proven"),
-        (0.51, 0.52, "failed"),
-        (3.0, 4.0, "failed"),
-        (0.51, 5.0, "failed"),
-    ],
+    ("limit", "verdict"), [(30.0, "passed"), (12.0, "not proven"), (2.0, "failed")]
 )
-def test_verdicts(d: float, high: float, verdict: str) -> None:
-    assert judge({"test-clean": split(d, high)}, 0.5)["verdict"] == verdict
+def test_passed_and_failed_are_shown(limit: float, verdict: str) -> None:
+    found = judged(limit, a=[1, 0, 2, 1, 0, 1, 3, 0] * 10)
+    assert found.verdict == verdict
+    assert found.overall is not None
+    assert found.overall.d == pytest.approx(10)
+    low, high = found.overall.interval.low, found.overall.interval.high
+    assert (verdict == "failed") is (low > limit)
+    assert (verdict == "passed") is (high <= limit)
 
 
-def test_the_worst_split_decides() -> None:
-    good, open_, bad = split(0.0, 0.1), split(0.1, 0.9), split(2.0, 3.0)
-    assert judge({"a": good, "b": good}, 0.5)["verdict"] == "passed"
-    assert judge({"a": good, "b": open_}, 0.5)["verdict"] == "not proven"
-    found = judge({"a": bad, "b": open_}, 0.5)
-    assert found["verdict"] == "failed"
-    assert found["splits"]["b"]["verdict"] == "not proven"
+def test_splits_count_together_and_none_may_fail() -> None:
+    good, doubtful, bad = [0] * 400, [1, 0, 0, 0, 0, 0, 0, 0] * 5, [2, 1, 1, 2] * 10
+    together = judged(1.0, a=good, b=doubtful)
+    assert together.splits["a"].verdict == "passed"
+    assert together.splits["b"].verdict == "not proven"
+    assert together.verdict == "passed"
+    failed = judged(8.0, a=good, b=bad)
+    assert failed.overall is not None
+    assert failed.overall.interval.high < 8
+    assert failed.splits["b"].verdict == failed.verdict == "failed"
 
 
 def test_how_many_utterances_would_settle_it() -> None:
-    needed = judge({"a": split(0.1, 0.9, 100)}, 0.5)["splits"]["a"]["utterances_needed"]
-    assert needed == 400  # half the interval takes four times the data
-    assert judge({"a": split(0.5, 0.9)}, 0.5)["splits"]["a"]["utterances_needed"] is None
+    found = judged(12.0, a=[1, 0, 2, 1, 0, 1, 3, 0] * 10)
+    assert found.overall is not None
+    ratio = (found.overall.interval.high - 10) / 2
+    assert found.utterances_needed == pytest.approx(80 * ratio**2, abs=1)
+    assert judged(10.0, a=[1, 0, 2, 1, 0, 1, 3, 0] * 10).utterances_needed is None
+    nothing_worse = judged(0.5, a=[0] * 10)
+    assert nothing_worse.verdict == "not proven"
+    assert nothing_worse.utterances_needed == 60  # the rule of three
 
 
-def test_where_nothing_became_worse_the_rule_of_three_says_how_many() -> None:
-    found = judge({"a": split(0.0, 3.0, 10, not_worse=1.0)}, 0.5)
-    assert found["verdict"] == "not proven"
-    assert found["splits"]["a"]["utterances_needed"] == 60
-    exactly = judge({"a": split(0.0, 3.0, 10, not_worse=1.0)}, 0.0)
-    assert exactly["splits"]["a"]["utterances_needed"] is None
+def test_an_error_of_one_speaker_counts_as_one() -> None:
+    """Errors that are all one speaker's prove less than the same errors of many."""
+    one = [5 if number % 20 == 0 else 0 for number in range(80)]
+    spread = sorted(one)
+    alone, shared = judged(10.0, a=one), judged(10.0, a=spread)
+    assert alone.overall is not None
+    assert shared.overall is not None
+    assert alone.overall.interval.high > shared.overall.interval.high
+
+
+def test_failed_is_never_accepted() -> None:
+    found = judged(2.0, a=[1, 0, 2, 1, 0, 1, 3, 0] * 10)
+    with pytest.raises(GateFailedError, match=r"changed by \+10\.00 points .* limit of 2 on a"):
+        gate.enforce(found, Path("reports"), accept_not_proven=True)
+
+
+def test_not_proven_is_accepted_below_the_limit_only() -> None:
+    below, above = (judged(limit, a=[1, 0, 2, 1, 0, 1, 3, 0] * 10) for limit in (12.0, 9.0))
+    assert (below.verdict, above.verdict) == ("not proven", "not proven")
+    assert "would settle it" in str(gate.enforce(below, Path("reports")))
+    with pytest.raises(GateNotProvenError, match="--strict"):
+        gate.enforce(below, Path("reports"), strict=True)
+    with pytest.raises(GateNotProvenError, match=r"1\.00 points above the limit"):
+        gate.enforce(above, Path("reports"))
+    assert gate.enforce(above, Path("reports"), accept_not_proven=True)
+
+
+def test_strict_wants_every_split() -> None:
+    found = judged(1.0, a=[0] * 400, b=[1, 0, 0, 0, 0, 0, 0, 0] * 5)
+    assert gate.enforce(found, Path("reports")) is None
+    with pytest.raises(GateNotProvenError, match="on b"):
+        gate.enforce(found, Path("reports"), strict=True)
+
+
+def test_synthetic_speech_proves_nothing_and_refuses_nothing() -> None:
+    found = judged(0.5, synthetic=True, smoke=[9] * 40)
+    assert found.verdict == "not judged"
+    assert "spoken by machines" in str(gate.enforce(found, Path("reports")))
+    with pytest.raises(GateNotProvenError):
+        gate.enforce(found, Path("reports"), strict=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from edgewhisper.evaluation.librispeech import SMOKE, Dataset, find, utterances
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import DataError
 
 
 def test_real_splits(data: Path) -> None:
     for directory in (data, data / "LibriSpeech"):
-        dataset = find(directory)
+        dataset = find(Workspace.from_environment(), directory)
         assert (dataset.name, dataset.splits) == ("LibriSpeech", ("test-clean", "test-other"))
     clean = utterances(dataset, "test-clean")
     audio = sorted((data / "LibriSpeech" / "test-clean").glob("*/*/*.flac"))
@@ -23,7 +24,7 @@ def test_real_splits(data: Path) -> None:
 
 
 def test_a_limit_is_spread_evenly(data: Path) -> None:
-    dataset = find(data, ("test-clean",))
+    dataset = find(Workspace.from_environment(), data, ("test-clean",))
     few = utterances(dataset, "test-clean", 10)
     assert len(few) == 10
     assert len({u.speaker for u in few}) >= 5
@@ -34,11 +35,11 @@ def test_a_limit_is_spread_evenly(data: Path) -> None:
 
 def test_the_environment_names_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEWHISPER_LIBRISPEECH", str(data))
-    assert find().root == data / "LibriSpeech"
+    assert find(Workspace.from_environment()).root == data / "LibriSpeech"
 
 
 def test_the_smoke_set_stands_in_and_says_so() -> None:
-    dataset = find()
+    dataset = find(Workspace.from_environment())
     assert (dataset.name, dataset.splits) == (SMOKE, ("smoke",))
     clips = utterances(dataset, "smoke")
     assert len(clips) == 24
@@ -49,11 +50,11 @@ def test_the_smoke_set_stands_in_and_says_so() -> None:
 
 def test_what_is_not_there(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no LibriSpeech split"):
-        find(tmp_path)
+        find(Workspace.from_environment(), tmp_path)
     with pytest.raises(DataError, match="no split 'dev-other'"):
-        find(data, ("dev-other",))
+        find(Workspace.from_environment(), data, ("dev-other",))
     with pytest.raises(DataError, match="edgewhisper data librispeech"):
-        find(None, ("test-clean",))
+        find(Workspace.from_environment(), None, ("test-clean",))
 
 
 def test_a_transcript_without_audio(tmp_path: Path) -> None:

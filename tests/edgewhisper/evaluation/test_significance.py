@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgewhisper.evaluation.significance import bootstrap, paired_bootstrap
+from edgewhisper.evaluation.significance import (
+    bootstrap,
+    paired_block_bootstrap,
+    paired_bootstrap,
+)
 
 
 def test_the_interval_is_that_of_theory_for_many_utterances() -> None:
@@ -52,3 +56,15 @@ def test_one_better_utterance_proves_no_more_than_none() -> None:
     assert (worse.low, worse.high) == (-better.high, -better.low)
     both = np.array([1, 0, 0, -1, 0, 0, 0, 0])
     assert paired_bootstrap(both, words) == bootstrap(both, words)
+
+
+def test_errors_that_go_together_make_a_block_interval_wider() -> None:
+    """As theory has it: with whole speakers alike, a block counts as one observation."""
+    by_speaker = np.array([-2, 0, 1, 3, 0, 2, -1, 1])
+    differences, words = np.repeat(by_speaker, 50), np.full(400, 20)
+    speakers = [str(number // 50) for number in range(400)]
+    blocks = paired_block_bootstrap(differences, words, speakers)
+    alone = paired_block_bootstrap(differences, words, [f"{n:03}" for n in range(400)])
+    assert alone == paired_bootstrap(differences, words)
+    ratio = (blocks.high - blocks.low) / (alone.high - alone.low)
+    assert ratio == pytest.approx(50**0.5, rel=0.15)

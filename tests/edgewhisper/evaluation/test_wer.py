@@ -6,6 +6,8 @@ import jiwer
 import pytest
 
 from edgewhisper.evaluation.wer import (
+    ErrorCounts,
+    GroupScore,
     Record,
     compare,
     count_errors,
@@ -42,14 +44,14 @@ def test_errors_by_hand() -> None:
 
 def test_summary_is_corpus_level_and_broken_down() -> None:
     summary = summarize(RECORDS)
-    assert summary["wer"] == pytest.approx(100 * 4 / 14)
-    assert summary["interval"]["low"] <= summary["wer"] <= summary["interval"]["high"]
-    assert (summary["substitutions"], summary["deletions"], summary["insertions"]) == (1, 2, 1)
-    assert (summary["empty"], summary["looping"]) == (1, 0)
-    assert summary["by_speaker"]["1"] == {"wer": 0.0, "utterances": 2, "words": 8}
-    assert summary["by_speaker"]["2"]["wer"] == pytest.approx(100 * 4 / 6)
-    assert set(summary["by_duration"]) == {"under 5 s", "5 to 10 s", "10 to 20 s", "over 20 s"}
-    assert summary["rtf"] == pytest.approx(4 / 50)
+    assert summary.wer == pytest.approx(100 * 4 / 14)
+    assert summary.interval.low <= summary.wer <= summary.interval.high
+    assert (summary.substitutions, summary.deletions, summary.insertions) == (1, 2, 1)
+    assert (summary.empty, summary.looping) == (1, 0)
+    assert summary.by_speaker["1"] == GroupScore(wer=0.0, utterances=2, words=8)
+    assert summary.by_speaker["2"].wer == pytest.approx(100 * 4 / 6)
+    assert set(summary.by_duration) == {"under 5 s", "5 to 10 s", "10 to 20 s", "over 20 s"}
+    assert summary.rtf == pytest.approx(4 / 50)
 
 
 def test_equal_to_jiwer_on_the_whole_corpus() -> None:
@@ -59,7 +61,7 @@ def test_equal_to_jiwer_on_the_whole_corpus() -> None:
     expected = jiwer.wer(
         [normalize(r.reference) for r in RECORDS], [normalize(r.hypothesis) for r in RECORDS]
     )
-    assert summarize(RECORDS)["wer"] == pytest.approx(100 * expected)
+    assert summarize(RECORDS).wer == pytest.approx(100 * expected)
 
 
 @pytest.mark.parametrize(
@@ -76,18 +78,18 @@ def test_the_normalizer_is_whispers(raw: str, normalized: str) -> None:
 
 
 def test_the_normalizer_is_named() -> None:
-    assert normalizer()["version"] == "0.1.15"
-    assert len(bytes.fromhex(normalizer()["sha256"])) == 32
+    assert normalizer().version == "0.1.15"
+    assert len(bytes.fromhex(normalizer().sha256)) == 32
 
 
 def test_comparison_is_paired() -> None:
     worse = [*RECORDS[:2], record("2-1-0", "A B C D", "x y c d e", 15.0), RECORDS[3]]
-    found = compare(RECORDS, worse)
-    assert found["d"] == pytest.approx(100 * 1 / 14)
-    assert found["share_not_worse"] == 0.75
-    assert found["share_same_text"] == 0.75
-    assert not found["difference_shown"]
-    assert compare(worse, RECORDS)["d"] == pytest.approx(-found["d"])
+    found = compare({"a": RECORDS}, {"a": worse})
+    assert found.d == pytest.approx(100 * 1 / 14)
+    assert found.share_not_worse == 0.75
+    assert found.share_same_text == 0.75
+    assert not found.difference_shown
+    assert compare({"a": worse}, {"a": RECORDS}).d == pytest.approx(-found.d)
 
 
 def test_the_least_difference_that_records_so_far_allow() -> None:
@@ -98,11 +100,18 @@ def test_the_least_difference_that_records_so_far_allow() -> None:
 
 
 def test_order_does_not_matter() -> None:
-    assert compare(RECORDS, RECORDS[::-1])["d"] == 0
+    assert compare({"a": RECORDS}, {"a": RECORDS[::-1]}).d == 0
 
 
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(DataError, match="different utterances"):
-        compare(RECORDS, RECORDS[:3])
+        compare({"a": RECORDS}, {"a": RECORDS[:3]})
     with pytest.raises(DataError, match="no words"):
         count_errors([record("1-1-0", "[noise]", "hello")])
+
+
+def test_rates_are_computed_of_sums() -> None:
+    total = ErrorCounts.total([ErrorCounts(1, 0, 0, 10), ErrorCounts(0, 0, 0, 90)])
+    assert total.wer == pytest.approx(1)
+    with pytest.raises(TypeError):
+        _ = total + 0.5

@@ -11,7 +11,6 @@ import pytest
 
 from edgewhisper.backend import TorchBackend
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.pipeline import stage
 from edgewhisper.quantizers import pytorch
 from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper.recipes.schema import Activations, Weights
@@ -20,7 +19,7 @@ from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.engines import pytorch_layers
 from edgewhisper_runtime.errors import BundleError, MissingLibraryError, RecipeError
 from edgewhisper_runtime.measure import machine
-from variants import LITTLE, float_model, quantize, random_model
+from variants import LITTLE, float_model, quantize, random_model, stage
 
 INT8 = find_recipe("pytorch-int8")
 

@@ -70,7 +70,7 @@ def test_a_good_recipe() -> None:
     ("change", "message"),
     [
         ({"nmae": "x"}, "unknown key nmae"),
-        ({"library": "onnx"}, "library is 'onnx'; use one of pytorch, quanto"),
+        ({"library": "onnx"}, "library is 'onnx'; use one of bitsandbytes, edgewhisper"),
         ({"scheme": None}, "scheme is None"),
         ({"scope": ["encoder.everything"]}, r"scope is 'encoder\.everything'"),
         ({"scope": "output"}, "scope must be a list"),

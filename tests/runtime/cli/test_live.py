@@ -22,9 +22,9 @@ import pytest
 import soundfile
 
 from conftest import Run
-from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
+from variants import stage_export
 
 RATE = 16_000
 BLOCK = RATE // 10
@@ -39,7 +39,7 @@ Listen = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture(scope="module")
 def bundle(tiny_en: Checkpoint) -> Path:
-    return pipeline.stage_export(tiny_en, find_recipe("onnx-int8"))
+    return stage_export(tiny_en, find_recipe("onnx-int8"))
 
 
 @pytest.fixture

@@ -20,18 +20,18 @@ import soundfile
 import srt
 
 from conftest import Run
-from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime.measure.profile import SPEECH
 from edgewhisper_runtime.text.writers import WRITERS
+from variants import stage_export
 
 Transcribe = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
 def bundle(tiny_en: Checkpoint) -> Path:
-    return pipeline.stage_export(tiny_en, find_recipe("onnx-int8"))
+    return stage_export(tiny_en, find_recipe("onnx-int8"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import Options, audio, load
@@ -18,6 +17,7 @@ from edgewhisper_runtime.decode import alignment
 from edgewhisper_runtime.errors import BundleError
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import Word
+from variants import stage_export
 
 POSITION = alignment.SECONDS_PER_POSITION
 SECOND = audio.SAMPLE_RATE
@@ -25,7 +25,7 @@ SECOND = audio.SAMPLE_RATE
 
 @pytest.fixture(scope="module")
 def transcriber(tiny_en: Checkpoint) -> Transcriber:
-    return load(pipeline.stage_export(tiny_en, find_recipe("onnx-int8")))
+    return load(stage_export(tiny_en, find_recipe("onnx-int8")))
 
 
 def spoken(transcriber: Transcriber, clip: np.ndarray) -> tuple[str, list[Word]]:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, bundle, load
@@ -23,6 +22,7 @@ from edgewhisper_runtime.engines import onnx
 from edgewhisper_runtime.engines.onnx import OnnxBackend
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
 from edgewhisper_runtime.options import PLAIN
+from variants import stage_export
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -44,7 +44,7 @@ print(machine.peak_rss())
 
 @pytest.fixture(scope="module")
 def directory(tiny_en: Checkpoint) -> Path:
-    return pipeline.stage_export(tiny_en, find_recipe("onnx-int8"))
+    return stage_export(tiny_en, find_recipe("onnx-int8"))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def backend(directory: Path) -> OnnxBackend:
 
 @pytest.fixture(scope="module")
 def exact(tiny_en: Checkpoint) -> OnnxBackend:
-    directory = pipeline.stage_export(tiny_en, find_recipe("fp32"))
+    directory = stage_export(tiny_en, find_recipe("fp32"))
     return OnnxBackend(directory / onnx.ENCODER, directory / onnx.DECODER, threads=2)
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.measure import profile, roofline
+from variants import stage, stage_export
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -43,7 +43,7 @@ def test_the_operations_are_those_of_the_architecture(
     tiny_en: Checkpoint, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roofline, "_REPEATS", 1)
-    check(roofline.measure(pipeline.stage_export(tiny_en, find_recipe(name)), threads=2))
+    check(roofline.measure(stage_export(tiny_en, find_recipe(name)), threads=2))
 
 
 def test_profile_shows_it(onnx_bundle: Path, run: Run, smoke_clip: Path) -> None:
@@ -58,4 +58,4 @@ def test_profile_shows_it(onnx_bundle: Path, run: Run, smoke_clip: Path) -> None
 
 def test_only_what_the_engine_runs_has_one(tiny_en: Checkpoint) -> None:
     with pytest.raises(EdgeWhisperError, match="runs on torch; the roofline"):
-        roofline.measure(pipeline.stage(tiny_en, find_recipe("fp32")), threads=2)
+        roofline.measure(stage(tiny_en, find_recipe("fp32")), threads=2)

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.pipeline import stage_export
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.transcriber import Transcriber
 from servers import ALIASES, CLIPS, ORIGIN, TOKEN, WAITING, Server, serving
+from variants import stage_export
 
 
 @pytest.fixture(scope="package")

@@ -1,0 +1,264 @@
+"""What EdgeWhisper does, for other programs: the command line only parses and prints.
+
+Every function takes names or objects, returns typed results, raises `EdgeWhisperError` or one of
+its subclasses, tells `progress` how far it is, and logs to the logger "edgewhisper".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgewhisper.progress import Progress, ignore
+from edgewhisper.recipes import Recipe, all_recipes, find_recipe
+from edgewhisper.workspace import Workspace
+from edgewhisper_exporters import eligibility
+from edgewhisper_runtime.bundle import Artefact, AudioContext, to_json
+from edgewhisper_runtime.errors import BundleError, DataError, RecipeError
+
+if TYPE_CHECKING:
+    from edgewhisper.evaluation.options import EvaluationOptions
+    from edgewhisper.reports import Report, SweepResult
+    from edgewhisper_runtime.transcriber import Transcriber
+
+DEFAULT_MODEL = "whisper-small"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A bundle, the report that it was installed on, and the directory that holds the report."""
+
+    bundle: Artefact
+    report: Report
+    report_directory: Path
+
+
+def build(
+    model: str,
+    recipe: str | Recipe,
+    options: EvaluationOptions | None = None,
+    *,
+    export: str = "auto",
+    output: Path | None = None,
+    strict: bool = False,
+    accept_not_proven: bool = False,
+    workspace: Workspace | None = None,
+    progress: Progress = ignore,
+    on_report: Callable[[Report], object] = lambda _report: None,
+    command: str = "",
+) -> Built:
+    """Quantize a model, compare its WER with fp32's, and install a bundle if the gate allows it.
+
+    `model` is a name or the path of a checkpoint, `recipe` a name, a path or an object; `options`
+    are of the evaluation, on what data is here unless they are given. `export` is a format, "none"
+    for the variant itself, or "auto" for the format that needs least on a device. `on_report` is
+    called before the gate decides; `command` is what the report names as its origin.
+
+    Raises GateFailedError where the gate failed, GateNotProvenError as `gate.enforce` tells.
+    """
+    from edgewhisper import checkpoints, pipeline, quantizers, reports
+    from edgewhisper.evaluation import gate
+
+    workspace = workspace or Workspace.from_environment()
+    recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
+    options = options or _options(workspace)
+    # What cannot be done must show before a long download.
+    if output is not None:
+        pipeline.check_target(output)
+    to_format = _format(recipe, export, options.device)
+    quantizers.adapter(recipe.library)
+    checkpoint = checkpoints.resolve(workspace, model)
+    variant, report = pipeline.measure(workspace, checkpoint, recipe, options, to_format, progress)
+    report = replace(report, command=command)
+    where = reports.write(report, workspace.reports / variant.manifest.name)
+    _log.info("report: %s", where / "report.html")
+    on_report(report)
+    if warning := gate.enforce(
+        report.gate, where, strict=strict, accept_not_proven=accept_not_proven
+    ):
+        _log.warning("%s", warning)
+    bundle = pipeline.install(workspace, variant, report, where / "report.json", output)
+    return Built(bundle, report, where)
+
+
+def evaluate(
+    model: str | None = None,
+    recipe: str | Recipe | None = None,
+    options: EvaluationOptions | None = None,
+    *,
+    bundle: str | Path | None = None,
+    max_wer_increase: float | None = None,
+    output: Path | None = None,
+    workspace: Workspace | None = None,
+    progress: Progress = ignore,
+    command: str = "",
+) -> Report:
+    """Evaluate a recipe of a model, or a bundle, and compare it with fp32; write the report.
+
+    `recipe` is fp32 unless given. With `bundle`, `model` is needed only where the bundle was not
+    made from a model of that name. The limit is the recipe's unless `max_wer_increase` is given.
+    The report's files are written to `output`, or into the workspace. The gate's verdict is in
+    the report: nothing is raised for it.
+    """
+    from edgewhisper import checkpoints, pipeline, reports
+
+    workspace = workspace or Workspace.from_environment()
+    if bundle is not None and recipe is not None:
+        raise RecipeError("a bundle has its own recipe. Name a bundle or a recipe, not both.")
+    options = options or _options(workspace)
+    if bundle is not None:
+        variant = workspace.open(Path(bundle))
+        origin = variant.manifest.model
+        recipe = Recipe.from_record(variant.manifest.recipe, bundle)
+        checkpoint = checkpoints.resolve(workspace, model or origin.name)
+        if checkpoint.weights != origin.weights:
+            raise DataError(
+                f"{bundle} was made from other weights than {checkpoint.path} holds, so there is "
+                "no baseline. Name its checkpoint with --model."
+            )
+    else:
+        recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or "fp32")
+        checkpoint = checkpoints.resolve(workspace, model or DEFAULT_MODEL)
+        speech = options.dataset.root
+        variant = pipeline.stage(workspace, checkpoint, recipe, speech, progress)
+    baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
+    limit = recipe.max_wer_increase if max_wer_increase is None else max_wer_increase
+    report = pipeline.compare(workspace, baseline, variant, limit, options, progress)
+    report = replace(report, command=command)
+    where = output or workspace.reports / f"{variant.manifest.name}.evaluate"
+    reports.write(report, where)
+    _log.info("report: %s", where / "report.html")
+    return report
+
+
+def sweep(
+    model: str,
+    recipes: Sequence[str | Recipe] = (),
+    options: EvaluationOptions | None = None,
+    *,
+    libraries: Sequence[str] = (),
+    rounds: int = 2,
+    output: Path | None = None,
+    workspace: Workspace | None = None,
+    progress: Progress = ignore,
+    command: str = "",
+) -> SweepResult:
+    """Compare many recipes of one model: WER, size, speed and memory.
+
+    All recipes that ship unless some are named, of some `libraries` only where these are. Speed is
+    measured `rounds` times, in turns. Results, table and plot are written to `output`, or into the
+    workspace. What was done before is not done again; a recipe that fails is a row that tells why.
+    """
+    chosen = [r if isinstance(r, Recipe) else find_recipe(r) for r in recipes] or all_recipes()
+    baseline = find_recipe("fp32")
+    chosen = [r for r in chosen if r != baseline and (not libraries or r.library in libraries)]
+    if not chosen:
+        raise RecipeError(
+            "no recipe is left besides fp32, the baseline; see `edgewhisper recipes`."
+        )
+    workspace = workspace or Workspace.from_environment()
+    return _sweep(
+        workspace, model, chosen, options, rounds, output or workspace.sweeps, progress, command,
+        named=output is not None,
+    )  # fmt: skip
+
+
+def ablate(
+    model: str,
+    recipes: Sequence[str | Recipe],
+    options: EvaluationOptions | None = None,
+    *,
+    rounds: int = 0,
+    output: Path | None = None,
+    workspace: Workspace | None = None,
+    progress: Progress = ignore,
+    command: str = "",
+) -> SweepResult:
+    """Find out which part of a model bears a recipe's precision: one part at a time.
+
+    Every part in each recipe's scope is quantized alone, then the encoder and the decoder.
+    """
+    whole = [recipe if isinstance(recipe, Recipe) else find_recipe(recipe) for recipe in recipes]
+    parts = [alone for recipe in whole for alone in recipe.one_part_at_a_time()]
+    workspace = workspace or Workspace.from_environment()
+    return _sweep(
+        workspace, model, parts, options, rounds, output or workspace.ablations, progress, command,
+        named=output is not None,
+    )  # fmt: skip
+
+
+def load(
+    bundle: str | Path | Artefact | None = None,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    audio_context: AudioContext | None = None,
+    workspace: Workspace | None = None,
+) -> Transcriber:
+    """Load a bundle for transcribing: by its path, by its name in the workspace, or the latest.
+
+    Raises BundleError where there is none, or where it is not intact.
+    """
+    from edgewhisper_runtime.loading import load as load_bundle
+
+    workspace = workspace or Workspace.from_environment()
+    if bundle is None:
+        bundle = workspace.latest_bundle()
+        if bundle is None:
+            raise BundleError("no bundle has been built yet. Build one, or name one.")
+    elif isinstance(bundle, str) and not Path(bundle).exists():
+        bundle = workspace.bundles / bundle
+    return load_bundle(bundle, device, threads, audio_context)
+
+
+def _sweep(
+    workspace: Workspace,
+    model: str,
+    recipes: Sequence[Recipe],
+    options: EvaluationOptions | None,
+    rounds: int,
+    output: Path,
+    progress: Progress,
+    command: str,
+    *,
+    named: bool,
+) -> SweepResult:
+    """Sweep into a directory that was named, or into that of the model under `output`."""
+    from edgewhisper import checkpoints, sweeps
+
+    options = options or _options(workspace)
+    checkpoint = checkpoints.resolve(workspace, model)
+    where = output if named else output / checkpoint.name
+    plan = sweeps.Plan(workspace, checkpoint, recipes, options, rounds, command)
+    result = sweeps.sweep(plan, where, progress)
+    _log.info("results: %s", where)
+    return result
+
+
+def _options(workspace: Workspace) -> EvaluationOptions:
+    """Return the options of an evaluation on the data that is here."""
+    from edgewhisper.evaluation import datasets
+    from edgewhisper.evaluation.options import EvaluationOptions
+
+    return EvaluationOptions(datasets.find(workspace))
+
+
+def _format(recipe: Recipe, export: str, device: str) -> str | None:
+    """Return what ships; raise RecipeError for what the recipe or the device does not allow."""
+    if export == "none":
+        return None
+    if export == "auto":
+        leanest = eligibility.leanest(to_json(recipe)) if device == "cpu" else None
+        _log.info("export: %s", leanest or "none, the bundle is for the host toolkit")
+        return leanest
+    if device != "cpu":
+        raise RecipeError(
+            f"exports run on the CPU, and are evaluated as they run; --device {device} was asked "
+            "for. Use --export none there."
+        )
+    eligibility.check(to_json(recipe), export)
+    return export

@@ -1,0 +1,26 @@
+"""What an evaluation is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgewhisper.evaluation.datasets import Dataset
+from edgewhisper_runtime.bundle import AudioContext
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What to evaluate on, and where: `engine` is this process, or a Ray cluster's workers.
+
+    `limit`: at most so many utterances of a split. `threads`: of each process that computes.
+    `audio_context`: how much of a window is encoded, what the bundle says where it is None; the
+    baseline is always evaluated with what its bundle says.
+    """
+
+    dataset: Dataset
+    limit: int | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    engine: Literal["local", "ray"] = "local"
+    audio_context: AudioContext | None = None

@@ -1,0 +1,62 @@
+"""SHA-256 of files, computed once for as long as a file's size and time stay the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgewhisper_runtime.bundle import File, atomic
+
+
+class HashCache:
+    """Remembers hashes of files by path, size and modification time, in one file on disk.
+
+    Every line of it is "KEY SHA-256". Several processes may append to it at the same time. A file
+    that was changed has another key, so an old line is never taken for it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, str] = {}
+
+    def digest(self, files: Sequence[Path]) -> str:
+        """Return the SHA-256 in hex of the files' contents, one after the other."""
+        key = _key(files)
+        if key not in self._known:
+            self._read()
+        if key not in self._known:
+            digest = hashlib.sha256()
+            for path in files:
+                with path.open("rb") as content:
+                    hashlib.file_digest(content, lambda: digest)
+            self._write({key: digest.hexdigest()})
+        return self._known[key]
+
+    def describe(self, path: Path) -> File:
+        """Return the size in bytes and the SHA-256 of one file."""
+        return File(path.stat().st_size, self.digest([path]))
+
+    def remember(self, directory: Path, hashes: dict[str, str]) -> None:
+        """Keep what is known of the files of a directory, by their names, without reading them."""
+        self._write({_key([directory / name]): sha256 for name, sha256 in hashes.items()})
+
+    def _read(self) -> None:
+        if self._path.exists():
+            lines = (line.split() for line in self._path.read_text(encoding="utf-8").splitlines())
+            self._known |= {line[0]: line[1] for line in lines if [*map(len, line)] == [64, 64]}
+
+    def _write(self, new: dict[str, str]) -> None:
+        self._known |= new
+        with atomic.storage_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("".join(f"{key} {sha256}\n" for key, sha256 in new.items()))
+
+
+def _key(files: Sequence[Path]) -> str:
+    """Return a name for files as they are at this moment."""
+    stats = [(path.resolve(), path.stat()) for path in files]
+    state = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()

@@ -1,0 +1,312 @@
+"""The results of an evaluation and of a sweep: read once with ranges, written once, as JSON.
+
+Whoever reads them has the types; files of earlier versions are read too.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgewhisper.evaluation.gate import GateVerdict
+from edgewhisper.evaluation.wer import (
+    Comparison,
+    Count,
+    Duration,
+    ErrorSummary,
+    Normalizer,
+    Record,
+    Seconds,
+    WerSummary,
+)
+from edgewhisper.recipes import Recipe
+from edgewhisper_runtime.bundle import (
+    AudioContext,
+    CalibrationRecord,
+    CensusRow,
+    DatasetRecord,
+    Manifest,
+    Origin,
+    Settings,
+    parse,
+    to_json,
+)
+from edgewhisper_runtime.bundle.fields import FieldError
+from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.measure import machine as this_machine
+
+BASELINE = "fp32"  # the name of its row in a sweep
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What figures were measured on: see `edgewhisper_runtime.measure.machine.describe`."""
+
+    cpu: str
+    isa: tuple[str, ...]
+    architecture: str
+    cores: int | None
+    usable_cores: int | None
+    memory_bytes: Count
+    system: str
+    python: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Return the machine that this runs on."""
+        return parse(cls, this_machine.describe())
+
+
+@dataclass(frozen=True)
+class ProfileRun:
+    """What one process measured of a bundle, in seconds, bytes and numbers of decoder steps.
+
+    `seconds` and `audio_seconds` are of each file; see
+    `edgewhisper_runtime.measure.profile.measure`.
+    """
+
+    load_seconds: Seconds
+    first_token_seconds: Seconds
+    audio_seconds: tuple[Duration, ...]
+    seconds: tuple[Seconds, ...]
+    cpu_seconds: Seconds
+    encoder_seconds: Seconds
+    decoder_seconds: Seconds
+    decoder_steps: Count
+    peak_rss_load_bytes: Count
+    peak_rss_bytes: Count
+    peak_device_bytes: Count | None = None
+    audio_context: AudioContext = "full"
+    windows: Count = 0
+    windows_done_again: Count = 0
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Both models' WER on one split, and their difference."""
+
+    baseline: WerSummary
+    variant: WerSummary
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Report:
+    """A variant compared with its baseline: figures, the gate's verdict, and every raw text.
+
+    `records` are by role and split. `command` is the command line that made it.
+    """
+
+    created: str
+    edgewhisper: str
+    dataset: DatasetRecord
+    device: str
+    threads: int | None
+    language: str
+    machine: Machine
+    normalizer: Normalizer
+    bundles: dict[str, Manifest]
+    summary: dict[str, SplitReport]
+    gate: GateVerdict
+    records: dict[str, dict[str, tuple[Record, ...]]]
+    command: str = ""
+
+    @property
+    def baseline(self) -> Manifest:
+        """The baseline's manifest."""
+        return self.bundles["baseline"]
+
+    @property
+    def variant(self) -> Manifest:
+        """The variant's manifest."""
+        return self.bundles["variant"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what report.json holds: sizes of weights stand beside the manifests."""
+        content: dict[str, Any] = to_json(self)
+        for role, manifest in self.bundles.items():
+            content["bundles"][role]["weight_bytes"] = manifest.weight_bytes
+        return content
+
+    @classmethod
+    def from_json(cls, content: Any) -> Report:
+        """Return the report that JSON holds; raise FieldError if it is none."""
+        return parse(cls, content, ignore_unknown=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read report.json; raise DataError where it is none."""
+        return _read(cls, path, "an evaluation report")
+
+
+@dataclass(frozen=True)
+class SweepDataset(DatasetRecord):
+    """The data of a sweep, and the seconds of audio in each split."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SweepUtterance:
+    """What all rows of a sweep share of an utterance; duration in seconds."""
+
+    speaker: str
+    reference: str
+    duration: Duration
+
+
+@dataclass(frozen=True)
+class FailedRow:
+    """A recipe that could not be made or evaluated, and why."""
+
+    recipe: Recipe
+    error: str
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """A recipe's variant: what it is made of, its raw texts by split and utterance, its figures.
+
+    The baseline has no comparison and no gate. `collapsed`: so much WER was lost for certain that
+    the evaluation was ended early.
+    """
+
+    recipe: Recipe
+    weight_bytes: Count
+    files: dict[str, str]
+    settings: Settings
+    decoding: str
+    machine: Machine
+    census: tuple[CensusRow, ...]
+    calibration: CalibrationRecord | None
+    libraries: dict[str, str]
+    summary: dict[str, ErrorSummary]
+    texts: dict[str, dict[str, str]]
+    problems: dict[str, dict[str, str]]
+    comparison: dict[str, Comparison] | None = None
+    gate: GateVerdict | None = None
+    collapsed: bool = False
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Speed and memory of several variants, measured in turns on the same files.
+
+    `weights` has the SHA-256 of each variant's files, `runs` what each time gave.
+    """
+
+    machine: Machine
+    device: str
+    threads: Count
+    files: tuple[str, ...]
+    weights: dict[str, dict[str, str]]
+    runs: dict[str, tuple[ProfileRun, ...]]
+
+
+@dataclass(frozen=True)
+class SweepHeader:
+    """What all rows of a sweep share: the model, the data, and how speed was measured."""
+
+    created: str
+    edgewhisper: str
+    command: str
+    model: Origin
+    dataset: SweepDataset
+    device: str
+    language: str
+    machine: Machine
+    normalizer: Normalizer
+    utterances: dict[str, dict[str, SweepUtterance]]
+    speed: Timing | None = None
+
+
+@dataclass(frozen=True)
+class SweepResult(SweepHeader):
+    """Many recipes of one model on the same utterances; rows by the name of the recipe."""
+
+    rows: dict[str, SweepRow | FailedRow] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> dict[str, SweepRow]:
+        """The rows that have figures, the baseline's first."""
+        return {name: row for name, row in self.rows.items() if isinstance(row, SweepRow)}
+
+    @property
+    def baseline(self) -> SweepRow:
+        """The row of the baseline."""
+        return self.measured[BASELINE]
+
+    def records(self, name: str) -> dict[str, list[Record]]:
+        """Return a row's records by split, as far as results hold them: without times."""
+        row = self.measured[name]
+        return {
+            split: [
+                Record(
+                    id=key,
+                    hypothesis=text,
+                    seconds=0.0,
+                    problem=row.problems[split].get(key),
+                    **vars(self.utterances[split][key]),
+                )
+                for key, text in texts.items()
+            ]
+            for split, texts in row.texts.items()
+        }
+
+    def runs(self, name: str) -> tuple[ProfileRun, ...]:
+        """Return what was timed of a row's variant: of this one, not of an earlier one."""
+        row = self.measured[name]
+        if self.speed is None or self.speed.weights.get(name) != row.files:
+            return ()
+        return self.speed.runs.get(name, ())
+
+    def rtf(self, name: str) -> float | None:
+        """Return the median real-time factor of a recipe; None where it was not timed."""
+        figures = [sum(run.seconds) / sum(run.audio_seconds) for run in self.runs(name)]
+        return statistics.median(figures) if figures else None
+
+    def peak_rss_bytes(self, name: str) -> float | None:
+        """Return the median peak memory of a recipe in bytes; None where it was not timed."""
+        peaks = [run.peak_rss_bytes for run in self.runs(name)]
+        return statistics.median(peaks) if peaks else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what results.json holds: the baseline's row has no comparison and no gate."""
+        content: dict[str, Any] = to_json(self)
+        for key in ("comparison", "gate", "collapsed"):
+            del content["rows"][BASELINE][key]
+        return content
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> SweepResult:
+        """Return the results that JSON holds; raise ValueError or another error if it is none."""
+        rows: dict[str, SweepRow | FailedRow] = {}
+        for name, row in content["rows"].items():
+            if "error" in row:
+                error = " ".join(row["error"].split())
+                rows[name] = FailedRow(parse(Recipe, row["recipe"]), error)
+            else:
+                rows[name] = parse(SweepRow, row, ignore_unknown=True)
+        header = parse(SweepHeader, content, ignore_unknown=True)
+        result = cls(**vars(header), rows=rows)
+        if result.baseline.texts.keys() != result.utterances.keys():
+            raise FieldError("its baseline has other splits.")
+        for name in result.measured:
+            result.records(name)  # every text is of an utterance
+        return result
+
+    @classmethod
+    def read(cls, path: Path) -> SweepResult:
+        """Read results.json; raise DataError where it is something else."""
+        return _read(cls, path, "the results of a sweep")
+
+
+def _read(kind: type[Any], path: Path, what: str) -> Any:
+    try:
+        return kind.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} does not hold {what} ({error}). Name another file.") from error

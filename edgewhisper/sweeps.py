@@ -1,0 +1,318 @@
+"""Many recipes on one checkpoint: evaluated alike, compared with one baseline, timed in turns.
+
+Resumable: evaluations are kept as everywhere, timings in the results. A recipe that fails takes
+a row that tells why.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from edgewhisper import pipeline, reports, speed, worker
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.evaluation import datasets, gate, run, wer
+from edgewhisper.evaluation.batches import LANGUAGE
+from edgewhisper.evaluation.options import EvaluationOptions
+from edgewhisper.progress import Progress, ignore
+from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.reports import FailedRow, Machine, SweepResult, SweepRow
+from edgewhisper.reports.results import BASELINE, SweepDataset, SweepUtterance
+from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.bundle import Artefact, Origin, to_json
+from edgewhisper_runtime.errors import DataError, EdgeWhisperError, RecipeError
+
+COLLAPSED = 50.0  # points of WER lost for certain: no longer a question of degree
+_SLOWEST = 3  # times as slow as float32: what unpacks its weights at every decoder step
+_log = logging.getLogger(__name__)
+Records = dict[str, list[wer.Record]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to sweep; `rounds` is how often each variant's speed is measured, in turns."""
+
+    workspace: Workspace
+    checkpoint: Checkpoint
+    recipes: Sequence[Recipe]
+    options: EvaluationOptions
+    rounds: int
+    command: str = ""
+
+
+def sweep(plan: Plan, output: Path, progress: Progress = ignore) -> SweepResult:
+    """Evaluate every recipe, measure every speed; write results, table and plot into `output`.
+
+    They are written again after each recipe, so an interrupted sweep shows what is done. What
+    `output` holds of an earlier sweep of the same model and utterances is kept: rows of other
+    recipes as they are, rows of these where the same would be made again. Raises DataError when
+    it holds something else, EdgeWhisperError for what else concerns all recipes.
+    """
+    _check_names(plan.recipes)
+    earlier = reports.read_sweep(output)
+    workspace = plan.workspace
+    baseline = pipeline.stage(workspace, plan.checkpoint, find_recipe(BASELINE))
+    kept = {} if earlier is None else {n: r for n, r in earlier.rows.items() if n != BASELINE}
+    left = [recipe for recipe in plan.recipes if not _same(plan, recipe, kept.get(recipe.name))]
+    estimate = _Estimate(plan, left)
+    options = replace(plan.options, audio_context=None)
+    expected = run.evaluate(workspace, baseline, options, estimate.after_first_batch, progress)
+    estimate.after_first_batch("", next(iter(expected.values())))
+    result = _empty(plan, expected)
+    result = replace(
+        result,
+        rows={BASELINE: _row(baseline, expected, options), **kept},
+        speed=None if earlier is None else earlier.speed,
+    )
+    if earlier is not None:
+        _check_comparable(earlier, result, output)
+    for number, recipe in enumerate(left, 1):
+        _log.info("recipe %d of %d: %s", number, len(left), recipe.name)
+        row: SweepRow | FailedRow
+        try:
+            variant, records = _evaluated(plan, recipe, expected, progress)
+            row = _judged(_row(variant, records, plan.options), records, expected, result)
+        except EdgeWhisperError as error:
+            _log.warning("%s failed: %s", recipe.name, error)
+            row = FailedRow(recipe, " ".join(str(error).split()))
+        result = replace(result, rows=result.rows | {recipe.name: row})
+        reports.write_sweep(result, output)
+    result = rescore(result)
+    reports.write_sweep(result, output)
+    if plan.rounds:
+        result = _measure_speed(plan, result, output)
+    return result
+
+
+def rescore(result: SweepResult) -> SweepResult:
+    """Return a sweep with every figure of WER computed again from the raw texts in it."""
+    expected = result.records(BASELINE)
+    rows = dict(result.rows)
+    for name, row in result.measured.items():
+        if row is result.baseline:
+            summary = {split: wer.summarize_errors(rs) for split, rs in expected.items()}
+            rows[name] = replace(row, summary=summary)
+        else:
+            rows[name] = _judged(row, result.records(name), expected, result)
+    return replace(result, rows=rows)
+
+
+def _check_names(recipes: Sequence[Recipe]) -> None:
+    """Raise RecipeError unless each recipe has a name of its own, and one that fits a file."""
+    names = [recipe.name for recipe in recipes]
+    for recipe in recipes:
+        if names.count(recipe.name) > 1 or recipe.name == BASELINE:
+            raise RecipeError(
+                f"two recipes are called {recipe.name}; the baseline is called fp32. Rename one."
+            )
+        Recipe.from_dict(to_json(recipe), recipe.name)
+
+
+def _check_comparable(earlier: SweepResult, result: SweepResult, output: Path) -> None:
+    """Raise DataError unless earlier rows can stand beside new ones: same data, same baseline."""
+    for what in ("model", "utterances", "device"):
+        if getattr(earlier, what) != getattr(result, what):
+            raise DataError(
+                f"{output} holds a sweep of another {what}. Name another directory with --output."
+            )
+    ours, theirs = result.baseline, earlier.baseline
+    if (ours.texts, ours.decoding) != (theirs.texts, theirs.decoding):
+        raise DataError(
+            f"{output} holds a sweep whose baseline gave other texts: other libraries, another "
+            "processor, or another version. Name another directory with --output."
+        )
+
+
+def _same(plan: Plan, recipe: Recipe, row: SweepRow | FailedRow | None) -> bool:
+    """Tell whether a row has texts of what the recipe would make again."""
+    if not isinstance(row, SweepRow):
+        return False
+    try:
+        planned = pipeline.plan(plan.workspace, plan.checkpoint, recipe, plan.options.dataset.root)
+    except EdgeWhisperError:  # raised again when its turn comes
+        return False
+    kept = (row.recipe, row.settings, row.libraries, row.calibration, row.decoding)
+    return kept == (
+        recipe,
+        planned.settings,
+        planned.libraries,
+        planned.calibration,
+        run.decoding(planned, plan.options.audio_context),
+    )
+
+
+def _measure_speed(plan: Plan, result: SweepResult, output: Path) -> SweepResult:
+    """Measure every variant that has not collapsed, and write the results after each time."""
+    files = {name: row.files for name, row in result.measured.items() if not row.collapsed}
+    speech = plan.options.dataset.root
+
+    def variant(name: str) -> Artefact:
+        recipe = result.measured[name].recipe
+        return pipeline.artefact(plan.workspace, plan.checkpoint, recipe, speech)
+
+    for timing in speed.measure(files, variant, plan.options, plan.rounds, result.speed):
+        result = replace(result, speed=timing)
+        reports.write_sweep(result, output)
+    return result
+
+
+def _evaluated(
+    plan: Plan, recipe: Recipe, expected: Records, progress: Progress
+) -> tuple[Artefact, Records]:
+    """Return a recipe's variant and its records, computing what is missing.
+
+    Raises EdgeWhisperError, also where the process that computes dies.
+    """
+    speech = plan.options.dataset.root
+    workspace, options = plan.workspace, plan.options
+    variant = pipeline.staged(workspace, plan.checkpoint, recipe, speech)
+    if variant is not None:
+        variant = pipeline.artefact(workspace, plan.checkpoint, recipe, speech)
+    if variant is None or not _complete(run.recorded(workspace, variant, options), expected):
+        arguments = (workspace, plan.checkpoint, recipe, options, expected)
+        if options.engine == "local":
+            worker.run(_evaluate, *arguments, progress=progress)
+        else:
+            _evaluate(*arguments, progress=progress)
+        variant = pipeline.artefact(workspace, plan.checkpoint, recipe, speech)
+    return variant, run.recorded(workspace, variant, options)
+
+
+def _evaluate(
+    workspace: Workspace,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    options: EvaluationOptions,
+    expected: Records,
+    *,
+    progress: Progress,
+) -> None:
+    """Stage and evaluate one recipe; its records are left on disk.
+
+    Whatever a library raises becomes an EdgeWhisperError: it concerns this recipe only.
+    """
+    try:
+        speech = options.dataset.root
+        variant = pipeline.artefact(workspace, checkpoint, recipe, speech, progress)
+        run.evaluate(
+            workspace,
+            variant,
+            options,
+            lambda split, records: _collapsed(records, expected[split]),
+            progress,
+        )
+    except EdgeWhisperError:
+        raise
+    except Exception as error:
+        raise EdgeWhisperError(f"{type(error).__name__}: {error}") from error
+
+
+def _collapsed(records: list[wer.Record], expected: list[wer.Record]) -> bool:
+    return wer.least_difference(expected, records) > COLLAPSED
+
+
+def _complete(records: Records, expected: Records) -> bool:
+    return all(
+        len(records[split]) == len(of_split) or _collapsed(records[split], of_split)
+        for split, of_split in expected.items()
+    )
+
+
+def _empty(plan: Plan, expected: Records) -> SweepResult:
+    """Return a sweep's results without any row: what it was made of, and the references."""
+    options, checkpoint = plan.options, plan.checkpoint
+    return SweepResult(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        edgewhisper=metadata.version("edgewhisper"),
+        command=plan.command,
+        model=Origin(checkpoint.name, checkpoint.provenance, checkpoint.weights),
+        dataset=SweepDataset(
+            options.dataset.name,
+            options.dataset.synthetic,
+            options.limit,
+            {split: sum(record.duration for record in rs) for split, rs in expected.items()},
+        ),
+        device=options.device,
+        language=LANGUAGE,
+        machine=Machine.here(),
+        normalizer=wer.normalizer(),
+        utterances={
+            split: {
+                record.id: SweepUtterance(record.speaker, record.reference, record.duration)
+                for record in of_split
+            }
+            for split, of_split in expected.items()
+        },
+    )
+
+
+def _row(variant: Artefact, records: Records, options: EvaluationOptions) -> SweepRow:
+    """Return what the results keep of a variant by itself: its make and its raw texts."""
+    manifest = variant.manifest
+    return SweepRow(
+        recipe=Recipe.from_record(manifest.recipe, manifest.name),
+        weight_bytes=manifest.weight_bytes,
+        files={name: file.sha256 for name, file in manifest.files.items()},
+        settings=manifest.settings,
+        decoding=run.decoding(manifest, options.audio_context),
+        machine=Machine.here(),
+        census=manifest.census,
+        calibration=manifest.calibration,
+        libraries=manifest.libraries,
+        summary={split: wer.summarize_errors(rs) for split, rs in records.items()},
+        texts={split: {r.id: r.hypothesis for r in rs} for split, rs in records.items()},
+        problems={
+            split: {r.id: r.problem for r in rs if r.problem} for split, rs in records.items()
+        },
+    )
+
+
+def _judged(row: SweepRow, records: Records, expected: Records, result: SweepResult) -> SweepRow:
+    """Return a row with its figures, on the utterances that it was evaluated on."""
+    baseline = wer.matching(expected, records)
+    limit = row.recipe.max_wer_increase
+    return replace(
+        row,
+        summary={split: wer.summarize_errors(rs) for split, rs in records.items()},
+        comparison={
+            split: wer.compare({split: baseline[split]}, {split: rs})
+            for split, rs in records.items()
+        },
+        gate=gate.judge(baseline, records, limit, synthetic=result.dataset.synthetic),
+        collapsed=any(_collapsed(records[split], rs) for split, rs in expected.items()),
+    )
+
+
+class _Estimate:
+    """Tells once how long the sweep will take, by the time of the baseline's first batch."""
+
+    def __init__(self, plan: Plan, left: Sequence[Recipe]) -> None:
+        dataset, limit = plan.options.dataset, plan.options.limit
+        self.each = sum(len(datasets.utterances(dataset, s, limit)) for s in dataset.splits)
+        self.transcriptions = self.each * len(left)
+        self.recipes, self.left, self.rounds = len(plan.recipes), len(left), plan.rounds
+        self.told = False
+
+    def after_first_batch(self, _split: str, records: list[wer.Record]) -> bool:
+        """Tell it once there is a batch; return False, as this is never enough for a split."""
+        if records and not self.told:
+            self.told = True
+            seconds = sum(record.seconds for record in records) / len(records)
+            fast = self.transcriptions * seconds
+            _log.info(
+                "%d of %d recipes to do, %d utterances each: about %s if all are as fast as fp32 "
+                "here (%.2f s an utterance), %s if all unpack their weights at every step; then "
+                "%d rounds of timing",
+                self.left, self.recipes, self.each, _hours(fast), seconds,
+                _hours(_SLOWEST * fast), self.rounds,
+            )  # fmt: skip
+        return False
+
+
+def _hours(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,135 @@
+"""Where EdgeWhisper keeps what it fetches and builds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgewhisper.hashes import HashCache
+from edgewhisper_runtime import bundle
+from edgewhisper_runtime.bundle import Artefact, Manifest, atomic
+from edgewhisper_runtime.errors import StorageError
+
+_PACKAGED_CARDS = Path(__file__).parent / "models"
+_CHECKOUT_MODELS = Path(__file__).resolve().parent.parent / "models"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A directory for checkpoints, variants, exports, evaluations, reports and bundles.
+
+    Made once, where a command or a call of the API starts, and passed on. `speech` is a directory
+    of LibriSpeech's splits outside of it, None where there is none.
+    """
+
+    root: Path
+    speech: Path | None = None
+    hashes: HashCache = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hashes", HashCache(self.root / "hashes.txt"))
+
+    @classmethod
+    def from_environment(cls) -> Workspace:
+        """Return the workspace that the environment names.
+
+        EDGEWHISPER_HOME; else models/ of a source checkout; else ~/.cache/edgewhisper.
+        EDGEWHISPER_LIBRISPEECH names `speech`. No other place reads the environment. Raises
+        StorageError for a user without a home.
+        """
+        home = os.environ.get("EDGEWHISPER_HOME")
+        speech = os.environ.get("EDGEWHISPER_LIBRISPEECH")
+        return cls(Path(home) if home else _default_root(), Path(speech) if speech else None)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Models as they were fetched, one directory each."""
+        return self.root / "checkpoints"
+
+    @property
+    def downloads(self) -> Path:
+        """What is being downloaded."""
+        return self.root / "downloads"
+
+    @property
+    def variants(self) -> Path:
+        """Checkpoints with a recipe applied."""
+        return self.root / "variants"
+
+    @property
+    def exports(self) -> Path:
+        """Variants turned into files that other engines run, by format."""
+        return self.root / "exports"
+
+    @property
+    def evaluations(self) -> Path:
+        """Raw texts, one file for each split of each evaluation."""
+        return self.root / "evaluations"
+
+    @property
+    def reports(self) -> Path:
+        """Comparisons with the baseline, and the gate's verdicts."""
+        return self.root / "reports"
+
+    @property
+    def bundles(self) -> Path:
+        """What ships."""
+        return self.root / "bundles"
+
+    @property
+    def sweeps(self) -> Path:
+        """Results of sweeps, one directory for each model."""
+        return self.root / "sweeps"
+
+    @property
+    def ablations(self) -> Path:
+        """Results of ablations, one directory for each model."""
+        return self.root / "ablations"
+
+    @property
+    def librispeech(self) -> Path:
+        """Where downloaded splits of LibriSpeech are put."""
+        return self.root / "librispeech" / "LibriSpeech"
+
+    def open(self, directory: Path) -> Artefact:
+        """Return a variant, export or bundle; raise BundleError unless it is intact.
+
+        A file is hashed only when its size or time is not that of the last time.
+        """
+        return Artefact(directory, bundle.verify(directory, self.hashes.describe))
+
+    def written(self, directory: Path, manifest: Manifest) -> Artefact:
+        """Return what has just been written with this manifest, whose hashes are its files'."""
+        hashes = {name: file.sha256 for name, file in manifest.files.items()}
+        self.hashes.remember(directory, hashes)
+        return Artefact(directory, manifest)
+
+    def remember_bundle(self, directory: Path) -> None:
+        """Make this bundle the default of `edgewhisper transcribe`."""
+        atomic.write_text(self.root / "latest-bundle", str(directory.resolve()))
+
+    def latest_bundle(self) -> Path | None:
+        """Return the bundle built last, if it still exists."""
+        pointer = self.root / "latest-bundle"
+        if not pointer.is_file():
+            return None
+        directory = Path(pointer.read_text(encoding="utf-8").strip())
+        return directory if directory.is_dir() else None
+
+
+def _default_root() -> Path:
+    if not _PACKAGED_CARDS.is_dir():
+        return _CHECKOUT_MODELS
+    try:
+        return Path.home() / ".cache" / "edgewhisper"
+    except RuntimeError as error:  # a container's user: no HOME, and no entry in /etc/passwd
+        raise StorageError(
+            "this user has no home directory to keep models and bundles in. Set EDGEWHISPER_HOME "
+            "to a directory that may be written."
+        ) from error
+
+
+def cards() -> Path:
+    """Return the directory of model cards: in the package, or in a source checkout."""
+    return _PACKAGED_CARDS if _PACKAGED_CARDS.is_dir() else _CHECKOUT_MODELS
