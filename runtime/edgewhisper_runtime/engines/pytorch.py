@@ -58,6 +58,7 @@ class PytorchBackend:
         self._torch: Any = torch
         self._model = pytorch_model.read(path)
         self.sizes = self._model.sizes
+        self.vocabulary = self.sizes.vocabulary
 
     def encode(self, features: NDArray[np.float32]) -> Tensors:
         """Encode log-mel features float32 [batch, mels, frames] of any even number of frames.
@@ -73,9 +74,9 @@ class PytorchBackend:
 
     def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch, vocabulary] after the last."""
-        if tokens.min() < 0 or tokens.max() >= self.sizes.vocabulary:
+        if tokens.min() < 0 or tokens.max() >= self.vocabulary:
             raise BundleError(
-                f"{self._path} has {self.sizes.vocabulary} tokens, not {tokens.tolist()}: it does "
+                f"{self._path} has {self.vocabulary} tokens, not {tokens.tolist()}: it does "
                 "not fit the tokenizer. Build again."
             )
         given = self._torch.from_numpy(tokens)
@@ -169,4 +170,6 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
         raise BundleError(
             f"{directory}: the manifest's settings do not fit its {FILE}. Build again."
         )
+    if settings.alignment_heads:
+        alignment.check(settings.alignment_heads, sizes.decoder.layers, sizes.decoder.heads)
     return backend
