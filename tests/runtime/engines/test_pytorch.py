@@ -269,6 +269,9 @@ def test_settings_that_do_not_fit_the_file_are_refused(directory: Path) -> None:
         unfit = replace(manifest, settings=replace(manifest.settings, **change))
         with pytest.raises(BundleError, match="do not fit"):
             load(directory, unfit, "cpu", None)
+    heads = replace(manifest.settings, alignment_heads=((4, 0),))
+    with pytest.raises(BundleError, match="alignment heads"):
+        load(directory, replace(manifest, settings=heads), "cpu", None)
 
 
 def test_a_torchscript_bundle_is_refused_by_name(
