@@ -18,13 +18,13 @@ from pathlib import Path
 from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import calibration, gate, run, wer
+from edgewhisper.evaluation import calibration, context, gate, run, wer
 from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.quantizers.census import check_scope, take_census
 from edgewhisper.recipes import Recipe, find_recipe
-from edgewhisper.reports import Machine, Report, SplitReport
+from edgewhisper.reports import ContextTrial, Machine, Report, SplitReport
 from edgewhisper.staging import alone, new_directory
 from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper.workspace import Workspace
@@ -38,8 +38,7 @@ from edgewhisper_runtime.errors import (
 )
 from edgewhisper_runtime.measure import machine
 
-# In the order of their speed.
-_CONTEXTS: tuple[bundle.AudioContext, ...] = ("adaptive", "full")
+_VERDICTS: tuple[bundle.Verdict, ...] = ("passed", "not proven", "failed")  # the best first
 _COPIED = (CONFIG, bundle.TOKENIZER)  # from the checkpoint, as they are
 _LICENSE = "LICENSE"
 _log = logging.getLogger(__name__)
@@ -195,8 +194,9 @@ def measure(
 ) -> tuple[Artefact, Report]:
     """Stage a variant or its export, and judge it against the baseline; return both.
 
-    An export is evaluated with adaptive audio context first, and ships with it where the gate
-    proves it; the synthetic set can prove nothing, so there only the full context is tried.
+    An export is evaluated in full windows and in adaptive audio context, and ships with what
+    `choose_context` returns; the synthetic set can prove nothing, so there only full windows are
+    tried.
     """
     speech, limit = options.dataset.root, recipe.max_wer_increase
     baseline = stage(workspace, checkpoint, find_recipe("fp32"))
@@ -204,13 +204,43 @@ def measure(
         variant = stage(workspace, checkpoint, recipe, speech, progress)
         return variant, compare(workspace, baseline, variant, limit, options, progress)
     variant = stage_export(workspace, checkpoint, recipe, speech, to_format, progress)
-    for context in _CONTEXTS[1:] if options.dataset.synthetic else _CONTEXTS:
-        chosen = replace(options, audio_context=context)
-        report = compare(workspace, baseline, variant, limit, chosen, progress)
-        _log.info("gate with %s audio context: %s", context, report.gate.verdict)
-        if report.gate.verdict == "passed":
-            break
-    return variant, report
+    in_full = replace(options, audio_context="full")
+    if options.dataset.synthetic:
+        return variant, compare(workspace, baseline, variant, limit, in_full, progress)
+    settings = replace(
+        variant.manifest.settings, adaptive=context.choose(workspace, variant, options, progress)
+    )
+    variant = replace(variant, manifest=replace(variant.manifest, settings=settings))
+    in_adaptive = replace(options, audio_context="adaptive")
+    return variant, choose_context(
+        compare(workspace, baseline, variant, limit, in_full, progress),
+        compare(workspace, baseline, variant, limit, in_adaptive, progress),
+    )
+
+
+def choose_context(full: Report, adaptive: Report) -> Report:
+    """Return the report of the audio context that a variant is to ship with.
+
+    Adaptive where two things hold: against full windows of the same variant WER is proven to rise
+    by no more than the limit, and the gate's verdict on it is no worse than on full windows. The
+    first is a paired question with less noise than the gate's, which compares with float32.
+    """
+    limit = full.gate.max_wer_increase
+    difference = wer.compare(full.records["variant"], adaptive.records["variant"])
+    proven = difference.interval.high <= limit
+    trials = (
+        _trial(full),
+        replace(_trial(adaptive), difference=difference, proven=proven),
+    )
+    no_worse = _VERDICTS.index(adaptive.gate.verdict) <= _VERDICTS.index(full.gate.verdict)
+    return replace(adaptive if proven and no_worse else full, contexts=trials)
+
+
+def _trial(report: Report) -> ContextTrial:
+    overall = report.gate.overall
+    if overall is None:
+        raise ValueError("a report of this version has the comparison over all splits")
+    return ContextTrial(report.variant.audio_context, report.gate.verdict, overall)
 
 
 def check_target(target: Path) -> None:
@@ -289,7 +319,7 @@ def compare(
         "baseline": run.evaluate(workspace, baseline, plain, progress=progress),
         "variant": run.evaluate(workspace, variant, options, progress=progress),
     }
-    context = options.audio_context or variant.manifest.audio_context
+    audio_context = options.audio_context or variant.manifest.audio_context
     synthetic = options.dataset.synthetic
     summary, verdict = judge(records, limit, synthetic=synthetic)
     return Report(
@@ -303,7 +333,7 @@ def compare(
         normalizer=wer.normalizer(),
         bundles={
             "baseline": baseline.manifest,
-            "variant": replace(variant.manifest, audio_context=context),
+            "variant": replace(variant.manifest, audio_context=audio_context),
         },
         summary=summary,
         gate=verdict,

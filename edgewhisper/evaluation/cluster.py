@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from edgewhisper.evaluation.batches import records, samples
 from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.evaluation.wer import Record
+from edgewhisper_runtime.bundle import write_manifest
 from edgewhisper_runtime.errors import EdgeWhisperError, MissingLibraryError
 from edgewhisper_runtime.loading import load
 from edgewhisper_runtime.transcriber import Transcriber
@@ -82,7 +83,8 @@ def transcribe(
 
     waiting: deque[Any] = deque()
     try:
-        files = ray.put({path.name: path.read_bytes() for path in artefact.path.iterdir()})
+        contents = {name: (artefact.path / name).read_bytes() for name in artefact.manifest.files}
+        files = ray.put((artefact.manifest, contents))
         for batch in batches:
             if len(waiting) >= ahead:
                 yield ray.get(waiting.popleft())
@@ -135,8 +137,8 @@ def _work(
 ) -> list[Record]:
     """Transcribe a batch on a worker, which keeps the model for the next one.
 
-    `files` holds a reference to the bundle's files by name, in a list so that Ray does not
-    fetch them for a worker that has the model; `key` is theirs alone.
+    `files` holds a reference to the manifest and the files by name, in a list so that Ray does
+    not fetch them for a worker that has the model; `key` is theirs alone.
     """
     import ray
 
@@ -144,7 +146,9 @@ def _work(
     if key not in _loaded:
         _loaded.clear()
         with tempfile.TemporaryDirectory(prefix="edgewhisper-") as directory:
-            for name, content in ray.get(files[0]).items():
+            manifest, contents = ray.get(files[0])
+            for name, content in contents.items():
                 (Path(directory) / name).write_bytes(content)
+            write_manifest(Path(directory), manifest)
             _loaded[key] = load(directory, device, threads, audio_context)
     return records(_loaded[key], batch, audio)

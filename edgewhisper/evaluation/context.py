@@ -9,28 +9,37 @@ because so little speech does not tell small differences of WER from chance.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgewhisper.evaluation import wer
+from edgewhisper.evaluation.datasets import Dataset, Utterance, utterances
+from edgewhisper.evaluation.options import EvaluationOptions
+from edgewhisper.progress import Progress, ignore
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.audio.features import WINDOW_SECONDS
-from edgewhisper_runtime.bundle import Adaptive, Artefact
+from edgewhisper_runtime.bundle import Adaptive, Artefact, atomic, parse, to_json
 from edgewhisper_runtime.options import PLAIN
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import EncodedAgain
 
-if TYPE_CHECKING:
-    from edgewhisper.evaluation.datasets import Utterance
-
 MARGINS = (1.0, 2.0)  # seconds
+# Without development speech. It suits whisper-base and whisper-tiny.en (docs/results/context.md).
+DEFAULT = Adaptive(2.0, -0.3)
+DEVELOPMENT_SPLITS = ("dev-clean", "dev-other")
+_MOST_UTTERANCES = 48  # of a whole split; two minutes of work on a small machine
 # Of the development windows, those that are less likely than the threshold.
 SHARES = (0.1, 0.15, 0.2, 0.25)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,16 +134,59 @@ class Contexts:
 
 
 def choose(
-    artefact: Artefact, utterances: Sequence[Utterance], threads: int | None = None
+    workspace: Workspace,
+    artefact: Artefact,
+    options: EvaluationOptions,
+    progress: Progress = ignore,
 ) -> Adaptive:
-    """Return the margin and threshold for an artefact, chosen on development utterances.
+    """Return the margin and threshold for an artefact; what was chosen before is not chosen again.
 
-    The utterances must not be among those that the artefact is evaluated on.
+    They are chosen on a development split beside the evaluation data, on none that is itself
+    evaluated. Where there is none, `DEFAULT` is returned.
     """
-    contexts = Contexts(artefact, threads)
-    return choose_from(
-        [contexts.decode(utterance.path, utterance.reference) for utterance in utterances]
-    )
+    speech = _development(options.dataset)
+    if not speech:
+        _log.info("no development speech beside the data: adaptive context has its usual settings")
+        return DEFAULT
+    path = _results_path(workspace, artefact, options, speech)
+    if path.exists():
+        return parse(Adaptive, json.loads(path.read_text(encoding="utf-8")))
+    contexts = Contexts(artefact, options.threads)
+    trials = []
+    for utterance in speech:
+        trials.append(contexts.decode(utterance.path, utterance.reference))
+        progress(f"{artefact.path.name} adaptive context", len(trials), len(speech))
+    chosen = choose_from(trials)
+    atomic.write_text(path, json.dumps(to_json(chosen)) + "\n")
+    return chosen
+
+
+def _development(dataset: Dataset) -> list[Utterance]:
+    """Return the first development split beside the data, evenly thinned out; none if absent."""
+    for split in DEVELOPMENT_SPLITS:
+        if split not in dataset.splits and (dataset.root / split).is_dir():
+            return utterances(dataset, split, _MOST_UTTERANCES)
+    return []
+
+
+def _results_path(
+    workspace: Workspace,
+    artefact: Artefact,
+    options: EvaluationOptions,
+    speech: Sequence[Utterance],
+) -> Path:
+    """Return the file of a choice: its name changes with all that may change the choice."""
+    manifest = artefact.manifest
+    identity = {
+        "audio": workspace.hashes.digest([utterance.path for utterance in speech]),
+        "references": [utterance.reference for utterance in speech],
+        "weights": {name: file.sha256 for name, file in manifest.files.items()},
+        "libraries": manifest.libraries,
+        "threads": options.threads,
+        "rule": [MARGINS, SHARES],
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return workspace.evaluations / f"{manifest.name}-{digest[:12]}" / "adaptive.json"
 
 
 def choose_from(trials: Sequence[Trial]) -> Adaptive:

@@ -3,6 +3,7 @@
 from edgewhisper.reports.matrix import read_sweep, to_table, write_sweep
 from edgewhisper.reports.render import to_html, to_markdown, to_text, write
 from edgewhisper.reports.results import (
+    ContextTrial,
     FailedRow,
     Machine,
     ProfileRun,
@@ -14,6 +15,7 @@ from edgewhisper.reports.results import (
 )
 
 __all__ = [
+    "ContextTrial",
     "FailedRow",
     "Machine",
     "ProfileRun",

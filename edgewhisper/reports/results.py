@@ -31,6 +31,7 @@ from edgewhisper_runtime.bundle import (
     Manifest,
     Origin,
     Settings,
+    Verdict,
     parse,
     to_json,
 )
@@ -95,10 +96,27 @@ class SplitReport:
 
 
 @dataclass(frozen=True)
+class ContextTrial:
+    """An audio context that a build has tried: what the gate says of it.
+
+    `overall` compares with the baseline over all splits; `difference` with the same variant in
+    full windows, None for these themselves. `proven`: the upper end of that interval is within
+    the limit.
+    """
+
+    audio_context: AudioContext
+    verdict: Verdict
+    overall: Comparison
+    difference: Comparison | None = None
+    proven: bool = True
+
+
+@dataclass(frozen=True)
 class Report:
     """A variant compared with its baseline: figures, the gate's verdict, and every raw text.
 
-    `records` are by role and split. `command` is the command line that made it.
+    `records` are by role and split. `contexts` are those that were tried before the variant's was
+    chosen. `command` is the command line that made it.
     """
 
     created: str
@@ -113,6 +131,7 @@ class Report:
     summary: dict[str, SplitReport]
     gate: GateVerdict
     records: dict[str, dict[str, tuple[Record, ...]]]
+    contexts: tuple[ContextTrial, ...] = ()
     command: str = ""
 
     @property

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgewhisper_runtime.bundle import Adaptive
 
 
 @click.command("info")
@@ -24,7 +28,7 @@ def command(bundle: Path, as_json: bool) -> None:
         ("model", manifest.model.name),
         ("recipe", f"{recipe.name}: {recipe.summary}"),
         ("engine", manifest.backend),
-        ("audio context", manifest.audio_context),
+        ("audio context", f"{manifest.audio_context}; {_adaptive(manifest.settings.adaptive)}"),
         ("weights", f"{manifest.weight_bytes / 1e6:.1f} MB"),
         ("made", f"{manifest.created}, {_libraries(manifest.libraries)}"),
         ("gate", evaluation.verdict if evaluation else "did not run"),
@@ -39,6 +43,14 @@ def command(bundle: Path, as_json: bool) -> None:
         ]
     width = max(len(name) for name, _ in rows)
     click.echo("\n".join([manifest.name, *(f"  {n:<{width}}  {v}" for n, v in rows)]))
+
+
+def _adaptive(settings: Adaptive) -> str:
+    """Return the settings of adaptive context in words."""
+    text = f"adaptive: a margin of {settings.margin:g} s"
+    if settings.min_log_probability is not None:
+        text += f", in full below a log-probability of {settings.min_log_probability:g}"
+    return text
 
 
 def _libraries(versions: dict[str, str]) -> str:
