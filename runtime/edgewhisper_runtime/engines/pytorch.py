@@ -170,4 +170,6 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
         raise BundleError(
             f"{directory}: the manifest's settings do not fit its {FILE}. Build again."
         )
+    if settings.alignment_heads:
+        alignment.check(settings.alignment_heads, sizes.decoder.layers, sizes.decoder.heads)
     return backend
