@@ -39,6 +39,7 @@ def load(
     if not isinstance(source, bundle.Artefact):
         source = bundle.Artefact.verified(Path(source))
     directory, manifest = source.path, source.manifest
+    _refuse_code(directory, manifest)
     found = entry_points(group=BACKENDS, name=manifest.backend)
     if not found:
         raise MissingLibraryError(
@@ -65,9 +66,13 @@ def load(
 def verify(directory: Path) -> bundle.Manifest:
     """Verify a bundle and that nothing in it is code; return its manifest, or raise BundleError."""
     manifest = bundle.verify(directory)
+    _refuse_code(directory, manifest)
+    return manifest
+
+
+def _refuse_code(directory: Path, manifest: bundle.Manifest) -> None:
     if manifest.backend == "torchscript":
         raise BundleError(
             f"{directory} is a TorchScript bundle. TorchScript can hold code, so it is not opened. "
             "Build the bundle again (edgewhisper build --export pytorch)."
         )
-    return manifest
