@@ -65,12 +65,12 @@ def build(
 
     workspace = workspace or Workspace.from_environment()
     recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
-    options = options or _options(workspace)
     # What cannot be done must show before a long download.
     if output is not None:
         pipeline.check_target(output)
-    to_format = _format(recipe, export, options.device)
+    to_format = _format(recipe, export, "cpu" if options is None else options.device)
     quantizers.adapter(recipe.library)
+    options = _ready(workspace, options)
     checkpoint = checkpoints.resolve(workspace, model)
     variant, report = pipeline.measure(workspace, checkpoint, recipe, options, to_format, progress)
     report = replace(report, command=command)
@@ -109,7 +109,7 @@ def evaluate(
     workspace = workspace or Workspace.from_environment()
     if bundle is not None and recipe is not None:
         raise RecipeError("a bundle has its own recipe. Name a bundle or a recipe, not both.")
-    options = options or _options(workspace)
+    options = _ready(workspace, options)
     if bundle is not None:
         variant = workspace.open(Path(bundle))
         origin = variant.manifest.model
@@ -230,7 +230,7 @@ def _sweep(
     """Sweep into a directory that was named, or into that of the model under `output`."""
     from edgewhisper import checkpoints, sweeps
 
-    options = options or _options(workspace)
+    options = _ready(workspace, options)
     checkpoint = checkpoints.resolve(workspace, model)
     where = output if named else output / checkpoint.name
     plan = sweeps.Plan(workspace, checkpoint, recipes, options, rounds, command)
@@ -239,12 +239,22 @@ def _sweep(
     return result
 
 
-def _options(workspace: Workspace) -> EvaluationOptions:
-    """Return the options of an evaluation on the data that is here."""
-    from edgewhisper.evaluation import datasets
+def _ready(workspace: Workspace, options: EvaluationOptions | None) -> EvaluationOptions:
+    """Return the options, of the data that is here where there are none.
+
+    What is wrong with the device or the cluster is raised before the work.
+    """
+    from edgewhisper.backend import check_device
+    from edgewhisper.evaluation import cluster, datasets
     from edgewhisper.evaluation.options import EvaluationOptions
 
-    return EvaluationOptions(datasets.find(workspace))
+    options = options or EvaluationOptions(datasets.find(workspace))
+    if options.engine == "ray":
+        cluster.connect(options)
+    else:
+        check_device(options.device)
+    _log.info("evaluating on %s (%s)", options.dataset.name, ", ".join(options.dataset.splits))
+    return options
 
 
 def _format(recipe: Recipe, export: str, device: str) -> str | None:

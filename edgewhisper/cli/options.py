@@ -124,17 +124,9 @@ def evaluation_options(
     threads: int | None,
     engine: Literal["local", "ray"],
 ) -> EvaluationOptions:
-    """Find the data and say on stderr which it is."""
-    from edgewhisper.backend import check_device
-    from edgewhisper.evaluation import cluster, datasets
+    """Find the data; raise DataError where it is not there."""
+    from edgewhisper.evaluation import datasets
     from edgewhisper.evaluation.options import EvaluationOptions
 
     chosen = datasets.find(workspace, dataset, librispeech, splits)
-    options = EvaluationOptions(chosen, limit, device, threads, engine)
-    # What is wrong with either must show before the work.
-    if engine == "ray":
-        cluster.connect(options)
-    else:
-        check_device(device)
-    click.echo(f"evaluating on {chosen.name} ({', '.join(chosen.splits)})", err=True)
-    return options
+    return EvaluationOptions(chosen, limit, device, threads, engine)

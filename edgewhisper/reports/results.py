@@ -83,7 +83,7 @@ class ProfileRun:
     peak_device_bytes: Count | None = None
     audio_context: AudioContext = "full"
     windows: Count = 0
-    windows_done_again: Count = 0
+    windows_encoded_again: dict[str, Count] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import calibration
 from edgewhisper.recipes import find_recipe
 from edgewhisper.recipes.schema import Calibration
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import bundle
 from edgewhisper_runtime.errors import DataError
 from variants import stage
@@ -36,7 +37,8 @@ def test_other_speech_is_another_variant(data: Path) -> None:
         calibration.utterances(replace(STATIC, calibration=Calibration("dev-clean", n)), speech)
         for n in (2, 3)
     )
-    assert calibration.describe(two) != calibration.describe(three)
+    hashes = Workspace.from_environment().hashes
+    assert calibration.describe(two, hashes) != calibration.describe(three, hashes)
 
 
 def test_without_its_split_it_is_refused(tmp_path: Path) -> None:
