@@ -7,21 +7,52 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
-from edgewhisper import checkpoints
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
-from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.measure.profile import SPEECH
+
+if TYPE_CHECKING:
+    from edgewhisper.checkpoints import Checkpoint
+    from edgewhisper.workspace import Workspace
 
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("EDGEWHISPER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+BUNDLES = os.environ.get("EDGEWHISPER_TEST_BUNDLES")
+# Without the host toolkit the tests of the runtime use its own program.
+PROGRAM = "edgewhisper" if find_spec("edgewhisper") else "edgewhisper-runtime"
+# The fixtures that make a test slow: all that decode, or read hours of audio, need one of them.
+SLOW_FIXTURES = {"base", "bundle_of", "data", "tiny_en", "tokenizer_of"}
 
+BundleOf = Callable[..., Path]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+TokenizerOf = Callable[[str], Path]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that choose among tests."""
+    parser.addoption(
+        "--fast", action="store_true", help="leave out tests that need weights or recorded speech"
+    )
+    parser.addoption(
+        "--no-speech", action="store_true", help="skip tests of recorded speech, also in CI"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `--fast` leaves out."""
+    if config.getoption("--fast"):
+        slow = [item for item in items if SLOW_FIXTURES & {*getattr(item, "fixturenames", ())}]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+def _require_host() -> None:
+    pytest.importorskip("edgewhisper", reason="needs the host toolkit")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,15 +69,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def workspace(home: Path) -> Workspace:
     """The workspace of that directory."""
+    _require_host()
+    from edgewhisper.workspace import Workspace
+
     return Workspace(home)
 
 
 @pytest.fixture(scope="session")
-def data() -> Path:
+def data(pytestconfig: pytest.Config) -> Path:
     """The directory of real speech; its absence fails in CI and skips elsewhere."""
     if not DATA.is_dir():
         message = f"{DATA} is absent: tests on real speech need it (EDGEWHISPER_TEST_DATA)"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") and not pytestconfig.getoption("--no-speech"):
             pytest.fail(message)
         pytest.skip(message)
     return DATA
@@ -68,29 +102,63 @@ def smoke_clip() -> Path:
 @pytest.fixture(scope="session")
 def tiny_en(workspace: Workspace) -> Checkpoint:
     """The whisper-tiny.en checkpoint, from its package."""
+    from edgewhisper import checkpoints
+
     return checkpoints.resolve(workspace, "whisper-tiny.en")
 
 
 @pytest.fixture(scope="session")
 def base(workspace: Workspace) -> Checkpoint:
     """The whisper-base checkpoint, from its packages."""
+    from edgewhisper import checkpoints
+
     return checkpoints.resolve(workspace, "whisper-base")
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(workspace: Workspace, tiny_en: Checkpoint) -> Path:
-    """whisper-tiny.en, quantized by quanto-int8 and staged as an unevaluated bundle."""
-    from edgewhisper.pipeline import stage
+def bundle_of(request: pytest.FixtureRequest) -> BundleOf:
+    """Bundles that were not evaluated, by model, recipe and export ("none": the variant itself).
 
-    return stage(workspace, tiny_en, find_recipe("quanto-int8")).path
+    From EDGEWHISPER_TEST_BUNDLES, where tests/bundles.py has put them; else made by the host.
+    """
+    from bundles import directory_of, make
+
+    def find(model: str, recipe: str, export: str = "onnx") -> Path:
+        if BUNDLES is None:
+            return make(request.getfixturevalue("workspace"), model, recipe, export)
+        directory = Path(BUNDLES) / directory_of(model, recipe, export)
+        if not directory.is_dir():
+            pytest.skip(f"{directory} is absent: tests/bundles.py makes it")
+        return directory
+
+    return find
 
 
 @pytest.fixture(scope="session")
-def onnx_bundle(workspace: Workspace, tiny_en: Checkpoint) -> Path:
-    """whisper-tiny.en by onnx-int8, exported and staged: what opens and runs quickest."""
-    from edgewhisper.pipeline import stage_export
+def tokenizer_of(request: pytest.FixtureRequest) -> TokenizerOf:
+    """A model's tokenizer.json: of a bundle that is there already, else of its checkpoint."""
 
-    return stage_export(workspace, tiny_en, find_recipe("onnx-int8")).path
+    def find(model: str) -> Path:
+        if BUNDLES is not None:
+            directory = request.getfixturevalue("bundle_of")(model, "onnx-int8")
+        else:
+            fixtures = {"whisper-tiny.en": "tiny_en", "whisper-base": "base"}
+            directory = request.getfixturevalue(fixtures[model]).path
+        return Path(directory) / "tokenizer.json"
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(bundle_of: BundleOf) -> Path:
+    """whisper-tiny.en, quantized by quanto-int8, not exported."""
+    return bundle_of("whisper-tiny.en", "quanto-int8", "none")
+
+
+@pytest.fixture(scope="session")
+def onnx_bundle(bundle_of: BundleOf) -> Path:
+    """whisper-tiny.en by onnx-int8, exported: what opens and runs quickest."""
+    return bundle_of("whisper-tiny.en", "onnx-int8")
 
 
 @pytest.fixture
@@ -122,7 +190,7 @@ def run(home: Path) -> Run:
     def call(
         *arguments: object,
         env_home: Path = home,
-        script: str = "edgewhisper",
+        script: str = PROGRAM,
         stdin: Path = Path(os.devnull),
     ) -> subprocess.CompletedProcess[str]:
         (entry,) = entry_points(group="console_scripts", name=script)
@@ -149,7 +217,7 @@ def run_afresh(home: Path) -> Run:
     """Do the same in a process of its own, for what a process is the point of."""
 
     def call(
-        *arguments: object, env_home: Path = home, script: str = "edgewhisper"
+        *arguments: object, env_home: Path = home, script: str = PROGRAM
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(Path(sys.executable).parent / script), *map(str, arguments)],

@@ -8,22 +8,20 @@ import jiwer
 import numpy as np
 import pytest
 
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
+from conftest import BundleOf
 from edgewhisper_runtime import audio, live, load
 from edgewhisper_runtime.audio import vad
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 from edgewhisper_runtime.live import Live, Update
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.transcriber import Transcriber
-from variants import stage_export
 
 DEFAULT = Options()
 
 
 @pytest.fixture(scope="module")
-def transcriber(tiny_en: Checkpoint) -> Transcriber:
-    directory = stage_export(tiny_en, find_recipe("onnx-int8"))
+def transcriber(bundle_of: BundleOf) -> Transcriber:
+    directory = bundle_of("whisper-tiny.en", "onnx-int8")
     return load(directory, threads=2, audio_context="adaptive")
 
 

@@ -21,10 +21,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import Run
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
-from variants import stage_export
+from conftest import BundleOf, Run
 
 RATE = 16_000
 BLOCK = RATE // 10
@@ -38,8 +35,8 @@ Listen = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_en: Checkpoint) -> Path:
-    return stage_export(tiny_en, find_recipe("onnx-int8"))
+def bundle(bundle_of: BundleOf) -> Path:
+    return bundle_of("whisper-tiny.en", "onnx-int8")
 
 
 @pytest.fixture

@@ -19,19 +19,16 @@ import pytest
 import soundfile
 import srt
 
-from conftest import Run
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
+from conftest import BundleOf, Run
 from edgewhisper_runtime.measure.profile import SPEECH
 from edgewhisper_runtime.text.writers import WRITERS
-from variants import stage_export
 
 Transcribe = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_en: Checkpoint) -> Path:
-    return stage_export(tiny_en, find_recipe("onnx-int8"))
+def bundle(bundle_of: BundleOf) -> Path:
+    return bundle_of("whisper-tiny.en", "onnx-int8")
 
 
 @pytest.fixture(scope="module")

@@ -9,23 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
+from conftest import BundleOf
 from edgewhisper_runtime import Options, audio, load
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.decode import alignment
 from edgewhisper_runtime.errors import BundleError
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import Word
-from variants import stage_export
 
 POSITION = alignment.SECONDS_PER_POSITION
 SECOND = audio.SAMPLE_RATE
 
 
 @pytest.fixture(scope="module")
-def transcriber(tiny_en: Checkpoint) -> Transcriber:
-    return load(stage_export(tiny_en, find_recipe("onnx-int8")))
+def transcriber(bundle_of: BundleOf) -> Transcriber:
+    return load(bundle_of("whisper-tiny.en", "onnx-int8"))
 
 
 def spoken(transcriber: Transcriber, clip: np.ndarray) -> tuple[str, list[Word]]:

@@ -8,20 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
+from conftest import BundleOf
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.options import PLAIN, Options, Padding
-from variants import stage_export
 
 THOROUGH = Options()
 
 
 @pytest.fixture(scope="module")
-def decoder(tiny_en: Checkpoint) -> WindowDecoder:
-    directory = stage_export(tiny_en, find_recipe("onnx-int8"))
+def decoder(bundle_of: BundleOf) -> WindowDecoder:
+    directory = bundle_of("whisper-tiny.en", "onnx-int8")
     return load(directory, threads=2, audio_context="full").decoder
 
 
@@ -123,10 +121,10 @@ def test_a_long_prompt_keeps_its_end_and_all_hotwords(decoder: WindowDecoder) ->
 
 @pytest.mark.parametrize("padding", ["silence", "zeros"])
 def test_a_batch_gives_what_its_windows_give_alone(
-    tiny_en: Checkpoint, clips: list[np.ndarray], padding: Padding
+    bundle_of: BundleOf, clips: list[np.ndarray], padding: Padding
 ) -> None:
     """In float32: int8 rounds a row in company otherwise than alone, which decides close calls."""
-    directory = stage_export(tiny_en, find_recipe("fp32"))
+    directory = bundle_of("whisper-tiny.en", "fp32")
     decoder = load(directory, threads=2, audio_context="full").decoder
     options = replace(THOROUGH, padding=padding)
     request = Request(replace(options, language="en"), timestamps=False)
@@ -136,10 +134,10 @@ def test_a_batch_gives_what_its_windows_give_alone(
 
 
 def test_what_a_batch_is_unsure_of_is_decoded_as_alone(
-    tiny_en: Checkpoint, clips: list[np.ndarray]
+    bundle_of: BundleOf, clips: list[np.ndarray]
 ) -> None:
     """The first temperature's text is among those that the best is chosen from."""
-    directory = stage_export(tiny_en, find_recipe("fp32"))
+    directory = bundle_of("whisper-tiny.en", "fp32")
     decoder = load(directory, threads=2, audio_context="full").decoder
     strict = replace(THOROUGH, min_log_probability=0.0, temperatures=(0.0, 1.0), best_of=1)
     request = Request(replace(strict, language="en"), timestamps=False)

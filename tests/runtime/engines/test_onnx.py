@@ -14,18 +14,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, bundle, load
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.engines import onnx
 from edgewhisper_runtime.engines.onnx import OnnxBackend
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
 from edgewhisper_runtime.options import PLAIN
-from variants import stage_export
 
 if TYPE_CHECKING:
-    from conftest import Run
+    from conftest import BundleOf, Run
 
 PROMPT = [50257, 50362]
 
@@ -43,8 +40,8 @@ print(machine.peak_rss())
 
 
 @pytest.fixture(scope="module")
-def directory(tiny_en: Checkpoint) -> Path:
-    return stage_export(tiny_en, find_recipe("onnx-int8"))
+def directory(bundle_of: BundleOf) -> Path:
+    return bundle_of("whisper-tiny.en", "onnx-int8")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +50,8 @@ def backend(directory: Path) -> OnnxBackend:
 
 
 @pytest.fixture(scope="module")
-def exact(tiny_en: Checkpoint) -> OnnxBackend:
-    directory = stage_export(tiny_en, find_recipe("fp32"))
+def exact(bundle_of: BundleOf) -> OnnxBackend:
+    directory = bundle_of("whisper-tiny.en", "fp32")
     return OnnxBackend(directory / onnx.ENCODER, directory / onnx.DECODER, threads=2)
 
 

@@ -11,24 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio, bundle
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.engines.pytorch import FILE, PytorchBackend, load
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
-from variants import stage_export
 
 if TYPE_CHECKING:
-    from conftest import Run
+    from conftest import BundleOf, Run
 
 TOKENS = np.array([[50257, 50362, 843, 11]] * 2)
 
 
 @pytest.fixture(scope="module")
-def directory(tiny_en: Checkpoint) -> Path:
-    recipe = find_recipe("fp32")
-    return stage_export(tiny_en, recipe, to_format="pytorch")
+def directory(bundle_of: BundleOf) -> Path:
+    return bundle_of("whisper-tiny.en", "fp32", "pytorch")
 
 
 @pytest.fixture(scope="module")
@@ -163,9 +159,8 @@ DAMAGED_METADATA: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.fixture(scope="module")
-def int8(tiny_en: Checkpoint) -> Path:
-    recipe = find_recipe("pytorch-int8-embedding")
-    return stage_export(tiny_en, recipe, to_format="pytorch") / FILE
+def int8(bundle_of: BundleOf) -> Path:
+    return bundle_of("whisper-tiny.en", "pytorch-int8-embedding", "pytorch") / FILE
 
 
 def rewritten(

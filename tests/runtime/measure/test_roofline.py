@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.measure import profile, roofline
-from variants import stage, stage_export
 
 if TYPE_CHECKING:
-    from conftest import Run
+    from conftest import BundleOf, Run
 
 # whisper-tiny.en: 4 layers of width 384 in each half, 1500 positions, 80 mel bands
 WIDTH, LAYERS, POSITIONS = 384, 4, 1500
@@ -40,10 +37,10 @@ def check(found: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["onnx-int4", "fp32"])
 def test_the_operations_are_those_of_the_architecture(
-    tiny_en: Checkpoint, name: str, monkeypatch: pytest.MonkeyPatch
+    bundle_of: BundleOf, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roofline, "_REPEATS", 1)
-    check(roofline.measure(stage_export(tiny_en, find_recipe(name)), threads=2))
+    check(roofline.measure(bundle_of("whisper-tiny.en", name), threads=2))
 
 
 def test_profile_shows_it(onnx_bundle: Path, run: Run, smoke_clip: Path) -> None:
@@ -56,6 +53,6 @@ def test_profile_shows_it(onnx_bundle: Path, run: Run, smoke_clip: Path) -> None
     assert "to read its" in said
 
 
-def test_only_what_the_engine_runs_has_one(tiny_en: Checkpoint) -> None:
+def test_only_what_the_engine_runs_has_one(bundle_of: BundleOf) -> None:
     with pytest.raises(EdgeWhisperError, match="runs on torch; the roofline"):
-        roofline.measure(stage(tiny_en, find_recipe("fp32")), threads=2)
+        roofline.measure(bundle_of("whisper-tiny.en", "fp32", "none"), threads=2)

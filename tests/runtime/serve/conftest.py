@@ -10,18 +10,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.recipes import find_recipe
+from conftest import BundleOf
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.transcriber import Transcriber
 from servers import ALIASES, CLIPS, ORIGIN, TOKEN, WAITING, Server, serving
-from variants import stage_export
 
 
 @pytest.fixture(scope="package")
-def bundle(tiny_en: Checkpoint) -> Path:
-    return stage_export(tiny_en, find_recipe("onnx-int8"))
+def bundle(bundle_of: BundleOf) -> Path:
+    return bundle_of("whisper-tiny.en", "onnx-int8")
 
 
 @pytest.fixture(scope="package")

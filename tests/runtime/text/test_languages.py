@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from edgewhisper.checkpoints import Checkpoint
+from conftest import TokenizerOf
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.text.languages import LANGUAGES, to_code
 from edgewhisper_runtime.text.tokens import Tokenizer
 
 
-def test_they_are_those_of_the_model(base: Checkpoint) -> None:
-    tokens = Tokenizer(base.path / "tokenizer.json").languages
+def test_they_are_those_of_the_model(tokenizer_of: TokenizerOf) -> None:
+    tokens = Tokenizer(tokenizer_of("whisper-base")).languages
     assert list(LANGUAGES) == [*sorted(tokens, key=tokens.__getitem__), "yue"]
 
 

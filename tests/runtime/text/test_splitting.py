@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Encoder
 
-from edgewhisper.checkpoints import Checkpoint
+from conftest import TokenizerOf
 from edgewhisper_runtime.text.splitting import split
 from edgewhisper_runtime.text.tokens import Tokenizer
 
@@ -28,13 +28,13 @@ SPOKEN = {
 
 
 @pytest.fixture(scope="module")
-def encoder(base: Checkpoint) -> Encoder:
-    return Encoder.from_file(str(base.path / "tokenizer.json"))
+def encoder(tokenizer_of: TokenizerOf) -> Encoder:
+    return Encoder.from_file(str(tokenizer_of("whisper-base")))
 
 
 @pytest.fixture(scope="module")
-def tokenizer(base: Checkpoint) -> Tokenizer:
-    return Tokenizer(base.path / "tokenizer.json")
+def tokenizer(tokenizer_of: TokenizerOf) -> Tokenizer:
+    return Tokenizer(tokenizer_of("whisper-base"))
 
 
 @pytest.mark.parametrize("language", WORDS)

@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewhisper.checkpoints import Checkpoint
+from conftest import TokenizerOf
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
 from edgewhisper_runtime.text.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from edgewhisper.checkpoints import Checkpoint
 
 Encoder = Callable[[str], list[int]]
 
 
-@pytest.mark.parametrize("model", ["tiny_en", "base"])
-def test_decodes_as_the_reference_does(
-    model: str, data: Path, request: pytest.FixtureRequest
-) -> None:
+@pytest.mark.parametrize("model", ["whisper-tiny.en", "whisper-base"])
+def test_decodes_as_the_reference_does(model: str, data: Path, tokenizer_of: TokenizerOf) -> None:
     from tokenizers import Tokenizer as Reference
 
-    path = request.getfixturevalue(model).path / "tokenizer.json"
+    path = tokenizer_of(model)
     ours, reference = Tokenizer(path), Reference.from_file(str(path))
     texts = [file.read_text() for file in sorted((data / "multilingual").rglob("*.txt"))]
     assert len(texts) >= 5
@@ -37,10 +38,10 @@ def test_decodes_as_the_reference_does(
         assert ours.decode(ids.tolist()) == reference.decode(ids.tolist())
 
 
-def test_encodes_as_the_reference_does(tiny_en: Checkpoint, data: Path) -> None:
+def test_encodes_as_the_reference_does(tokenizer_of: TokenizerOf, data: Path) -> None:
     from tokenizers import Tokenizer as Reference
 
-    path = tiny_en.path / "tokenizer.json"
+    path = tokenizer_of("whisper-tiny.en")
     ours, reference = Tokenizer(path), Reference.from_file(str(path))
     texts = [file.read_text() for file in sorted(data.rglob("*.txt"))]
     texts += [
@@ -64,9 +65,9 @@ def reference_of(path: Path) -> Any:
     return Reference.from_str(json.dumps(content))
 
 
-@pytest.fixture(scope="module", params=["tiny_en", "base"])
-def encoders(request: pytest.FixtureRequest) -> tuple[Encoder, Encoder]:
-    path = request.getfixturevalue(request.param).path / "tokenizer.json"
+@pytest.fixture(scope="module", params=["whisper-tiny.en", "whisper-base"])
+def encoders(request: pytest.FixtureRequest, tokenizer_of: TokenizerOf) -> tuple[Encoder, Encoder]:
+    path = tokenizer_of(request.param)
     reference = reference_of(path)
     return Tokenizer(path).encode, lambda text: reference.encode(text, add_special_tokens=False).ids
 
@@ -107,21 +108,21 @@ def test_encodes_words_without_spaces_as_the_reference_does(
     assert ours(text) == reference(text)
 
 
-def test_a_broken_character_is_encoded_too(base: Checkpoint) -> None:
+def test_a_broken_character_is_encoded_too(tokenizer_of: TokenizerOf) -> None:
     """Python has one for each byte of an argument that is not UTF-8."""
-    tokenizer = Tokenizer(base.path / "tokenizer.json")
+    tokenizer = Tokenizer(tokenizer_of("whisper-base"))
     assert tokenizer.decode(tokenizer.encode("caf\udce9")) == "caf?"
 
 
-def test_a_text_encoded_and_decoded_is_the_text(base: Checkpoint, data: Path) -> None:
-    tokenizer = Tokenizer(base.path / "tokenizer.json")
+def test_a_text_encoded_and_decoded_is_the_text(tokenizer_of: TokenizerOf, data: Path) -> None:
+    tokenizer = Tokenizer(tokenizer_of("whisper-base"))
     for file in sorted((data / "multilingual").rglob("*.txt")):
         assert tokenizer.decode(tokenizer.encode(file.read_text())) == file.read_text()
     assert tokenizer.encode(" the") == [264]
 
 
-def test_special_tokens_are_left_out(base: Checkpoint) -> None:
-    tokenizer = Tokenizer(base.path / "tokenizer.json")
+def test_special_tokens_are_left_out(tokenizer_of: TokenizerOf) -> None:
+    tokenizer = Tokenizer(tokenizer_of("whisper-base"))
     assert tokenizer.decode([50258, 50259, 50359, 50363, 2425, 50364, 50257]) == " Hello"
 
 
@@ -134,24 +135,24 @@ def test_timestamp_tokens_are_known_to_the_reference(base: Checkpoint, tiny_en: 
         assert reference.token_to_id("<|30.00|>") == first + 1500
 
 
-def test_prompts_are_those_of_transformers(base: Checkpoint, tiny_en: Checkpoint) -> None:
+def test_prompts_are_those_of_transformers(tokenizer_of: TokenizerOf, base: Checkpoint) -> None:
     from transformers import WhisperTokenizerFast
 
     reference = WhisperTokenizerFast.from_pretrained(base.path)
-    tokenizer = Tokenizer(base.path / "tokenizer.json")
+    tokenizer = Tokenizer(tokenizer_of("whisper-base"))
     for language in ("en", "de", "zh"):
         for task in ("transcribe", "translate"):
             reference.set_prefix_tokens(language=language, task=task, predict_timestamps=False)
             assert tokenizer.prompt(language, task) == reference.prefix_tokens
     assert len(tokenizer.languages) == 99
-    assert Tokenizer(tiny_en.path / "tokenizer.json").prompt("en") == [50257, 50362]
+    assert Tokenizer(tokenizer_of("whisper-tiny.en")).prompt("en") == [50257, 50362]
 
 
-def test_a_language_the_model_lacks(base: Checkpoint, tiny_en: Checkpoint) -> None:
+def test_a_language_the_model_lacks(tokenizer_of: TokenizerOf) -> None:
     with pytest.raises(EdgeWhisperError, match="unknown language 'xx'"):
-        Tokenizer(base.path / "tokenizer.json").prompt("xx")
+        Tokenizer(tokenizer_of("whisper-base")).prompt("xx")
     with pytest.raises(EdgeWhisperError, match="only transcribes English"):
-        Tokenizer(tiny_en.path / "tokenizer.json").prompt("de")
+        Tokenizer(tokenizer_of("whisper-tiny.en")).prompt("de")
 
 
 @pytest.mark.parametrize(
@@ -212,9 +213,9 @@ def test_added_tokens_are_text_as_the_reference_has_them(fine_tuned: Path, data:
         assert ours.decode(mixed) == reference.decode(without_times)
 
 
-def test_an_added_token_is_written_as_it_is(base: Checkpoint, tmp_path: Path) -> None:
+def test_an_added_token_is_written_as_it_is(tokenizer_of: TokenizerOf, tmp_path: Path) -> None:
     """Also where its characters stand for bytes in the vocabulary."""
-    content = json.loads((base.path / "tokenizer.json").read_text())
+    content = json.loads((tokenizer_of("whisper-base")).read_text())
     content["added_tokens"].append({"id": 51865, "content": "Müller\u200d", "special": False})
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     tokenizer = Tokenizer(tmp_path / "tokenizer.json")
@@ -243,10 +244,12 @@ def test_an_added_token_is_written_as_it_is(base: Checkpoint, tmp_path: Path) ->
     ],
 )
 def test_a_damaged_tokenizer(
-    base: Checkpoint, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+    tokenizer_of: TokenizerOf,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], object],
 ) -> None:
     path = tmp_path / "tokenizer.json"
-    content = json.loads((base.path / "tokenizer.json").read_text())
+    content = json.loads((tokenizer_of("whisper-base")).read_text())
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(BundleError, match=r"tokenizer\.json is not a Whisper tokenizer"):
