@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.transcript import Transcript as Transcript
     from edgewhisper_runtime.transcript import Word as Word
 
-    __version__: str
+
+__version__ = "0.1.0"  # of both distributions
 
 # Imported where they are first used: the command line must answer without NumPy.
 _HOMES = {
@@ -68,10 +69,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib import metadata
-
-        return metadata.version("edgewhisper-runtime")
     if name not in _HOMES:
         raise AttributeError(name)
     return getattr(import_module(f"edgewhisper_runtime.{_HOMES[name]}"), name)
