@@ -116,6 +116,71 @@ def test_an_evaluation_does_not_change_what_is_evaluated(
     assert (onnx_bundle / bundle.MANIFEST).read_bytes() == before
 
 
+@pytest.fixture
+def beside_development_speech(
+    workspace: Workspace, data: Path, tmp_path: Path
+) -> EvaluationOptions:
+    """Three utterances, and one speaker of dev-clean in the directory beside their split."""
+    (tmp_path / "dev-clean").mkdir()
+    (tmp_path / "test-clean").symlink_to(data / "LibriSpeech" / "test-clean")
+    speaker = min((data / "LibriSpeech" / "dev-clean").iterdir())
+    (tmp_path / "dev-clean" / speaker.name).symlink_to(speaker)
+    dataset = librispeech.find(workspace, tmp_path, ("test-clean",))
+    return EvaluationOptions(dataset, limit=3)
+
+
+def test_an_export_ships_with_adaptive_context_where_it_is_proven(
+    workspace: Workspace,
+    tiny_en: Checkpoint,
+    beside_development_speech: EvaluationOptions,
+    tmp_path: Path,
+) -> None:
+    recipe = replace(find_recipe("onnx-int8"), name="lenient", max_wer_increase=50.0)
+    built = edgewhisper.build(
+        tiny_en.name,
+        recipe,
+        beside_development_speech,
+        output=tmp_path / "bundle",
+        workspace=workspace,
+    )
+    full, adaptive = built.report.contexts
+    assert (full.audio_context, full.difference) == ("full", None)
+    assert adaptive.audio_context == "adaptive"
+    assert adaptive.proven
+    assert adaptive.difference is not None
+    assert adaptive.difference.interval.high <= 50.0
+    manifest = bundle.verify(tmp_path / "bundle")
+    assert manifest.audio_context == built.report.variant.audio_context == "adaptive"
+    threshold = manifest.settings.adaptive.min_log_probability
+    assert threshold is not None
+    assert -1.0 < threshold < 0.0
+
+
+def test_an_audio_context_that_loses_words_does_not_ship(
+    workspace: Workspace, tiny_en: Checkpoint, options: EvaluationOptions
+) -> None:
+    baseline = pipeline.stage(workspace, tiny_en, find_recipe("fp32"))
+    variant = pipeline.stage_export(workspace, tiny_en, find_recipe("onnx-int8"))
+    full, adaptive = (
+        pipeline.compare(
+            workspace, baseline, variant, 50.0, replace(options, audio_context=context)
+        )
+        for context in ("full", "adaptive")
+    )
+    assert pipeline.choose_context(full, adaptive).variant.audio_context == "adaptive"
+    cut = {
+        split: tuple(replace(record, hypothesis=record.hypothesis[:10]) for record in records)
+        for split, records in adaptive.records["variant"].items()
+    }
+    records = {**adaptive.records, "variant": cut}
+    summary, gate = pipeline.judge(records, 50.0, synthetic=False)
+    loses = replace(adaptive, records=records, summary=summary, gate=gate)
+    chosen = pipeline.choose_context(full, loses)
+    assert chosen.variant.audio_context == "full"
+    assert chosen.gate == full.gate
+    assert not chosen.contexts[1].proven
+
+
 def test_a_staged_variant_is_reused_only_if_it_is_the_same(
     workspace: Workspace, tiny_en: Checkpoint
 ) -> None:
