@@ -55,7 +55,7 @@ def test_the_whole_job(
     record = json.loads(run("transcribe", "--json", "--bundle", bundle, smoke_clip).stdout)
     assert record["text"] == text.stdout.strip()
     assert (record["language"], record["problem"]) == ("en", None)
-    assert record["segments"][0]["start"] == 0
+    assert 0 <= record["segments"][0]["start"] < 1
 
     verified = run("verify", bundle)
     assert verified.returncode == 0

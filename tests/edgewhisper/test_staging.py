@@ -42,9 +42,10 @@ for _ in range(20):
             (directory / "count").write_text(str(count + 1))
 """
 HOLD = """
-import sys, time
+import logging, sys, time
 from pathlib import Path
 from edgewhisper import staging
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 with staging.new_directory(Path(sys.argv[1])) as directory:
     (directory / "partial").touch()
     print("ready", flush=True)

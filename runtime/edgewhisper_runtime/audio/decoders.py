@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -60,25 +62,34 @@ def _libsndfile(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.fl
         _check_rate(layout.rate, layout.channels)
         raw = {"format": "RAW", "samplerate": layout.rate, "channels": layout.channels,
                "subtype": layout.subtype, "endian": layout.endian}  # fmt: skip
-    try:
-        with part.open(file) as content, soundfile.SoundFile(content, **raw) as sound:
-            _check_rate(sound.samplerate, sound.channels)
-            expected = sound.frames
-            if expected == _UNKNOWN_FRAMES:
-                expected = 0
-                sound.seekable = lambda: False  # it would seek by the header
-            # So many samples of all channels together, or a small file could fill the memory.
-            at_once = max(1, sound.samplerate * _BLOCK_SECONDS // sound.channels)
-            while len(block := sound.read(at_once, dtype="float32", always_2d=True)):
-                expected -= len(block)
-                yield sound.samplerate, block
-            if expected > sound.samplerate * _TOLERANCE:
-                raise cut_short(f"{expected / sound.samplerate:.2f} s at its end cannot be read")
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip(". \n").replace("\n", " ")
-        raise UnreadableError(
-            f"could not be read to its end ({reason}). It is damaged; copy or download it again."
-        ) from error
+    # libsndfile calls back into Python to read, and an exception is lost on the way; Ctrl-C is
+    # one, but only in the main thread.
+    with part.open(file) as content, ThreadPoolExecutor(1) as thread:
+        try:
+            sound = thread.submit(soundfile.SoundFile, content, **raw).result()
+            try:
+                _check_rate(sound.samplerate, sound.channels)
+                expected = sound.frames
+                if expected == _UNKNOWN_FRAMES:
+                    expected = 0
+                    sound.seekable = lambda: False  # it would seek by the header
+                # So many samples of all channels together, or a small file could fill the memory.
+                count = max(1, sound.samplerate * _BLOCK_SECONDS // sound.channels)
+                read = partial(sound.read, count, dtype="float32", always_2d=True)
+                while len(block := thread.submit(read).result()):
+                    expected -= len(block)
+                    yield sound.samplerate, block
+                if expected > sound.samplerate * _TOLERANCE:
+                    missing = f"{expected / sound.samplerate:.2f} s at its end cannot be read"
+                    raise cut_short(missing)
+            finally:
+                thread.submit(sound.close).result()
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.strip(". \n").replace("\n", " ")
+            raise UnreadableError(
+                f"could not be read to its end ({reason}). It is damaged; copy or download it "
+                "again."
+            ) from error
 
 
 def _ffmpeg(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.float32]]]:

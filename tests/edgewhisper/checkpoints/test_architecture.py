@@ -119,21 +119,21 @@ def test_the_features_that_transformers_saves(changed: Change, tiny_en: Checkpoi
 
 @pytest.mark.parametrize("named", [None, [], [[3, 0], [5, 1]], [[0, 6]], [[-1, 0]]])
 def test_alignment_heads_that_are_not_there_are_the_upper_half(
-    changed: Change, named: list[list[int]] | None, capsys: pytest.CaptureFixture[str]
+    changed: Change, named: list[list[int]] | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     copy = changed("generation_config.json", alignment_heads=named)
     heads = open_checkpoint(Workspace.from_environment(), copy).settings().alignment_heads
     assert heads == tuple((layer, head) for layer in (2, 3) for head in range(6))
-    assert ("all heads of its upper half" in capsys.readouterr().err) == bool(named)
+    assert ("all heads of its upper half" in caplog.text) == bool(named)
 
 
 def test_suppressed_ids_beyond_the_vocabulary(
-    changed: Change, capsys: pytest.CaptureFixture[str]
+    changed: Change, caplog: pytest.LogCaptureFixture
 ) -> None:
     copy = changed("generation_config.json", suppress_tokens=[5, 60_000], begin_suppress_tokens=[])
     read = open_checkpoint(Workspace.from_environment(), copy).architecture
     assert (read.suppress, read.suppress_first) == ((5,), ())
-    assert "1 ids of suppress_tokens are beyond the vocabulary" in capsys.readouterr().err
+    assert "1 ids of suppress_tokens are beyond the vocabulary" in caplog.text
 
 
 @pytest.mark.parametrize("ids", [[-1], ["1"], "all", {"1": 2}, [[1]]])

@@ -217,8 +217,8 @@ def test_weights_in_several_files(tiny_en: Checkpoint, tmp_path: Path) -> None:
 
 
 FETCH = """
-import sys
 from edgewhisper.checkpoints import resolve
+from edgewhisper.workspace import Workspace
 print(resolve(Workspace.from_environment(), "tiny.en").weights)
 """
 
