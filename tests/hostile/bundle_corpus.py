@@ -257,6 +257,11 @@ def _node_edits(model: Any, generator: random.Random) -> dict[str, Change]:
                 if attribute.type == 2:  # one integer
                     attribute.i = value
 
+    def set_lists(graph: Any, value: int) -> None:
+        for node in graph.node:
+            for attribute in node.attribute:
+                attribute.ints[:] = [value] * len(attribute.ints)
+
     edits: dict[str, Change] = {}
     for i in generator.sample(range(len(model.graph.node)), 12):
         for operator in ("Tile", "ConstantOfShape", "Neg"):
@@ -269,6 +274,7 @@ def _node_edits(model: Any, generator: random.Random) -> dict[str, Change]:
         )
     for value in (-1, 0, 7, 2**31, 2**62):
         edits[f"attributes are {value}"] = lambda g, v=value: set_attributes(g, v)
+        edits[f"lists of attributes are {value}"] = lambda g, v=value: set_lists(g, v)
     return edits
 
 
