@@ -251,16 +251,17 @@ def _interface_edits(model: Any) -> dict[str, Change]:
 
 
 def _node_edits(model: Any, generator: random.Random) -> dict[str, Change]:
+    def attributes(graph: Any) -> Iterator[Any]:
+        return (attribute for node in graph.node for attribute in node.attribute)
+
     def set_attributes(graph: Any, value: int) -> None:
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.type == 2:  # one integer
-                    attribute.i = value
+        for attribute in attributes(graph):
+            if attribute.type == 2:  # one integer
+                attribute.i = value
 
     def set_lists(graph: Any, value: int) -> None:
-        for node in graph.node:
-            for attribute in node.attribute:
-                attribute.ints[:] = [value] * len(attribute.ints)
+        for attribute in attributes(graph):
+            attribute.ints[:] = [value] * len(attribute.ints)
 
     edits: dict[str, Change] = {}
     for i in generator.sample(range(len(model.graph.node)), 12):
