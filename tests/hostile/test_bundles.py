@@ -42,6 +42,24 @@ def test_nothing_a_terminal_obeys_is_printed(
     assert result.returncode == (0 if harmless else 6)
 
 
+@pytest.mark.parametrize("place", ["name", "recipe", "manifest"])
+def test_inspect_prints_nothing_a_terminal_obeys(
+    onnx_bundle: Path, tmp_path: Path, run: Run, place: str
+) -> None:
+    content = json.loads((onnx_bundle / "manifest.json").read_text())
+    if place == "recipe":
+        content["recipe"]["summary"] = HOSTILE
+    elif place == "manifest":
+        content[HOSTILE] = HOSTILE
+    directory = tmp_path / (HOSTILE if place == "name" else "bundle")
+    directory.mkdir()
+    (directory / "manifest.json").write_text(json.dumps(content))
+    result = run("inspect", directory)
+    printed = result.stdout + result.stderr
+    assert all(line.isprintable() for line in printed.split("\n"))
+    assert result.returncode not in {0, 70}
+
+
 def test_names_of_files_are_printed_safely(tmp_path: Path, run: Run) -> None:
     directory = tmp_path / HOSTILE
     directory.mkdir()
