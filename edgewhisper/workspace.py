@@ -13,6 +13,7 @@ from edgewhisper_runtime.errors import StorageError
 
 _PACKAGED_CARDS = Path(__file__).parent / "models"
 _CHECKOUT_MODELS = Path(__file__).resolve().parent.parent / "models"
+_WANTED = "to keep models and bundles in. Set EDGEWHISPER_HOME to a directory that may be written."
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Workspace:
 
         EDGEWHISPER_HOME; else models/ of a source checkout; else ~/.cache/edgewhisper.
         EDGEWHISPER_LIBRISPEECH names `speech`. No other place reads the environment. Raises
-        StorageError for a user without a home.
+        StorageError for a user without a home that may be written.
         """
         home = os.environ.get("EDGEWHISPER_HOME")
         speech = os.environ.get("EDGEWHISPER_LIBRISPEECH")
@@ -122,12 +123,14 @@ def _default_root() -> Path:
     if not _PACKAGED_CARDS.is_dir():
         return _CHECKOUT_MODELS
     try:
-        return Path.home() / ".cache" / "edgewhisper"
+        root = Path.home() / ".cache" / "edgewhisper"
     except RuntimeError as error:  # a container's user: no HOME, and no entry in /etc/passwd
-        raise StorageError(
-            "this user has no home directory to keep models and bundles in. Set EDGEWHISPER_HOME "
-            "to a directory that may be written."
-        ) from error
+        raise StorageError(f"this user has no home directory {_WANTED}") from error
+    # Containers often run as a user whose home is /, where only root may write.
+    nearest = next(path for path in (root, *root.parents) if path.exists())
+    if nearest != root and not os.access(nearest, os.W_OK):
+        raise StorageError(f"{nearest} may not be written, so there is no directory {_WANTED}")
+    return root
 
 
 def cards() -> Path:

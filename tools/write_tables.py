@@ -9,6 +9,7 @@ sweep` and `edgewhisper ablate` in docs/results/. With --check nothing is writte
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 import sys
@@ -148,8 +149,42 @@ def exit_codes() -> str:
     return "\n".join(["| exit code | meaning |", "|---|---|", *rows])
 
 
+def hostile(name: str) -> str:
+    """Return what the inputs of a corpus ended in, by kind."""
+    result = json.loads((RESULTS / "reliability" / f"{name}.json").read_text())
+    lines = [
+        "| kind | tried | handled | refused | bad | seconds | slowest |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    outcomes = ("handled", "refused", "bad")
+    total = dict.fromkeys((*outcomes, "seconds"), 0) | {"slowest": 0.0}
+    for kind, row in [*result["kinds"].items(), ("all", total)]:
+        counts = [row[outcome] for outcome in outcomes]
+        cells = [kind, sum(counts), *counts, f"{row['seconds']:.0f}", f"{row['slowest']:.1f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+        for key in total:
+            total[key] = max(total[key], row[key]) if key == "slowest" else total[key] + row[key]
+    lines += [f"\nBad: {bad['kind']}, {bad['name']}: {bad['outcome']}" for bad in result["bad"]]
+    return "\n".join(lines)
+
+
+def hostile_tests() -> str:
+    """Return how many tests try each kind of hostile input, and the command that runs them."""
+    result = json.loads((RESULTS / "reliability" / "tests.json").read_text())
+    lines = ["| what is tried | tests | command |", "|---|---|---|"]
+    lines += [
+        f"| {kind} | {row['tests']} | `pytest {row['path']}` |" for kind, row in result.items()
+    ]
+    return "\n".join(lines)
+
+
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"results": results, "exit codes": exit_codes},
+    ROOT / "docs" / "reliability.md": {
+        "audio": partial(hostile, "audio"),
+        "bundles": partial(hostile, "bundles"),
+        "tests": hostile_tests,
+    },
     RESULTS / "matrix.md": {
         "missing": missing,
         "resolution": resolution,

@@ -58,8 +58,11 @@ def test_what_needs_no_home_has_none(
 
 
 @pytest.mark.parametrize("arguments", [["fetch", "tiny.en"], ["transcribe", "x.wav"]])
-def test_what_needs_one_says_how_to_name_it(homeless: Command, arguments: list[str]) -> None:
-    result = homeless(*arguments)
+@pytest.mark.parametrize("environment", [{}, {"HOME": "/proc"}], ids=["none", "not writable"])
+def test_what_needs_one_says_how_to_name_it(
+    homeless: Command, arguments: list[str], environment: dict[str, str]
+) -> None:
+    result = homeless(*arguments, **environment)
     assert result.returncode == 12
     assert "EDGEWHISPER_HOME" in result.stderr
     assert result.stderr.count("\n") == 1

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import Run
-
-CORPUS = Path(__file__).with_name("bundle_corpus.py")
-REFUSED = {"BundleError", "MissingLibraryError"}  # the latter for an engine of another name
+from hostile import bundle_trials
 
 
 def test_corrupted_bundles_are_refused_or_run(onnx_bundle: Path) -> None:
-    """A part of the corpus, in a process whose memory is limited."""
-    command = [sys.executable, str(CORPUS), str(onnx_bundle), "--every", "23"]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert result.returncode == 0, f"died at {rows[-1]}"
-    intact, *tried = [row for row in rows if "outcome" in row]
-    assert intact["outcome"].startswith("text: There is")
+    """A part of the corpus."""
+    tried = list(bundle_trials.trials(onnx_bundle, every=23))
     assert len(tried) >= 40
-    bad = [r for r in tried if r["outcome"] not in REFUSED and not r["outcome"].startswith("text")]
-    assert not bad
+    assert [trial for trial in tried if trial.bad] == []
 
 
 HOSTILE = "\x1b[31m\r\n\u202ex"
@@ -50,6 +40,24 @@ def test_nothing_a_terminal_obeys_is_printed(
     assert all(line.isprintable() for line in printed.split("\n"))
     harmless = place == (HOSTILE,) and command == "info"  # a key that is not known is ignored
     assert result.returncode == (0 if harmless else 6)
+
+
+@pytest.mark.parametrize("place", ["name", "recipe", "manifest"])
+def test_inspect_prints_nothing_a_terminal_obeys(
+    onnx_bundle: Path, tmp_path: Path, run: Run, place: str
+) -> None:
+    content = json.loads((onnx_bundle / "manifest.json").read_text())
+    if place == "recipe":
+        content["recipe"]["summary"] = HOSTILE
+    elif place == "manifest":
+        content[HOSTILE] = HOSTILE
+    directory = tmp_path / (HOSTILE if place == "name" else "bundle")
+    directory.mkdir()
+    (directory / "manifest.json").write_text(json.dumps(content))
+    result = run("inspect", directory)
+    printed = result.stdout + result.stderr
+    assert all(line.isprintable() for line in printed.split("\n"))
+    assert result.returncode not in {0, 70}
 
 
 def test_names_of_files_are_printed_safely(tmp_path: Path, run: Run) -> None:

@@ -23,10 +23,13 @@ from edgewhisper_runtime.audio.content import (
     size_of,
 )
 
+_NAME = 4  # bytes
+_AU_HEADER = 20  # bytes after the magic number: five numbers
 _MOST_CHUNKS = 10_000
 _MOST_HEADER = 1 << 12  # bytes of a chunk that describes the samples
 # What writers to a pipe leave as the size: ffmpeg and GStreamer; sox, arecord and libsndfile.
 _PLACEHOLDERS = (range(0xFFFF_0000, 0x1_0000_0000), range(0x7FFF_0000, 0x8000_0001))
+_UNKNOWN = 0xFFFF_FFFF  # a size that audio(4) leaves open, and that EBU 3306 has elsewhere
 _LARGEST = 1 << 62  # bytes; 64-bit sizes from here on are placeholders
 _JOINED = {b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b"caff"}  # begin another file
 _BYTES = {"PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4,
@@ -34,6 +37,7 @@ _BYTES = {"PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24":
 _PCM = {1: "PCM_S8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}  # by bytes to a sample
 _FLOAT = {4: "FLOAT", 8: "DOUBLE"}
 _EXTENSIBLE = 0xFFFE
+_EXTENSIBLE_TAG = slice(24, 26)  # where its GUID holds the format tag
 _WAVE = {1: {**_PCM, 1: "PCM_U8"}, 3: _FLOAT, 6: {1: "ALAW"}, 7: {1: "ULAW"}}  # by format tag
 _WAVE_COMPRESSED = {0x02, 0x11, 0x31}  # Microsoft's ADPCM, IMA ADPCM, GSM 6.10
 _AIFF = {
@@ -93,8 +97,8 @@ def _wave(file: BinaryIO, at: int, container: _Container) -> Part:
     header = _header(file, chunks, b"fmt ", 16)
     order = container.size[0]
     tag, channels, rate, _, align, bits = struct.unpack(f"{order}HHIIHH", header[:16])
-    if tag == _EXTENSIBLE and len(header) >= 26:  # noqa: PLR2004 # up to the tag within its GUID
-        (tag,) = struct.unpack(f"{order}H", header[24:26])
+    if tag == _EXTENSIBLE and len(header) >= _EXTENSIBLE_TAG.stop:
+        (tag,) = struct.unpack(f"{order}H", header[_EXTENSIBLE_TAG])
     if tag in _WAVE_COMPRESSED:
         return _compressed(file, at, chunks, container)
     width = align // channels if channels and align % channels == 0 else 0
@@ -143,12 +147,12 @@ def caf(file: BinaryIO, at: int) -> Part:
 def au(file: BinaryIO, at: int) -> Part:
     """Return the AU file at an offset."""
     little = read_at(file, at, 4) == b"dns."
-    head = read_at(file, at + 4, 20)
-    if len(head) < 20:  # noqa: PLR2004 # five numbers
+    head = read_at(file, at + 4, _AU_HEADER)
+    if len(head) < _AU_HEADER:
         raise cut_short("it ends in its header")
     start, size, encoding, rate, channels = struct.unpack("<5I" if little else ">5I", head)
     layout = _layout(_AU.get(encoding), little, rate, channels, f"encoding {encoding}")
-    known = size != 0xFFFF_FFFF and (size > 0 or at + start == size_of(file))  # noqa: PLR2004 # by audio(4)
+    known = size != _UNKNOWN and (size > 0 or at + start == size_of(file))
     stop = at + start + size if known else size_of(file)
     return _whole(file, _Chunk(b"", at + start, size if known else None, stop), layout, stop)
 
@@ -173,7 +177,7 @@ def _chunks(file: BinaryIO, at: int, container: _Container) -> Iterator[_Chunk]:
             if complete:
                 raise UnreadableError("holds its samples in several chunks. Convert it to FLAC.")
             complete = True
-            size = large if large and size == 0xFFFF_FFFF else size  # noqa: PLR2004 # by EBU 3306
+            size = large if large and size == _UNKNOWN else size
             if _is_placeholder(file, start, size, end):
                 yield _Chunk(name, start, None, end)
                 return
@@ -195,7 +199,7 @@ def _is_placeholder(file: BinaryIO, start: int, size: int, end: int) -> bool:
 
 
 def _is_name(name: bytes) -> bool:
-    return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)  # noqa: PLR2004 # printable
+    return len(name) == _NAME and name.isascii() and name.decode().isprintable()
 
 
 def _named(codec: bytes) -> str:

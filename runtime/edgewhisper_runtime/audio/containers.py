@@ -16,6 +16,10 @@ from edgewhisper_runtime.audio.content import Part, UnreadableError, cut_short, 
 EBML = bytes.fromhex("1a45dfa3")
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # that such a file begins with
+_BOX = 8  # bytes of the header of a box
+_LONGEST_NUMBER = 8  # bytes of a number in Matroska
+_OBJECT = 24  # bytes of the header of an object of ASF
+_DATA_OBJECT = 50  # bytes of the header of the object with the packets
 _SEGMENT, _CLUSTER, _INFO = 0x18538067, 0x1F43B675, 0x1549A966
 _TIMESTAMP_SCALE, _DURATION, _TIMESTAMP = 0x2AD7B1, 0x4489, 0xE7
 _BLOCKS = {0xA3, 0xA1}
@@ -26,6 +30,7 @@ _REAL = {4: ">f", 8: ">d"}
 _ROUNDED = 2.0  # seconds by which the end that Matroska announces may differ from its last block
 _DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_FIELDS = struct.Struct("<QQQII")  # duration, a time, preroll, flags, bytes of a packet
 _BROADCAST = 1  # flag: sizes were not known when the header was written
 _PREROLL = 0.5  # seconds that a decoder of WMA may take off
 
@@ -37,7 +42,7 @@ def mp4(file: BinaryIO, at: int) -> Part:
     while at < end:
         head = read_at(file, at, 16)
         name = head[4:8]
-        if len(head) < 8 or not name.isascii() or not name.isalnum():  # noqa: PLR2004 # a box
+        if len(head) < _BOX or not name.isascii() or not name.isalnum():
             break
         if name == b"ftyp" and names:
             break
@@ -46,7 +51,7 @@ def mp4(file: BinaryIO, at: int) -> Part:
             size = int.from_bytes(head[8:16], "big")
         elif size == 0:  # to the end
             size = end - at
-        if size > end - at or size < 8:  # noqa: PLR2004 # its own header
+        if size > end - at or size < _BOX:
             raise cut_short(f"its {name.decode()} box is not whole")
         names.append(name)
         at += size
@@ -112,7 +117,7 @@ def _identifier(file: BinaryIO, at: int) -> tuple[int, int]:
     length = 9 - (head[0].bit_length() if head else 8)
     if len(head) < length:
         raise cut_short("it ends in the middle of an element")
-    if length > 8:  # noqa: PLR2004 # bytes of the longest number
+    if length > _LONGEST_NUMBER:
         raise UnreadableError(f"is damaged at byte {at:,}. Copy or download it again.")
     return int.from_bytes(head[:length], "big"), at + length
 
@@ -128,22 +133,22 @@ def _number(file: BinaryIO, at: int) -> tuple[int, int]:
 def asf(file: BinaryIO, at: int) -> Part:
     """Return the ASF (WMA, WMV) file at an offset."""
     begin, end = at, size_of(file)
-    header = read_at(file, at, 24)
-    if len(header) < 24:  # noqa: PLR2004 # an object's header
+    header = read_at(file, at, _OBJECT)
+    if len(header) < _OBJECT:
         raise cut_short("it ends in its header")
     size = int.from_bytes(header[16:24], "little")
     seconds, packet, broadcast = _asf_properties(read_at(file, at, min(size, 1 << 20)))
     at += size
     while at < end:
-        head = read_at(file, at, 24)
-        if head.startswith(ASF) or len(head) < 24:  # noqa: PLR2004 # an object's header
+        head = read_at(file, at, _OBJECT)
+        if head.startswith(ASF) or len(head) < _OBJECT:
             break
         size = int.from_bytes(head[16:24], "little")
-        if head.startswith(_DATA) and (broadcast or size < 50):  # noqa: PLR2004 # its header
-            if packet and (end - at - 50) % packet:
+        if head.startswith(_DATA) and (broadcast or size < _DATA_OBJECT):
+            if packet and (end - at - _DATA_OBJECT) % packet:
                 raise cut_short("its last packet is not whole")
             size = end - at
-        if size < 24 or size > end - at:  # noqa: PLR2004 # its own header
+        if size < _OBJECT or size > end - at:
             raise cut_short("its last object is not whole")
         at += size
     if at <= begin + len(header):
@@ -154,10 +159,10 @@ def asf(file: BinaryIO, at: int) -> Part:
 def _asf_properties(header: bytes) -> tuple[float | None, int, bool]:
     """Return the seconds, the bytes of a packet, and whether both sizes are placeholders."""
     at = header.find(_PROPERTIES)
-    fields = header[at + 64 : at + 104]
-    if at < 0 or len(fields) < 40:  # noqa: PLR2004 # bytes of these
+    fields = header[at + 64 :][: _FIELDS.size]
+    if at < 0 or len(fields) < _FIELDS.size:
         raise UnreadableError("has no file properties. It is damaged or cut short.")
-    duration, _, preroll, flags, packet = struct.unpack("<QQQII", fields[:32])
+    duration, _, preroll, flags, packet = _FIELDS.unpack(fields)
     broadcast = bool(flags & _BROADCAST)
     seconds = duration / 1e7 - preroll / 1e3 - _PREROLL
     return (None if broadcast else max(seconds, 0.0)), packet, broadcast

@@ -109,24 +109,33 @@ def _opened(source: str | Path | bytes, label: str) -> Iterator[BinaryIO]:
     path = Path(source)
     try:
         status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise UnreadableError("is a directory, not an audio file. Name the files in it.")
-        if stat.S_ISFIFO(status.st_mode):
-            with path.open("rb") as pipe, spooled(pipe, label) as copy, copy.open("rb") as file:
+    except ValueError as error:  # a NUL in the name
+        raise UnreadableError(f"could not be opened ({error}).") from error
+    except OSError as error:
+        raise _unreadable(error) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableError("is a directory, not an audio file. Name the files in it.")
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISFIFO(status.st_mode):
+        raise UnreadableError("is a device, not an audio file. Record from it to a file.")
+    try:
+        with path.open("rb") as opened:
+            if stat.S_ISREG(status.st_mode):
+                _check_size(status.st_size)
+                yield opened
+                return
+            with spooled(opened, label) as copy, copy.open("rb") as file:
                 _check_size(copy.stat().st_size)
                 yield file
-            return
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("is a device, not an audio file. Record from it to a file.")
-        _check_size(status.st_size)
-        with path.open("rb") as file:
-            yield file
-    except FileNotFoundError as error:
-        raise UnreadableError("does not exist. Check the path.") from error
-    except PermissionError as error:
-        raise UnreadableError("may not be read. Check its permissions.") from error
-    except (OSError, ValueError) as error:  # too long a name, a broken disk; a NUL in the name
-        raise UnreadableError(f"could not be opened or read ({error}).") from error
+    except OSError as error:  # also while it is read: a broken disk
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> UnreadableError:
+    if isinstance(error, FileNotFoundError):
+        return UnreadableError("does not exist. Check the path.")
+    if isinstance(error, PermissionError):
+        return UnreadableError("may not be read. Check its permissions.")
+    return UnreadableError(f"could not be opened or read ({error}).")
 
 
 def _check_size(size: int) -> None:

@@ -13,6 +13,7 @@ from edgewhisper_runtime.audio.decoders import has_media
 _HEAD = 1 << 15  # bytes; two frames of MPEG audio are shorter
 _BLOCK = 1 << 20
 _MOST_LYRICS = 1 << 20
+_ID3_HEADER = 10  # bytes
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,11 @@ def _after_tags(file: BinaryIO, at: int) -> int:
 
 def _tag(block: bytes) -> int:
     """Return the size of the tag that bytes begin with, 0 for none."""
-    if block[:3] == b"ID3" and len(block) > 10:  # noqa: PLR2004 # its header
+    if block[:3] == b"ID3" and len(block) > _ID3_HEADER:
         size = 0
         for byte in block[6:10]:
             size = size << 7 | byte & 0x7F
-        return size + (20 if block[5] & 0x10 else 10)
+        return size + _ID3_HEADER * (2 if block[5] & 0x10 else 1)  # with a footer, or without
     if block[:4] == b"TAG+":
         return 227
     if block[:3] == b"TAG":

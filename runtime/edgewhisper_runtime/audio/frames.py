@@ -14,7 +14,12 @@ from edgewhisper_runtime.audio.content import Part, UnreadableError, cut_short, 
 
 _BLOCK = 1 << 20
 _MOST_FRAME = 1 << 14  # bytes
-_MPEG_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_MPEG_HEADER, _ADTS_HEADER = 4, 7  # bytes
+_MPEG_SYNC = b"\xff\xe0"  # and above
+_ADTS_MASK, _ADTS_SYNC = 0xFFF6, 0xFFF0  # the sync word, with layer 0
+_MPEG_1 = 3  # version, as the header has it
+_MPEG_RATES = {_MPEG_1: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_RESERVED_RATE = 3  # index
 _LAYER_1, _LAYER_2, _LAYER_3 = 3, 2, 1  # as the header has them
 _KBITS = {  # by layer, and whether it is MPEG-1
     (_LAYER_1, True): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -54,7 +59,7 @@ def is_mpeg(head: bytes) -> bool:
         return False
     following = head[first.size :]
     second = _mpeg(following)
-    return len(following) < 4 or (second is not None and second.kind == first.kind)  # noqa: PLR2004 # a header
+    return len(following) < _MPEG_HEADER or (second is not None and second.kind == first.kind)
 
 
 def is_adts(head: bytes) -> bool:
@@ -64,7 +69,7 @@ def is_adts(head: bytes) -> bool:
         return False
     following = head[first.size :]
     second = _adts(following)
-    return len(following) < 7 or (second is not None and second.kind == first.kind)  # noqa: PLR2004 # a header
+    return len(following) < _ADTS_HEADER or (second is not None and second.kind == first.kind)
 
 
 def mpeg(file: BinaryIO, at: int) -> Part:
@@ -146,14 +151,15 @@ def _frames(file: BinaryIO, at: int, parse: Parse) -> Iterator[tuple[_Frame, int
 
 
 def _mpeg(head: bytes) -> _Frame | None:
-    if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:  # noqa: PLR2004 # the sync word
+    if len(head) < _MPEG_HEADER or head[:2] < _MPEG_SYNC:
         return None
     version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
     bit_rate, rate_index, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
-    if version == 1 or layer == 0 or bit_rate in {0, 15} or rate_index == 3:  # noqa: PLR2004 # reserved, or of any length
+    reserved = version not in _MPEG_RATES or layer == 0 or rate_index == _RESERVED_RATE
+    if reserved or bit_rate in {0, 15}:  # of any length, or reserved
         return None
     rate = _MPEG_RATES[version][rate_index]
-    first = version == 3  # noqa: PLR2004 # MPEG-1
+    first = version == _MPEG_1
     kbits = _KBITS[layer, first][bit_rate - 1]
     if layer == _LAYER_1:
         samples, size = 384, (12_000 * kbits // rate + padding) * 4
@@ -167,7 +173,7 @@ def _mpeg(head: bytes) -> _Frame | None:
 def _side_information(head: bytes) -> int:
     """Return how many bytes of layer III lie between a header and the count of frames."""
     mono = head[3] >> 6 == _MONO
-    if head[1] >> 3 & 3 == 3:  # noqa: PLR2004 # MPEG-1
+    if head[1] >> 3 & 3 == _MPEG_1:
         return 17 if mono else 32
     return 9 if mono else 17
 
@@ -198,10 +204,10 @@ def _counting(head: bytes, frames: int) -> bytes:
 
 
 def _adts(head: bytes) -> _Frame | None:
-    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:  # noqa: PLR2004 # the sync word
+    if len(head) < _ADTS_HEADER or int.from_bytes(head[:2]) & _ADTS_MASK != _ADTS_SYNC:
         return None
     index, size = head[2] >> 2 & 15, (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-    if index >= len(_ADTS_RATES) or size < 7:  # noqa: PLR2004 # its own header
+    if index >= len(_ADTS_RATES) or size < _ADTS_HEADER:
         return None
     rate = _ADTS_RATES[index]
     channels = (head[2] & 1) << 2 | head[3] >> 6

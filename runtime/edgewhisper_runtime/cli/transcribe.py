@@ -56,7 +56,7 @@ class _Job:
             return False
         try:
             changed = path.stat().st_mtime_ns
-            return all(
+            return path.is_file() and all(  # a pipe brings something else each time
                 out and out.is_file() and out.stat().st_mtime_ns >= changed
                 for out in self.outputs.values()
             )

@@ -323,7 +323,7 @@ def _session(path: Path, threads: int | None) -> Any:
             f"{path} needs onnxruntime: pip install onnxruntime ({error})."
         ) from error
     except Exception as error:  # its own exception classes have no common base
-        raise BundleError(f"ONNX Runtime cannot open {path} ({error}). Build again.") from error
+        raise BundleError(f"ONNX Runtime cannot open {path} ({error}). {_remedy(error)}") from error
 
 
 def open_session(model: Path | bytes, threads: int | None) -> Any:
@@ -360,7 +360,15 @@ def _run(session: Any, binding: Any) -> None:
     try:
         session.run_with_iobinding(binding)
     except Exception as error:  # as above
-        raise BundleError(f"ONNX Runtime cannot run the bundle ({error}). Build again.") from error
+        message = f"ONNX Runtime cannot run the bundle ({error}). {_remedy(error)}"
+        raise BundleError(message) from error
+
+
+def _remedy(error: Exception) -> str:
+    """Return what to do: ONNX Runtime tells a lack of memory by text alone."""
+    if any(words in str(error) for words in ("bad_alloc", "Failed to allocate memory")):
+        return "There is not enough memory: free some, or take a smaller model or batch."
+    return "Build again."
 
 
 def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:

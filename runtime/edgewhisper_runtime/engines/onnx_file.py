@@ -173,7 +173,10 @@ def _check_nodes(contents: Contents, numbers: dict[str, tuple[int, ...] | None])
 
 def _check_blocks(node: Node, tensors: dict[str, Tensor]) -> None:
     """Raise ValueError unless a matrix in blocks has all the values that its kernel will read."""
-    outputs, inputs, size, bits = (node.numbers[name] for name in ("N", "K", "block_size", "bits"))
+    sizes = [node.numbers[name] for name in ("N", "K", "block_size", "bits")]
+    if min(sizes) < 1:
+        raise ValueError(f"MatMulNBits has the attributes {node.numbers}")
+    outputs, inputs, size, bits = sizes
     blocks = -(-inputs // size)
     stored = tensors.get(node.inputs[1])
     if stored is not None and stored.bytes != outputs * blocks * size * bits // 8:

@@ -81,6 +81,21 @@ def test_a_directory_into_a_directory(transcribe: Transcribe, talks: Path, tmp_p
     assert {name: (output / name).stat().st_mtime_ns for name in before} == before
 
 
+def test_a_pipe_is_never_done_already(
+    transcribe: Transcribe, smoke_clip: Path, tmp_path: Path
+) -> None:
+    pipe, output = tmp_path / "pipe.opus", tmp_path / "output"
+    os.mkfifo(pipe)
+    os.utime(pipe, (0, 0))
+    for name, text in (("slt-1-0001.opus", "There is"), ("slt-1-0002.opus", "Could you")):
+        clip = smoke_clip.with_name(name)
+        with subprocess.Popen(["dd", f"if={clip}", f"of={pipe}", "status=none"]) as writer:
+            result = transcribe(pipe, "--output-dir", output)
+            writer.kill()
+        assert result.returncode == 0, result.stderr
+        assert (output / "pipe.txt").read_text().startswith(text)
+
+
 def test_what_changed_is_done_again(transcribe: Transcribe, talks: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
     assert transcribe(talks, "--output-dir", output).returncode == 0

@@ -106,6 +106,16 @@ def test_foreign_operators_functions_and_subgraphs_are_refused(path: Path) -> No
         onnx_file.read(path)
 
 
+@pytest.mark.parametrize("name", ["N", "K", "block_size", "bits"])
+@pytest.mark.parametrize("value", [0, -32])
+def test_blocks_without_a_size_are_refused(path: Path, name: str, value: int) -> None:
+    sizes = {"N": 3, "K": 32, "block_size": 32, "bits": 4} | {name: value}
+    node = helper.make_node("MatMulNBits", ["x", "w"], ["y"], domain="com.microsoft", **sizes)
+    save(model(nodes=[node]), path)
+    with pytest.raises(BundleError, match="MatMulNBits has the attributes"):
+        onnx_file.read_exported(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x00", b"not a model", b"\x3a\xff\xff\xff\xff\x0f"])
 def test_what_is_no_model_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
