@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def group_rows(audios: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Group the rows of a batch by their audio; return the audios and each row's index.
 
-    `audios` int64 [batch] is the index of each row's audio among those that are encoded. Returns the
+    `audios` int64 [batch] is the index of each row's audio among all encoded ones. Returns the
     indices of the audios to keep, int64 [kept], and each row's index into these, int64 [batch].
     Decoders take the same number of rows for every audio, next to each other. Rows in another order
     get an audio each: then an audio may be kept several times.
