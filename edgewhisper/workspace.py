@@ -1,4 +1,4 @@
-"""Where EdgeWhisper keeps what it fetches and builds."""
+"""The directory where EdgeWhisper keeps what it fetches and builds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _CHECKOUT_MODELS = Path(__file__).resolve().parent.parent / "models"
 class Workspace:
     """A directory for checkpoints, variants, exports, evaluations, reports and bundles.
 
-    Made once, where a command or a call of the API starts, and passed on. `speech` is a directory
-    of LibriSpeech's splits outside of it, None where there is none.
+    Made once, where a command or a call of the API starts, and passed on. `speech` is the
+    directory of LibriSpeech's splits outside the workspace, if there is one.
     """
 
     root: Path
