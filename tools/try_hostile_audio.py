@@ -1,10 +1,10 @@
-"""Hear a corpus of hostile audio files, and write how many of each kind were handled or refused.
+"""Read a corpus of hostile audio files, and write how many of each kind were handled or refused.
 
     python tools/try_hostile_audio.py SPEECH.flac --output counts.json
 
-SPEECH is some seconds of speech at 16 kHz, mono, that all files are made of. Exit code 1 where one
-was heard short, ended with another exception than AudioError, or took too long. The tests hear a
-part of the same corpus (tests/hostile/audio_corpus.py).
+SPEECH is some seconds of speech at 16 kHz, mono, from which all files are made. Exit code 1 where a
+file was read short, ended with another exception than AudioError, or took too long. The tests read
+a part of the same corpus (tests/hostile/audio_corpus.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 @click.option("--flips", default=4, show_default=True, help="Flipped bits for each file.")
 @click.option("--output", type=click.Path(path_type=Path), help="Where the counts go as JSON.")
 def main(speech: Path, cuts: int, flips: int, output: Path | None) -> None:
-    """Make the files, hear each, and count the outcomes by kind."""
+    """Make the files, read each, and count the outcomes by kind."""
     from hostile.audio_corpus import cases, judge
 
     counts: dict[str, Counter[str]] = {}

@@ -1,10 +1,10 @@
-"""Corrupted bundles, each loaded in a process with limited memory: what they end in, by kind.
+"""Corrupted bundles, each loaded in a process with limited memory: outcomes by kind.
 
     python tools/try_hostile_bundles.py BUNDLE --output docs/results/hostile-bundles.json
 
 BUNDLE is an intact ONNX bundle. The cases are those of tests/hostile/bundle_corpus.py. "refused"
-ended in an error of EdgeWhisper's own that says so, "ran" in a text; all else is bad, a case that
-takes more than --seconds or kills the process too.
+ended in an error of EdgeWhisper's own, "ran" in a text. All else is bad, also a case that takes
+more than --seconds or kills the process.
 """
 
 from __future__ import annotations
