@@ -183,7 +183,7 @@ def ablate(
     Every part in each recipe's scope is quantized alone, then the encoder and the decoder.
     """
     whole = [recipe if isinstance(recipe, Recipe) else find_recipe(recipe) for recipe in recipes]
-    parts = [alone for recipe in whole for alone in recipe.one_part_at_a_time()]
+    parts = [part for recipe in whole for part in recipe.one_part_at_a_time()]
     workspace = workspace or Workspace.from_environment()
     return _sweep(
         workspace, model, parts, options, rounds, output or workspace.ablations, progress, command,

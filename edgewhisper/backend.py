@@ -1,4 +1,4 @@
-"""The PyTorch backend: Hugging Face's Whisper, quantized or not, behind the loop's seam."""
+"""The PyTorch backend: Hugging Face's Whisper, quantized or not, for the decoding loop."""
 
 from __future__ import annotations
 
@@ -47,12 +47,11 @@ class TorchBackend:
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
-        """Compute with `threads` on the CPU, or as many as PyTorch is set to."""
+        """Compute with `threads` on the CPU; None keeps PyTorch's own setting."""
         self._model = model.to(device).eval()
         self._device = device
         self._threads = threads
         self.vocabulary: int = model.config.vocab_size
-        self._threads = threads
 
     def encode(self, features: NDArray[np.float32]) -> Tensor:
         """Encode log-mel features float32 [batch, mels, frames] to [batch, frames / 2, width].
@@ -127,7 +126,7 @@ class TorchBackend:
         )
 
     def peak_device_bytes(self) -> int | None:
-        """Return the most memory that tensors held on a CUDA device; None on the CPU."""
+        """Return the peak memory of tensors on a CUDA device in bytes; None on the CPU."""
         import torch
 
         if not self._device.startswith("cuda"):
@@ -143,12 +142,12 @@ def check_device(device: str) -> None:
         raise EdgeWhisperError(f"there is no device {device!r}. Use cpu, cuda or cuda:1.")
     import torch
 
-    found = torch.cuda.device_count()
+    devices = torch.cuda.device_count()
     _, _, number = device.partition(":")
-    if int(number or 0) >= found:
+    if int(number or 0) >= devices:
         raise MissingLibraryError(
-            f"the device {device!r} was asked for, but this PyTorch sees {found or 'no'} CUDA "
-            f"device{'s' if found > 1 else ''}. Use --device cpu, or install "
+            f"the device {device!r} was asked for, but this PyTorch sees {devices or 'no'} CUDA "
+            f"device{'s' if devices > 1 else ''}. Use --device cpu, or install "
             "PyTorch's CUDA build on a machine with a GPU."
         )
 
@@ -168,7 +167,7 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
 
 
 def load_model(directory: Path, manifest: Manifest) -> WhisperForConditionalGeneration:
-    """Return the model of a verified bundle; raise BundleError when its files do not make one."""
+    """Return the model of a verified bundle; raise BundleError when its files do not fit."""
     from transformers import WhisperConfig
 
     from edgewhisper import quantizers

@@ -1,4 +1,4 @@
-"""A staged variant turned into what another engine runs: ONNX Runtime, or PyTorch alone."""
+"""Export of a staged variant for another engine: ONNX Runtime, or PyTorch without transformers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 
-# What of a variant no export keeps: the exported file has it.
+# Files of a variant that an export replaces by its own.
 _REPLACED = {WEIGHTS, CONFIG}
 _INHERITED = (
     "name", "backend", "libraries", "recipe", "settings", "model", "calibration", "audio_context",
@@ -43,47 +43,47 @@ def export(workspace: Workspace, variant: Artefact, to_format: str) -> Artefact:
     target = workspace.exports / to_format / variant.path.name
     made_of = {name: file.sha256 for name, file in manifest.files.items()}
     exporter = eligibility.find(to_format)
-    made_by = bundle.ExportRecord(to_format, exporter.layout, made_of)
+    record = bundle.ExportRecord(to_format, exporter.layout, made_of)
     libraries = manifest.libraries | machine.versions(exporter.distributions)
-    known = replace(
+    planned = replace(
         manifest,
         backend=to_format,
         libraries=libraries,
-        export=made_by,
+        export=record,
     )
     with alone(target):
-        exported = _export_of(workspace, target, known)
-        return exported or _make(workspace, variant, target, known, made_by)
+        exported = _export_of(workspace, target, planned)
+        return exported or _make(workspace, variant, target, planned, record)
 
 
 def _make(
     workspace: Workspace,
     variant: Artefact,
     target: Path,
-    known: bundle.Manifest,
-    made_by: bundle.ExportRecord,
+    planned: bundle.Manifest,
+    record: bundle.ExportRecord,
 ) -> Artefact:
-    network = load_model(variant.path, known)
+    network = load_model(variant.path, planned)
     with new_directory(target) as staging:
         source = Variant(
             weights=variant.path / WEIGHTS,
             network=network,
             backend=TorchBackend(network),
-            recipe=bundle.to_json(known.recipe),
-            model=partial(to_model, network, quantizers.adapter(known.recipe.library)),
+            recipe=bundle.to_json(planned.recipe),
+            model=partial(to_model, network, quantizers.adapter(planned.recipe.library)),
         )
-        graphs = eligibility.find(made_by.format).export(source, staging)
-        for name in known.files.keys() - _REPLACED:
+        graphs = eligibility.find(record.format).export(source, staging)
+        for name in planned.files.keys() - _REPLACED:
             (staging / name).write_bytes((variant.path / name).read_bytes())
-        rows = take_census(staging, known)
-        recipe = Recipe.from_record(known.recipe, known.name)
+        rows = take_census(staging, planned)
+        recipe = Recipe.from_record(planned.recipe, planned.name)
         if recipe.quantizes:
             census.check_scope(rows, recipe)
         finished = replace(
-            known,
+            planned,
             census=rows,
             files=bundle.describe_files(staging),
-            export=replace(made_by, graphs=graphs),
+            export=replace(record, graphs=graphs),
         )
         bundle.write_manifest(staging, finished)
     return workspace.written(target, finished)
@@ -101,9 +101,9 @@ def take_census(directory: Path, manifest: bundle.Manifest) -> tuple[bundle.Cens
 
 
 def to_model(network: WhisperForConditionalGeneration, adapter: quantizers.Adapter) -> Model:
-    """Return a loaded variant's layers; integers where it is quantized.
+    """Return a loaded variant's layers, quantized ones as integers.
 
-    Raises RecipeError where a layer is quantized in a way that has no grid of integers.
+    Raises RecipeError for a quantized layer that has no grid of integers.
     """
     layers = {}
     embedding = network.get_submodule("model.decoder.embed_tokens")
@@ -133,16 +133,16 @@ def _floats(tensor: Any) -> Any:
     return tensor.detach().float().numpy()
 
 
-def _export_of(workspace: Workspace, target: Path, known: bundle.Manifest) -> Artefact | None:
-    """Return an intact export of the same files, made by the same means."""
+def _export_of(workspace: Workspace, target: Path, planned: bundle.Manifest) -> Artefact | None:
+    """Return the export at `target` if it is intact and would be the same if made again."""
     try:
         exported = workspace.open(target)
     except BundleError:
         return None
-    found = exported.manifest
+    manifest = exported.manifest
     same = (
-        found.export is not None
-        and replace(found.export, graphs={}) == known.export
-        and all(getattr(found, one) == getattr(known, one) for one in _INHERITED)
+        manifest.export is not None
+        and replace(manifest.export, graphs={}) == planned.export
+        and all(getattr(manifest, name) == getattr(planned, name) for name in _INHERITED)
     )
     return exported if same else None

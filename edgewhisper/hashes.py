@@ -1,4 +1,4 @@
-"""SHA-256 of files, computed once for as long as a file's size and time stay the same."""
+"""SHA-256 of files, computed again only when a file's size or time has changed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from edgewhisper_runtime.bundle import File, atomic
 class HashCache:
     """Remembers hashes of files by path, size and modification time, in one file on disk.
 
-    Every line of it is "KEY SHA-256". Several processes may append to it at the same time. A file
-    that was changed has another key, so an old line is never taken for it.
+    Every line of it is "KEY SHA-256". Several processes may append to it at the same time. A
+    changed file has another key, so its old line is never used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class HashCache:
         return File(path.stat().st_size, self.digest([path]))
 
     def remember(self, directory: Path, hashes: dict[str, str]) -> None:
-        """Keep what is known of the files of a directory, by their names, without reading them."""
+        """Store known hashes of files in a directory, by name, without reading the files."""
         self._write({_key([directory / name]): sha256 for name, sha256 in hashes.items()})
 
     def _read(self) -> None:
@@ -56,7 +56,7 @@ class HashCache:
 
 
 def _key(files: Sequence[Path]) -> str:
-    """Return a name for files as they are at this moment."""
+    """Return a key for the files in their present state."""
     stats = [(path.resolve(), path.stat()) for path in files]
     state = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()

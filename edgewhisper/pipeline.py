@@ -112,7 +112,7 @@ def _quantize(
 def staged(
     workspace: Workspace, checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None
 ) -> Artefact | None:
-    """Return the variant that `stage` made before, if it is intact and would be made alike."""
+    """Return the variant that `stage` made before, if it is intact and would be the same again."""
     try:
         variant = workspace.open(_variant_directory(workspace, checkpoint, recipe))
     except BundleError:
@@ -132,7 +132,7 @@ def _variant_directory(workspace: Workspace, checkpoint: Checkpoint, recipe: Rec
 def plan(
     workspace: Workspace, checkpoint: Checkpoint, recipe: Recipe, speech: Path | None
 ) -> bundle.Manifest:
-    """Return all of a variant's manifest that is known before the work is done."""
+    """Return a variant's manifest before the variant is made: without census and files."""
     adapter = quantizers.adapter(recipe.library)
     libraries = ["edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS]
     for name in recipe.exports:
@@ -151,7 +151,7 @@ def plan(
 
 
 def _planned(manifest: bundle.Manifest) -> bundle.Manifest:
-    """Return what of a manifest is known before the work is done."""
+    """Return a manifest without the fields that are known only after the work."""
     return replace(manifest, created="", census=(), files={})
 
 
@@ -178,7 +178,7 @@ def artefact(
     speech: Path | None = None,
     progress: Progress = ignore,
 ) -> Artefact:
-    """Return what a recipe is made for: its export if it names one, the variant if not."""
+    """Return a recipe's artefact: its export if it names one, else its variant."""
     if not recipe.exports:
         return stage(workspace, checkpoint, recipe, speech, progress)
     return stage_export(workspace, checkpoint, recipe, speech, recipe.exports[0], progress)
@@ -194,9 +194,9 @@ def measure(
 ) -> tuple[Artefact, Report]:
     """Stage a variant or its export, and judge it against the baseline; return both.
 
-    An export is evaluated in full windows and in adaptive audio context, and ships with what
-    `choose_context` returns; the synthetic set can prove nothing, so there only full windows are
-    tried.
+    An export is evaluated in full windows and in adaptive audio context, and ships with the one
+    that `choose_context` returns. The synthetic set can prove nothing, so on it only full windows
+    are tried.
     """
     speech, limit = options.dataset.root, recipe.max_wer_increase
     baseline = stage(workspace, checkpoint, find_recipe("fp32"))
@@ -219,11 +219,11 @@ def measure(
 
 
 def choose_context(full: Report, adaptive: Report) -> Report:
-    """Return the report of the audio context that a variant is to ship with.
+    """Return the report of the audio context that a variant ships with.
 
-    Adaptive where two things hold: against full windows of the same variant WER is proven to rise
-    by no more than the limit, and the gate's verdict on it is no worse than on full windows. The
-    first is a paired question with less noise than the gate's, which compares with float32.
+    Adaptive if two conditions hold: compared with full windows of the same variant, WER is proven
+    to rise by no more than the limit, and the gate's verdict is no worse than on full windows. The
+    first is a paired comparison with less noise than the gate's, which compares with float32.
     """
     limit = full.gate.max_wer_increase
     difference = wer.compare(full.records["variant"], adaptive.records["variant"])
@@ -244,7 +244,7 @@ def _trial(report: Report) -> ContextTrial:
 
 
 def check_target(target: Path) -> None:
-    """Raise StorageError unless a bundle may be put at `target`: what is there would be lost."""
+    """Raise StorageError if installing a bundle at `target` would delete other files."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise StorageError(f"{target} is no directory. Choose another place for the bundle.")
     if target.exists() and any(target.iterdir()) and not (target / bundle.MANIFEST).is_file():
@@ -263,8 +263,8 @@ def install(
 ) -> Artefact:
     """Install a measured variant as a bundle; return the bundle.
 
-    Its audio context is the one that the report was made with. The bundle of an export brings
-    the runtime's wheel. Raises StorageError where `target` is something else than a bundle.
+    Its audio context is that of the report. The bundle of an export includes the runtime's wheel.
+    Raises StorageError where `target` is something else than a bundle.
     """
     manifest = variant.manifest
     target = target or workspace.bundles / manifest.name
@@ -312,7 +312,7 @@ def compare(
 ) -> Report:
     """Evaluate two bundles on the same utterances and judge the second against the first.
 
-    The options' audio context is the second's; the first has that of its manifest.
+    The options' audio context applies to the second; the first has that of its manifest.
     """
     plain = replace(options, audio_context=None)
     records = {

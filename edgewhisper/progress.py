@@ -1,4 +1,4 @@
-"""How far a long task is, told to whoever asked for it."""
+"""The progress of a long task, reported to a callback."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called with the name of a task, and how many of its units are done, again and again.
+    """Called repeatedly with the name of a task and the number of its units that are done.
 
     A task begins with its first call, and is over when `done` is `total` or another one begins.
     """
 
     def __call__(self, task: str, done: int, total: int) -> None:
-        """Take note of it; the work goes on when this returns."""
+        """Report progress; the work goes on when this returns."""
 
 
 def ignore(task: str, done: int, total: int) -> None:
-    """Take no note."""
+    """Report nothing."""

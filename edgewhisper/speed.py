@@ -1,4 +1,4 @@
-"""Speed and memory of several variants side by side: in turns, each time in a fresh process."""
+"""Speed and memory of several variants, measured in turns, each time in a fresh process."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def measure(
     rounds: int,
     earlier: Timing | None,
 ) -> Iterator[Timing]:
-    """Measure each variant once in every round; yield all that is measured after each time.
+    """Measure each variant once in every round; yield all figures so far after each run.
 
-    `weights` has the SHA-256 of each variant's files, `variant` opens it. What `earlier` has of
-    the same weights, audio and machine is not measured again. A variant that fails has fewer runs
-    than the others, or none.
+    `weights` has the SHA-256 of each variant's files, `variant` opens it. Runs in
+    `earlier` with the same weights, audio and machine are not repeated. A variant that fails has
+    fewer runs than the others, or none.
     """
     machine = Machine.here()
     files = [
@@ -46,12 +46,12 @@ def measure(
         runs=dict.fromkeys(weights, ()),
     )
     if earlier is not None and timing == replace(earlier, weights=timing.weights, runs=timing.runs):
-        kept = {
+        reused = {
             name: earlier.runs[name]
             for name in weights
             if name in earlier.runs and earlier.weights.get(name) == weights[name]
         }
-        timing = replace(timing, runs=timing.runs | kept)
+        timing = replace(timing, runs=timing.runs | reused)
     for number in range(rounds):
         for name in weights:
             if len(timing.runs[name]) > number:

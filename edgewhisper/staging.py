@@ -1,8 +1,8 @@
 """Directories that are either whole or absent, each made by one process at a time.
 
-A file lock says who works on a target. The kernel drops it when its process ends, however that
-ends, and it counts between containers that share a volume, where process numbers mean nothing.
-So what the holder of the lock finds of earlier work on its target is abandoned.
+A process holds a file lock while it works on a target. The kernel releases the lock however the
+process ends, and it works between containers that share a volume, where process numbers do not
+help. So unfinished work of others that the holder of the lock sees is abandoned.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _AT_FDCWD = -100  # linux/fcntl.h
 
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
-    """Hold the lock of a target; wait for another process that holds it, and say so on stderr.
+    """Hold the lock of a target; wait for another process that holds it, and log that.
 
     Another process may have made the target meanwhile, so look for it inside the block. A thread
-    may take again a lock that it holds. Raises StorageError where the file system has no locks.
+    may take a lock that it already holds. Raises StorageError where the file system has no locks.
     """
     from filelock import FileLock, Timeout
 
@@ -94,8 +94,8 @@ def _beside(target: Path, kind: str) -> Path:
 def _replace(source: Path, target: Path, aside: Path) -> None:
     """Move `source` to `target` on the same file system, replacing a directory that is there.
 
-    At every moment `target` is the old directory or the new one. Where the system cannot
-    exchange two directories in one step, there is an instant with the old one `aside` only.
+    At every moment `target` is the old directory or the new one. Where the system cannot exchange
+    two directories in one step, for an instant there is only the old one, at `aside`.
     """
     for path in source.rglob("*"):
         _sync(path)

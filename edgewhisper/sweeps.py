@@ -1,7 +1,7 @@
-"""Many recipes on one checkpoint: evaluated alike, compared with one baseline, timed in turns.
+"""Many recipes of one checkpoint: evaluated alike, compared with one baseline, timed in turns.
 
-Resumable: evaluations are kept as everywhere, timings in the results. A recipe that fails takes
-a row that tells why.
+Resumable: evaluations are stored in the workspace, timings in the results. A recipe that fails gets
+a row with the error.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import Artefact, Origin, to_json
 from edgewhisper_runtime.errors import DataError, EdgeWhisperError, RecipeError
 
-COLLAPSED = 50.0  # points of WER lost for certain: no longer a question of degree
-_SLOWEST = 3  # times as slow as float32: what unpacks its weights at every decoder step
+COLLAPSED = 50.0  # points of WER: a variant that certainly loses more is useless
+_SLOWEST = 3  # times as slow as float32: variants that unpack weights at every decoder step
 _log = logging.getLogger(__name__)
 Records = dict[str, list[wer.Record]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to sweep; `rounds` is how often each variant's speed is measured, in turns."""
+    """The inputs of a sweep; `rounds` is how often each variant's speed is measured, in turns."""
 
     workspace: Workspace
     checkpoint: Checkpoint
@@ -47,35 +47,39 @@ class Plan:
 def sweep(plan: Plan, output: Path, progress: Progress = ignore) -> SweepResult:
     """Evaluate every recipe, measure every speed; write results, table and plot into `output`.
 
-    They are written again after each recipe, so an interrupted sweep shows what is done. What
-    `output` holds of an earlier sweep of the same model and utterances is kept: rows of other
-    recipes as they are, rows of these where the same would be made again. Raises DataError when
-    it holds something else, EdgeWhisperError for what else concerns all recipes.
+    They are written after each recipe, so an interrupted sweep shows what is done. If `output`
+    holds an earlier sweep of the same model and utterances, its rows of other recipes are kept, and
+    those of these recipes that would not change. Raises DataError when `output` holds something
+    else, EdgeWhisperError for errors that concern all recipes.
     """
     _check_names(plan.recipes)
     earlier = reports.read_sweep(output)
     workspace = plan.workspace
     baseline = pipeline.stage(workspace, plan.checkpoint, find_recipe(BASELINE))
-    kept = {} if earlier is None else {n: r for n, r in earlier.rows.items() if n != BASELINE}
-    left = [recipe for recipe in plan.recipes if not _same(plan, recipe, kept.get(recipe.name))]
-    estimate = _Estimate(plan, left)
+    kept_rows = {} if earlier is None else {n: r for n, r in earlier.rows.items() if n != BASELINE}
+    missing = [
+        recipe
+        for recipe in plan.recipes
+        if not _is_current(plan, recipe, kept_rows.get(recipe.name))
+    ]
+    estimate = _Estimate(plan, missing)
     options = replace(plan.options, audio_context=None)
     expected = run.evaluate(workspace, baseline, options, estimate.after_first_batch, progress)
     estimate.after_first_batch("", next(iter(expected.values())))
     result = _empty(plan, expected)
     result = replace(
         result,
-        rows={BASELINE: _row(baseline, expected, options), **kept},
+        rows={BASELINE: _row(baseline, expected, options), **kept_rows},
         speed=None if earlier is None else earlier.speed,
     )
     if earlier is not None:
         _check_comparable(earlier, result, output)
-    for number, recipe in enumerate(left, 1):
-        _log.info("recipe %d of %d: %s", number, len(left), recipe.name)
+    for number, recipe in enumerate(missing, 1):
+        _log.info("recipe %d of %d: %s", number, len(missing), recipe.name)
         row: SweepRow | FailedRow
         try:
             variant, records = _evaluated(plan, recipe, expected, progress)
-            row = _judged(_row(variant, records, plan.options), records, expected, result)
+            row = _with_verdict(_row(variant, records, plan.options), records, expected, result)
         except EdgeWhisperError as error:
             _log.warning("%s failed: %s", recipe.name, error)
             row = FailedRow(recipe, " ".join(str(error).split()))
@@ -97,12 +101,12 @@ def rescore(result: SweepResult) -> SweepResult:
             summary = {split: wer.summarize_errors(rs) for split, rs in expected.items()}
             rows[name] = replace(row, summary=summary)
         else:
-            rows[name] = _judged(row, result.records(name), expected, result)
+            rows[name] = _with_verdict(row, result.records(name), expected, result)
     return replace(result, rows=rows)
 
 
 def _check_names(recipes: Sequence[Recipe]) -> None:
-    """Raise RecipeError unless each recipe has a name of its own, and one that fits a file."""
+    """Raise RecipeError unless the names of the recipes are unique and valid."""
     names = [recipe.name for recipe in recipes]
     for recipe in recipes:
         if names.count(recipe.name) > 1 or recipe.name == BASELINE:
@@ -113,30 +117,30 @@ def _check_names(recipes: Sequence[Recipe]) -> None:
 
 
 def _check_comparable(earlier: SweepResult, result: SweepResult, output: Path) -> None:
-    """Raise DataError unless earlier rows can stand beside new ones: same data, same baseline."""
+    """Raise DataError unless earlier rows are comparable with new ones: same data and baseline."""
     for what in ("model", "utterances", "device"):
         if getattr(earlier, what) != getattr(result, what):
             raise DataError(
                 f"{output} holds a sweep of another {what}. Name another directory with --output."
             )
-    ours, theirs = result.baseline, earlier.baseline
-    if (ours.texts, ours.decoding) != (theirs.texts, theirs.decoding):
+    new, old = result.baseline, earlier.baseline
+    if (new.texts, new.decoding) != (old.texts, old.decoding):
         raise DataError(
             f"{output} holds a sweep whose baseline gave other texts: other libraries, another "
             "processor, or another version. Name another directory with --output."
         )
 
 
-def _same(plan: Plan, recipe: Recipe, row: SweepRow | FailedRow | None) -> bool:
-    """Tell whether a row has texts of what the recipe would make again."""
+def _is_current(plan: Plan, recipe: Recipe, row: SweepRow | FailedRow | None) -> bool:
+    """Tell whether a row has the texts that the recipe would give again."""
     if not isinstance(row, SweepRow):
         return False
     try:
         planned = pipeline.plan(plan.workspace, plan.checkpoint, recipe, plan.options.dataset.root)
     except EdgeWhisperError:  # raised again when its turn comes
         return False
-    kept = (row.recipe, row.settings, row.libraries, row.calibration, row.decoding)
-    return kept == (
+    made = (row.recipe, row.settings, row.libraries, row.calibration, row.decoding)
+    return made == (
         recipe,
         planned.settings,
         planned.libraries,
@@ -163,16 +167,16 @@ def _measure_speed(plan: Plan, result: SweepResult, output: Path) -> SweepResult
 def _evaluated(
     plan: Plan, recipe: Recipe, expected: Records, progress: Progress
 ) -> tuple[Artefact, Records]:
-    """Return a recipe's variant and its records, computing what is missing.
+    """Return a recipe's variant and its records, computing missing ones.
 
-    Raises EdgeWhisperError, also where the process that computes dies.
+    Raises EdgeWhisperError, also if the process that computes them dies.
     """
     speech = plan.options.dataset.root
     workspace, options = plan.workspace, plan.options
     variant = pipeline.staged(workspace, plan.checkpoint, recipe, speech)
     if variant is not None:
         variant = pipeline.artefact(workspace, plan.checkpoint, recipe, speech)
-    if variant is None or not _complete(run.recorded(workspace, variant, options), expected):
+    if variant is None or not _is_complete(run.recorded(workspace, variant, options), expected):
         arguments = (workspace, plan.checkpoint, recipe, options, expected)
         if options.engine == "local":
             worker.run(_evaluate, *arguments, progress=progress)
@@ -193,7 +197,7 @@ def _evaluate(
 ) -> None:
     """Stage and evaluate one recipe; its records are left on disk.
 
-    Whatever a library raises becomes an EdgeWhisperError: it concerns this recipe only.
+    Any error of a library becomes an EdgeWhisperError, as it concerns this recipe only.
     """
     try:
         speech = options.dataset.root
@@ -202,7 +206,7 @@ def _evaluate(
             workspace,
             variant,
             options,
-            lambda split, records: _collapsed(records, expected[split]),
+            lambda split, records: _has_collapsed(records, expected[split]),
             progress,
         )
     except EdgeWhisperError:
@@ -211,19 +215,19 @@ def _evaluate(
         raise EdgeWhisperError(f"{type(error).__name__}: {error}") from error
 
 
-def _collapsed(records: list[wer.Record], expected: list[wer.Record]) -> bool:
+def _has_collapsed(records: list[wer.Record], expected: list[wer.Record]) -> bool:
     return wer.least_difference(expected, records) > COLLAPSED
 
 
-def _complete(records: Records, expected: Records) -> bool:
+def _is_complete(records: Records, expected: Records) -> bool:
     return all(
-        len(records[split]) == len(of_split) or _collapsed(records[split], of_split)
+        len(records[split]) == len(of_split) or _has_collapsed(records[split], of_split)
         for split, of_split in expected.items()
     )
 
 
 def _empty(plan: Plan, expected: Records) -> SweepResult:
-    """Return a sweep's results without any row: what it was made of, and the references."""
+    """Return a sweep's results without rows: the model, the data, and the references."""
     options, checkpoint = plan.options, plan.checkpoint
     return SweepResult(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -251,7 +255,7 @@ def _empty(plan: Plan, expected: Records) -> SweepResult:
 
 
 def _row(variant: Artefact, records: Records, options: EvaluationOptions) -> SweepRow:
-    """Return what the results keep of a variant by itself: its make and its raw texts."""
+    """Return a variant's row without comparison: how it was made, and its raw texts."""
     manifest = variant.manifest
     return SweepRow(
         recipe=Recipe.from_record(manifest.recipe, manifest.name),
@@ -271,8 +275,10 @@ def _row(variant: Artefact, records: Records, options: EvaluationOptions) -> Swe
     )
 
 
-def _judged(row: SweepRow, records: Records, expected: Records, result: SweepResult) -> SweepRow:
-    """Return a row with its figures, on the utterances that it was evaluated on."""
+def _with_verdict(
+    row: SweepRow, records: Records, expected: Records, result: SweepResult
+) -> SweepRow:
+    """Return a row with WER, comparison and verdict, on the utterances that it has texts of."""
     baseline = wer.matching(expected, records)
     limit = row.recipe.max_wer_increase
     return replace(
@@ -283,22 +289,22 @@ def _judged(row: SweepRow, records: Records, expected: Records, result: SweepRes
             for split, rs in records.items()
         },
         gate=gate.judge(baseline, records, limit, synthetic=result.dataset.synthetic),
-        collapsed=any(_collapsed(records[split], rs) for split, rs in expected.items()),
+        collapsed=any(_has_collapsed(records[split], rs) for split, rs in expected.items()),
     )
 
 
 class _Estimate:
-    """Tells once how long the sweep will take, by the time of the baseline's first batch."""
+    """Logs once how long the sweep will take, by the time of the baseline's first batch."""
 
-    def __init__(self, plan: Plan, left: Sequence[Recipe]) -> None:
+    def __init__(self, plan: Plan, missing: Sequence[Recipe]) -> None:
         dataset, limit = plan.options.dataset, plan.options.limit
-        self.each = sum(len(datasets.utterances(dataset, s, limit)) for s in dataset.splits)
-        self.transcriptions = self.each * len(left)
-        self.recipes, self.left, self.rounds = len(plan.recipes), len(left), plan.rounds
+        self.utterances = sum(len(datasets.utterances(dataset, s, limit)) for s in dataset.splits)
+        self.transcriptions = self.utterances * len(missing)
+        self.recipes, self.missing, self.rounds = len(plan.recipes), len(missing), plan.rounds
         self.told = False
 
     def after_first_batch(self, _split: str, records: list[wer.Record]) -> bool:
-        """Tell it once there is a batch; return False, as this is never enough for a split."""
+        """Log the estimate once there is a batch; return False, as the split must go on."""
         if records and not self.told:
             self.told = True
             seconds = sum(record.seconds for record in records) / len(records)
@@ -307,7 +313,7 @@ class _Estimate:
                 "%d of %d recipes to do, %d utterances each: about %s if all are as fast as fp32 "
                 "here (%.2f s an utterance), %s if all unpack their weights at every step; then "
                 "%d rounds of timing",
-                self.left, self.recipes, self.each, _hours(fast), seconds,
+                self.missing, self.recipes, self.utterances, _hours(fast), seconds,
                 _hours(_SLOWEST * fast), self.rounds,
             )  # fmt: skip
         return False

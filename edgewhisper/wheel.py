@@ -1,4 +1,4 @@
-"""The installed runtime packed as a wheel again, so that a bundle brings what it runs on."""
+"""The installed runtime packed as a wheel again, so that a bundle includes its runtime."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from edgewhisper_runtime.bundle import atomic
 _DISTRIBUTION = "edgewhisper-runtime"
 _TAG = "py3-none-any"
 _WHEEL = ("Wheel-Version: 1.0", "Generator: edgewhisper", "Root-Is-Purelib: true", f"Tag: {_TAG}")
-# An editable installation, as developers have, needs this of its own.
+# Only editable installations, which developers have, need this requirement.
 _EDITABLE = "Requires-Dist: editables"
 
 
 def write_runtime_wheel(directory: Path) -> Path:
     """Write the wheel of the runtime that is running; the same bytes each time.
 
-    The format is that of PEP 427; what it requires is what the installation says.
+    The format is that of PEP 427; requirements are those of the installed distribution.
     """
     installed = metadata.distribution(_DISTRIBUTION)
     package = Path(edgewhisper_runtime.__file__).parent
     stem = f"{_DISTRIBUTION.replace('-', '_')}-{installed.version}"
     described = installed.read_text("METADATA") or ""
-    kept = [line for line in described.splitlines() if not line.startswith(_EDITABLE)]
+    metadata_lines = [line for line in described.splitlines() if not line.startswith(_EDITABLE)]
     contents = {
         f"{package.name}/{path.relative_to(package).as_posix()}": path.read_bytes()
         for path in sorted(package.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
     notes = {
-        "METADATA": "\n".join(kept) + "\n",
+        "METADATA": "\n".join(metadata_lines) + "\n",
         "WHEEL": "\n".join(_WHEEL) + "\n",
         "entry_points.txt": installed.read_text("entry_points.txt") or "",
     }

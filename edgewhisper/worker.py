@@ -1,6 +1,6 @@
-"""A function in a process of its own, whose memory is given back and whose crash ends nothing else.
+"""A function in a process of its own, which frees its memory and whose crash ends nothing else.
 
-What it logs, and how far it is, reaches the process that waits for it.
+Its log messages and its progress are passed to the process that waits for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def run(function: Callable[..., None], *arguments: Any, progress: Progress) -> N
     """Call a function with arguments that can be pickled, and with `progress`.
 
     Raises what the function raises, and EdgeWhisperError where its process dies. The process ends
-    with this one, and with an exception here such as KeyboardInterrupt.
+    when this one does, or at an exception here such as KeyboardInterrupt.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -49,7 +49,7 @@ def run(function: Callable[..., None], *arguments: Any, progress: Progress) -> N
 
 
 class _Sender:
-    """Sends one event at a time, from whatever thread."""
+    """Sends one event at a time, from any thread."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection, self._lock = connection, threading.Lock()
@@ -72,7 +72,7 @@ def _work(
     threading.Thread(target=wait, daemon=True).start()
     sender = _Sender(connection)
     logger = logging.getLogger("edgewhisper")
-    logger.addHandler(QueueHandler(sender))  # type: ignore[arg-type] # it puts, and nothing else
+    logger.addHandler(QueueHandler(sender))  # type: ignore[arg-type] # the handler only calls put_nowait
     logger.setLevel(logging.INFO)
     try:
         function(*arguments, progress=lambda *event: sender.put_nowait(event))

@@ -1,4 +1,4 @@
-"""Where EdgeWhisper keeps what it fetches and builds."""
+"""The directory where EdgeWhisper keeps what it fetches and builds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _WANTED = "to keep models and bundles in. Set EDGEWHISPER_HOME to a directory th
 class Workspace:
     """A directory for checkpoints, variants, exports, evaluations, reports and bundles.
 
-    Made once, where a command or a call of the API starts, and passed on. `speech` is a directory
-    of LibriSpeech's splits outside of it, None where there is none.
+    Made once, where a command or a call of the API starts, and passed on. `speech` is the
+    directory of LibriSpeech's splits outside the workspace, if there is one.
     """
 
     root: Path

@@ -41,7 +41,7 @@ _COLUMNS = (
     "engine", "WER %", "RTF", "of the fastest peer's", "CPU s per audio s",
     "fresh process to text, s", "peak RSS, MB", "model, MB", "installed, MB",
 )  # fmt: skip
-REMARKS = RESULTS / "remarks.md"  # what is to be said of the figures
+REMARKS = RESULTS / "remarks.md"  # the discussion of the figures
 _FIRST_CLIP = 5.0  # seconds, of the clip that a fresh process is timed on
 
 
@@ -88,7 +88,7 @@ def environment(work: Path, name: str) -> Path:
 
 
 def installed_bytes(directory: Path) -> int:
-    """Return what an environment's packages weigh, pip and setuptools left out."""
+    """Return the size of an environment's packages in bytes, without pip and setuptools."""
     (packages,) = directory.glob("lib/python*/site-packages")
     return sum(
         path.stat().st_size
@@ -100,17 +100,17 @@ def installed_bytes(directory: Path) -> int:
 
 
 def contenders(checkpoint: Checkpoint, work: Path) -> list[Contender]:
-    """Convert the checkpoint for every engine; what is converted already is kept."""
+    """Convert the checkpoint for every engine, unless that is done already."""
     models = work / "models" / checkpoint.name
     models.mkdir(parents=True, exist_ok=True)
-    ours = []
+    bundles = []
     for recipe in ("onnx-int8", "onnx-int4"):
         directory = pipeline.stage_export(
             Workspace.from_environment(), checkpoint, find_recipe(recipe)
         ).path
         for context in ("adaptive", "full"):
             name = f"EdgeWhisper {recipe}, {context}"
-            ours.append(Contender(name, f"edgewhisper-{context}", OURS, directory))
+            bundles.append(Contender(name, f"edgewhisper-{context}", OURS, directory))
     ctranslate2 = models / "ctranslate2"
     if not ctranslate2.exists():
         from ctranslate2.converters import TransformersConverter
@@ -132,7 +132,7 @@ def contenders(checkpoint: Checkpoint, work: Path) -> list[Contender]:
         script = Path(__file__).parent / "peers" / "ggml.py"
         subprocess.run([sys.executable, str(script), str(checkpoint.path), str(ggml)], check=True)
     return [
-        *ours,
+        *bundles,
         Contender("faster-whisper int8", "faster-whisper", "faster-whisper", ctranslate2),
         Contender("OpenVINO GenAI int8", "openvino-genai", "openvino-genai", openvino),
         Contender("onnx-asr int8", "onnx-asr", "onnx-asr", onnx_asr),
@@ -158,24 +158,24 @@ def _optimum(work: Path, kind: str, checkpoint: Checkpoint, target: Path, *optio
 
 
 def measure(contender: Contender, work: Path, threads: int, files: Sequence[Path]) -> Any:
-    """Return what the worker finds in a fresh process, and when its first text was there."""
+    """Return the figures of the worker in a fresh process, and the time of its first text."""
     python = environment(work, contender.environment) / "bin" / "python"
     command = [python, WORKER, contender.engine, contender.model, threads, *files]
     start = time.time()
     result = subprocess.run(
         [str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True
     )
-    found = json.loads(result.stdout.splitlines()[-1])
-    return found | {"first_text_seconds": found.pop("first_text_at") - start}
+    figures = json.loads(result.stdout.splitlines()[-1])
+    return figures | {"first_text_seconds": figures.pop("first_text_at") - start}
 
 
 def run(
     checkpoint: Checkpoint, dataset: librispeech.Dataset, work: Path, rounds: int, threads: int
 ) -> dict[str, Any]:
     """Measure every contender once a round, in turns; write the raw results after each."""
-    heard = librispeech.utterances(dataset, SPLIT)
-    files = [utterance.path for utterance in heard]
-    short = min(heard, key=lambda u: abs(u.duration - _FIRST_CLIP)).path
+    utterances = librispeech.utterances(dataset, SPLIT)
+    files = [utterance.path for utterance in utterances]
+    short = min(utterances, key=lambda u: abs(u.duration - _FIRST_CLIP)).path
     entered = contenders(checkpoint, work)
     shutil.rmtree(work / "environments" / OURS, ignore_errors=True)  # it has an older runtime
     float32 = pipeline.stage(Workspace.from_environment(), checkpoint, find_recipe("fp32")).path
@@ -187,7 +187,7 @@ def run(
         "float32_bytes": bundle.read_manifest(float32).weight_bytes,
         "utterances": [
             {"id": u.id, "speaker": u.speaker, "reference": u.reference, "duration": u.duration}
-            for u in heard
+            for u in utterances
         ],
         "contenders": {
             c.name: {
@@ -236,8 +236,8 @@ def to_table(rows: dict[str, dict[str, float]]) -> str:
 
 
 def to_targets(rows: dict[str, dict[str, float]], result: dict[str, Any]) -> str:
-    """Return what was aimed at beside what was measured, as Markdown."""
-    ours, full = rows[f"{INT8}, adaptive"], rows[f"{INT8}, full"]
+    """Return the targets beside the measured values, as Markdown."""
+    adaptive, full = rows[f"{INT8}, adaptive"], rows[f"{INT8}, full"]
     peers = {name: f for name, f in rows.items() if not name.startswith("EdgeWhisper")}
     fastest, leanest = (min(f[key] for f in peers.values()) for key in ("rtf", "rss"))
     shares = {
@@ -246,19 +246,19 @@ def to_targets(rows: dict[str, dict[str, float]], result: dict[str, Any]) -> str
     }
     first = peers["faster-whisper int8"]["first"]
     aims = [
-        ("RTF of the fastest peer's, adaptive context", 0.33, ours["rtf"] / fastest),
+        ("RTF of the fastest peer's, adaptive context", 0.33, adaptive["rtf"] / fastest),
         ("RTF of the fastest peer's, full windows", 0.9, full["rtf"] / fastest),
         ("weights, int8, of float32's", 0.27, shares[INT8]),
         ("weights, 4 bits, of float32's", 0.19, shares[INT4]),
-        ("peak RSS of the leanest peer's", 1.0, ours["rss"] / leanest),
-        ("peak RSS, MB", 250.0, ours["rss"] / 1e6),
-        ("installed without Python, MB", 150.0, ours["installed"] / 1e6),
-        ("fresh process to text, of faster-whisper's", 0.5, ours["first"] / first),
+        ("peak RSS of the leanest peer's", 1.0, adaptive["rss"] / leanest),
+        ("peak RSS, MB", 250.0, adaptive["rss"] / 1e6),
+        ("installed without Python, MB", 150.0, adaptive["installed"] / 1e6),
+        ("fresh process to text, of faster-whisper's", 0.5, adaptive["first"] / first),
     ]
     lines = ["| figure | at most | measured | |", "|---|---|---|---|"]
     lines += [
-        f"| {name} | {most:g} | {found:.3g} | {'met' if found <= most else 'missed'} |"
-        for name, most, found in aims
+        f"| {name} | {limit:g} | {value:.3g} | {'met' if value <= limit else 'missed'} |"
+        for name, limit, value in aims
     ]
     return "\n".join(lines)
 

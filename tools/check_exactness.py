@@ -1,10 +1,10 @@
-"""Whether exports give their variants' tokens: both transcribe all the speech there is.
+"""Whether exports give the same tokens as their variants, on all the speech there is.
 
     python tools/check_exactness.py --speech DIR [--model whisper-base] [--recipe NAME ...]
 
 Raw results go to docs/results/exactness/, one file for each model and recipe, the table of all of
-them to docs/results/exactness.md. What is there is not done again. Without --speech only the
-table is written.
+them to docs/results/exactness.md. Finished results are not computed again. Without --speech only
+the table is written.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def tokens(
     """Return the tokens of every window of every file."""
     from tqdm import tqdm
 
-    found: list[list[list[int]]] = []
+    windows: list[list[list[int]]] = []
     options = replace(PLAIN, batch_size=BATCH)
     progress = tqdm(total=len(files), unit="file", mininterval=2.0)
     for language, group in groupby(zip(files, languages, strict=True), key=itemgetter(1)):
@@ -89,10 +89,10 @@ def tokens(
         for spoken in transcriber.transcribe_many(recordings, named):
             if isinstance(spoken, Exception):
                 raise spoken
-            found.append([window.tokens for window in spoken.windows])
+            windows.append([window.tokens for window in spoken.windows])
             progress.update()
     progress.close()
-    return found
+    return windows
 
 
 def compare(model: str, name: str, speech: Path) -> dict[str, Any]:
@@ -104,15 +104,15 @@ def compare(model: str, name: str, speech: Path) -> dict[str, Any]:
     tokenizer = Tokenizer(export / bundle.TOKENIZER)
     files = sorted(path for path in speech.rglob("*") if path.suffix in AUDIO)
     languages = [_language(path.relative_to(speech), tokenizer) for path in files]
-    theirs = tokens(
+    variant_tokens = tokens(
         Transcriber(variant_backend(variant), tokenizer, manifest.settings), files, languages
     )
-    ours = tokens(loading.load(export, audio_context="full"), files, languages)
+    export_tokens = tokens(loading.load(export, audio_context="full"), files, languages)
     differing = [
-        {"file": file.name, "window": number, "variant": expected, "export": found}
-        for file, *windows in zip(files, theirs, ours, strict=True)
-        for number, (expected, found) in enumerate(zip(*windows, strict=True))
-        if expected != found
+        {"file": file.name, "window": number, "variant": expected, "export": actual}
+        for file, *windows in zip(files, variant_tokens, export_tokens, strict=True)
+        for number, (expected, actual) in enumerate(zip(*windows, strict=True))
+        if expected != actual
     ]
     return {
         "model": model,
@@ -120,16 +120,16 @@ def compare(model: str, name: str, speech: Path) -> dict[str, Any]:
         "machine": machine.describe(),
         "libraries": manifest.libraries,
         "files": [str(file.relative_to(speech)) for file in files],
-        "windows": sum(map(len, theirs)),
-        "tokens": sum(len(window) for windows in theirs for window in windows),
+        "windows": sum(map(len, variant_tokens)),
+        "tokens": sum(len(window) for windows in variant_tokens for window in windows),
         "differing": differing,
     }
 
 
 def _language(path: Path, tokenizer: Tokenizer) -> str:
     """Return the language that a directory is named after; English elsewhere."""
-    known = set(tokenizer.languages) if tokenizer.multilingual else set()
-    return next((part for part in reversed(path.parts) if part in known), "en")
+    languages = set(tokenizer.languages) if tokenizer.multilingual else set()
+    return next((part for part in reversed(path.parts) if part in languages), "en")
 
 
 def to_table(results: list[dict[str, Any]]) -> str:
@@ -138,11 +138,11 @@ def to_table(results: list[dict[str, Any]]) -> str:
         "| model | recipe | recordings | windows | tokens | windows with the same tokens |",
         "|---|---|---|---|---|---|",
     ]
-    for found in results:
-        agreeing = found["windows"] - len(found["differing"])
+    for result in results:
+        agreeing = result["windows"] - len(result["differing"])
         lines.append(
-            f"| {found['model']} | {found['recipe']['name']} | {len(found['files'])} | "
-            f"{found['windows']} | {found['tokens']} | {agreeing} |"
+            f"| {result['model']} | {result['recipe']['name']} | {len(result['files'])} | "
+            f"{result['windows']} | {result['tokens']} | {agreeing} |"
         )
     return "\n".join(lines)
 
@@ -152,7 +152,7 @@ def to_table(results: list[dict[str, Any]]) -> str:
 @click.option("--model", default="whisper-base", show_default=True)
 @click.option("--recipe", "names", multiple=True, help="All that qualify, by default.")
 def main(speech: Path | None, model: str, names: tuple[str, ...]) -> None:
-    """Compare what is not compared yet, and write the table."""
+    """Compare the exports that have no results yet, and write the table."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     exact = [
         recipe.name
@@ -163,8 +163,8 @@ def main(speech: Path | None, model: str, names: tuple[str, ...]) -> None:
     for name in (names or exact) if speech else ():
         path = RESULTS / f"{model}-{name}.json"
         if not path.exists():
-            found = compare(model, name, Path(str(speech)).resolve())
-            path.write_text(json.dumps(found, ensure_ascii=False) + "\n")
+            result = compare(model, name, Path(str(speech)).resolve())
+            path.write_text(json.dumps(result, ensure_ascii=False) + "\n")
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     TABLE.write_text(
         f"{INTRODUCTION}{to_table(results)}\n\nWritten by `python tools/check_exactness.py` from "

@@ -130,8 +130,8 @@ def count(
     errors, words = [], []
     for trial, decoding in zip(tried, decodings, strict=True):
         reference = normalize(trial.reference)
-        found = jiwer.process_words(reference, normalize(decoding.text))
-        errors.append(found.substitutions + found.deletions + found.insertions)
+        alignment = jiwer.process_words(reference, normalize(decoding.text))
+        errors.append(alignment.substitutions + alignment.deletions + alignment.insertions)
         words.append(len(reference.split()))
     return np.array(errors), np.array(words)
 

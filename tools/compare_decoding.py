@@ -70,11 +70,13 @@ def ours(checkpoint: Checkpoint, **options: Any) -> Engine:
         Workspace.from_environment(), checkpoint, find_recipe("fp32")
     ).path
     transcriber = load(directory, threads=THREADS, audio_context="full")
-    asked = Options(**options)
+    given_options = Options(**options)
 
     def transcribe(path: Path, english: bool) -> tuple[str, str]:
-        found = transcriber.transcribe(path, replace(asked, language="en" if english else None))
-        return found.text, found.language
+        transcript = transcriber.transcribe(
+            path, replace(given_options, language="en" if english else None)
+        )
+        return transcript.text, transcript.language
 
     return transcribe
 
@@ -84,13 +86,13 @@ def openai_transcribe(checkpoint: Checkpoint) -> Engine:
     model = _openai_model(checkpoint)
 
     def transcribe(path: Path, english: bool) -> tuple[str, str]:
-        found = model.transcribe(
+        result = model.transcribe(
             audio.load(path),
             language="en" if english else None,
             fp16=False,
             condition_on_previous_text=False,
         )
-        return str(found["text"]).strip(), str(found["language"])
+        return str(result["text"]).strip(), str(result["language"])
 
     return transcribe
 
@@ -106,8 +108,8 @@ def openai_decode(checkpoint: Checkpoint) -> Engine:
         mel = whisper.log_mel_spectrogram(samples, model.dims.n_mels)
         language = "en" if english or not model.is_multilingual else None
         options = whisper.DecodingOptions(language=language, without_timestamps=True, fp16=False)
-        found = whisper.decode(model, mel, options)
-        return found.text.strip(), found.language
+        result = whisper.decode(model, mel, options)
+        return result.text.strip(), result.language
 
     return transcribe
 
@@ -166,8 +168,8 @@ def _openai_name(name: str) -> str:
         "embed_positions.weight": "positional_embedding",
         "embed_tokens": "token_embedding",
     }
-    for theirs, openai in renamed.items():
-        name = name.replace(theirs, openai)
+    for hugging_face, openai in renamed.items():
+        name = name.replace(hugging_face, openai)
     return name
 
 
@@ -182,13 +184,13 @@ def faster_whisper(checkpoint: Checkpoint) -> Engine:
     model = WhisperModel(str(directory), compute_type="float32", cpu_threads=THREADS)
 
     def transcribe(path: Path, english: bool) -> tuple[str, str]:
-        segments, found = model.transcribe(
+        segments, info = model.transcribe(
             audio.load(path),
             language="en" if english else None,
             beam_size=1,
             condition_on_previous_text=False,
         )
-        return "".join(segment.text for segment in segments).strip(), found.language
+        return "".join(segment.text for segment in segments).strip(), info.language
 
     return transcribe
 
@@ -205,20 +207,20 @@ ENGINES: dict[str, Callable[[Checkpoint], Engine]] = {
 
 
 def recordings(speech: Path, multilingual: bool) -> dict[str, list[tuple[Path, str]]]:
-    """Return files and their texts by what they are: splits, long form, languages."""
+    """Return files and their texts by kind: splits, long form, languages."""
     dataset = librispeech.find(Workspace.from_environment(), speech / "LibriSpeech", SPLITS)
-    found = {
+    by_kind = {
         split: [(u.path, u.reference) for u in librispeech.utterances(dataset, split)]
         for split in SPLITS
     }
     for directory in [speech / "longform", *sorted((speech / "multilingual").iterdir())]:
         if directory.name == "en" or multilingual or directory.name == "longform":
-            found[directory.name] = [
+            by_kind[directory.name] = [
                 (path, path.with_suffix(".txt").read_text())
                 for path in sorted(directory.iterdir())
                 if path.suffix in AUDIO
             ]
-    return found
+    return by_kind
 
 
 def run(name: str, checkpoint: Checkpoint, speech: Path) -> None:
@@ -252,7 +254,7 @@ def run(name: str, checkpoint: Checkpoint, speech: Path) -> None:
 
 
 def raw(model: str, engine: str) -> Path:
-    """Return where an engine's texts are kept."""
+    """Return the file of an engine's texts."""
     return RESULTS / f"{model}-{engine.replace(', ', '-').replace(' ', '-')}.json"
 
 
@@ -268,17 +270,17 @@ def errors(kind: str, records: Records) -> tuple[NDArray[np.int64], NDArray[np.i
         texts = [normalize(row[text]) for text in ("reference", "hypothesis")]
         if kind in WITHOUT_SPACES:
             texts = [" ".join("".join(text.split())) for text in texts]
-        found = jiwer.process_words(*texts)
-        wrong = found.substitutions + found.deletions + found.insertions
+        alignment = jiwer.process_words(*texts)
+        wrong = alignment.substitutions + alignment.deletions + alignment.insertions
         counts.append((wrong, len(texts[0].split())))
     wrong_by_row, words = np.array(counts).T
     return wrong_by_row, words
 
 
-def difference(ours: dict[str, Records], theirs: dict[str, Records]) -> str:
-    """Return ours minus theirs over all words of all recordings, in points, with its interval."""
-    both = [kind for kind in ours if kind in theirs and kind not in WITHOUT_SPACES]
-    pairs = [(errors(kind, ours[kind]), errors(kind, theirs[kind])) for kind in both]
+def difference(first: dict[str, Records], second: dict[str, Records]) -> str:
+    """Return the difference of WER, first minus second, in points, with its interval."""
+    both = [kind for kind in first if kind in second and kind not in WITHOUT_SPACES]
+    pairs = [(errors(kind, first[kind]), errors(kind, second[kind])) for kind in both]
     words = np.concatenate([own[1] for own, _ in pairs])
     apart = np.concatenate([own[0] - other[0] for own, other in pairs])
     interval = paired_bootstrap(apart, words)
@@ -286,12 +288,12 @@ def difference(ours: dict[str, Records], theirs: dict[str, Records]) -> str:
     return f"{points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
-def same(ours: dict[str, Records], theirs: dict[str, Records]) -> str:
-    """Return of how many recordings both have the same text, to the letter."""
+def same(first: dict[str, Records], second: dict[str, Records]) -> str:
+    """Return how many recordings have exactly the same text in both."""
     pairs = [
         (own["hypothesis"], other["hypothesis"])
-        for kind, rows in ours.items()
-        for own, other in zip(rows, theirs.get(kind, ()), strict=kind in theirs)
+        for kind, rows in first.items()
+        for own, other in zip(rows, second.get(kind, ()), strict=kind in second)
     ]
     return f"{sum(own == other for own, other in pairs)} of {len(pairs)}"
 
@@ -311,7 +313,7 @@ def to_markdown(results: dict[str, dict[str, dict[str, Records]]]) -> str:
                 if kind not in (*SPLITS, "longform")
                 for row in rows
             ]
-            detected = f"{sum(found == kind for found, kind in spoken)} of {len(spoken)}"
+            detected = f"{sum(language == kind for language, kind in spoken)} of {len(spoken)}"
             lines.append(f"| {name} | {' | '.join(figures)} | {detected} |")
         counts = ", ".join(f"{len(rows)} {kind}" for kind, rows in engines[TRANSCRIBE].items())
         lines += ["", f"Recordings: {counts}.", "", *_against(engines), ""]
@@ -358,8 +360,8 @@ def main(speech: Path | None, models: tuple[str, ...], engines: tuple[str, ...])
                 run(name, checkpoints.resolve(Workspace.from_environment(), model), speech)
     results: dict[str, dict[str, dict[str, Records]]] = {}
     for model in models:
-        found = {name: raw(model, name) for name in ENGINES}
-        results[model] = {n: json.loads(p.read_text())["records"] for n, p in found.items()}
+        paths = {name: raw(model, name) for name in ENGINES}
+        results[model] = {n: json.loads(p.read_text())["records"] for n, p in paths.items()}
     TABLE.write_text(to_markdown(results))
     click.echo(TABLE.read_text())
 

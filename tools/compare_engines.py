@@ -116,12 +116,12 @@ def run_engine(
     stored = json.loads(path.read_text())["splits"] if path.exists() else {}
     engine: Engine | None = None
     for split in dataset.splits:
-        wanted = librispeech.utterances(dataset, split)
-        if {record["id"] for record in stored.get(split, [])} == {u.id for u in wanted}:
+        utterances = librispeech.utterances(dataset, split)
+        if {record["id"] for record in stored.get(split, [])} == {u.id for u in utterances}:
             continue
         engine = engine or ENGINES[name](checkpoint)
         stored[split] = []
-        for utterance in wanted:
+        for utterance in utterances:
             samples = audio.load(utterance.path)
             start = time.perf_counter()
             text = engine(samples)

@@ -3,8 +3,8 @@
     python tools/measure_latency.py BUNDLE RECORDING
 
 The start of RECORDING goes through a pipe to `edgewhisper-runtime transcribe --live`, another
-process, at the pace at which it was spoken. When each word ends in the audio is what the bundle
-itself finds in all of it. Raw results go to docs/results/latency.json, the table to
+process, at the speed of the speech. The end of each word in the audio is taken from the bundle's
+transcript of the whole. Raw results go to docs/results/latency.json, the table to
 docs/results/latency.md.
 """
 
@@ -39,9 +39,9 @@ LANGUAGE = "en"
 
 @dataclass
 class Word:
-    """A word in lower case without punctuation, when it is spoken, and its latencies.
+    """A word in lower case without punctuation, its times, and its latencies, in seconds.
 
-    All in seconds; None for a latency if live transcription heard something else.
+    A latency is None if live transcription gave another word.
     """
 
     text: str
@@ -52,20 +52,20 @@ class Word:
 
 
 def plain(text: str) -> str:
-    """Return a word without what looks often change."""
+    """Return a word without case and punctuation, which often change."""
     return "".join(character for character in text.lower() if character.isalnum())
 
 
 def spoken(bundle: Path, samples: audio.Samples, context: AudioContext) -> list[Word]:
-    """Return the words of samples [n], as the bundle finds them in the whole."""
+    """Return the words of samples [n], transcribed as a whole."""
     transcriber = load(bundle, audio_context=context)
-    found = transcriber.transcribe(samples, Options(language=LANGUAGE, words=True))
-    words = [word for segment in found.segments for word in segment.words]
+    transcript = transcriber.transcribe(samples, Options(language=LANGUAGE, words=True))
+    words = [word for segment in transcript.segments for word in segment.words]
     return [Word(plain(word.text), word.start, word.end) for word in words if plain(word.text)]
 
 
 def speak(samples: audio.Samples, pipe: IO[bytes], begin: float) -> None:
-    """Write samples [n] to a pipe, each 0.1 s of them when the last one has been spoken."""
+    """Write samples [n] to a pipe in blocks of 0.1 s, each when its speech would end."""
     content = (samples * 32767).astype("<i2").tobytes()
     with pipe:
         for start in range(0, len(content), 2 * BLOCK):
@@ -78,7 +78,7 @@ def speak(samples: audio.Samples, pipe: IO[bytes], begin: float) -> None:
 def listen(
     bundle: Path, samples: audio.Samples, context: AudioContext
 ) -> list[tuple[float, dict[str, Any]]]:
-    """Return what a process says of samples [n], and how many seconds after the first of them."""
+    """Return the updates of a process for samples [n], with their seconds from the start."""
     command = [str(Path(sys.executable).parent / "edgewhisper-runtime"), "transcribe", "--live"]
     command += ["--json", "--bundle", str(bundle), "--language", LANGUAGE]
     command += ["--audio-context", context]
@@ -86,7 +86,7 @@ def listen(
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise RuntimeError("a process that was asked for pipes has none")
-        process.stderr.readline()  # now it listens
+        process.stderr.readline()  # it says that it listens
         begin = time.monotonic()
         Thread(target=speak, args=(samples, process.stdin, begin), daemon=True).start()
         updates = [(time.monotonic() - begin, json.loads(line)) for line in process.stdout]
@@ -95,14 +95,14 @@ def listen(
     return updates
 
 
-def note(words: Iterable[Word], text: str, heard: float, now: float, latency: str) -> None:
-    """Note for each of the words that a text has, and had not before, how late it is.
+def note(words: Iterable[Word], text: str, seconds: float, now: float, latency: str) -> None:
+    """Set the latency of each word that is in a text for the first time.
 
-    Only words that had begun in the audio `heard` so far can be in it.
+    Only words that start within the `seconds` of audio so far can be in it.
     """
-    begun = [word for word in words if word.start < heard]
-    found = [plain(word) for word in text.split()]
-    matcher = SequenceMatcher(None, [word.text for word in begun], found, autojunk=False)
+    begun = [word for word in words if word.start < seconds]
+    text_words = [plain(word) for word in text.split()]
+    matcher = SequenceMatcher(None, [word.text for word in begun], text_words, autojunk=False)
     for start, _, size in matcher.get_matching_blocks():
         for word in begun[start : start + size]:
             if getattr(word, latency) is None:
@@ -137,10 +137,10 @@ def to_markdown(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         cells = [row["audio_context"]]
         for latency in ("shown", "final"):
-            found = [word[latency] for word in row["words"] if word[latency] is not None]
+            latencies = [word[latency] for word in row["words"] if word[latency] is not None]
             if latency == "shown":
-                cells.append(f"{len(found)} of {len(row['words'])}")
-            cells += [f"{value:.2f}" for value in np.percentile(found, [50, 95])]
+                cells.append(f"{len(latencies)} of {len(row['words'])}")
+            cells += [f"{value:.2f}" for value in np.percentile(latencies, [50, 95])]
         lines.append(f"| {' | '.join(cells)} |")
     command = "python tools/measure_latency.py BUNDLE RECORDING"
     lines += ["", f"Written by `{command}` from `docs/results/latency.json`.", ""]

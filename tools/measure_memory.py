@@ -1,8 +1,8 @@
-"""Memory against length: the peak of a process that transcribes a file of so many minutes.
+"""Memory against length: the peak memory of processes that transcribe files of several lengths.
 
     python tools/measure_memory.py BUNDLE RECORDING --work DIR
 
-The files are RECORDING over and over, written below --work. Raw results go to
+The files repeat RECORDING, and are written below --work. Raw results go to
 docs/results/memory.json, the table to docs/results/memory.md.
 """
 
@@ -32,14 +32,14 @@ from edgewhisper_runtime.memory import return_large_blocks
 return_large_blocks()
 transcriber = load(sys.argv[1], audio_context=sys.argv[2])
 loaded = machine.peak_rss()
-found = transcriber.transcribe(sys.argv[3], Options(language="en"))
-words = len(found.text.split())
+transcript = transcriber.transcribe(sys.argv[3], Options(language="en"))
+words = len(transcript.text.split())
 print(json.dumps({"loaded": loaded, "peak": machine.peak_rss(), "words": words}))
 """
 
 
 def repeated(recording: Path, minutes: int, work: Path) -> Path:
-    """Write a file of so many minutes and return it."""
+    """Write a file of a number of minutes and return it."""
     import soundfile
 
     path = work / f"{recording.stem}-{minutes}.wav"
@@ -56,8 +56,8 @@ def measure(bundle: Path, context: str, path: Path) -> dict[str, Any]:
     """Return the peak resident set of a fresh process, in bytes, after loading and in all."""
     command = [sys.executable, "-c", PROCESS, str(bundle), context, str(path)]
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
+    figures: dict[str, Any] = json.loads(result.stdout)
+    return figures
 
 
 def to_markdown(result: dict[str, Any]) -> str:
@@ -91,8 +91,8 @@ def main(bundle: Path, recording: Path, work: Path) -> None:
     rows = []
     for context, minutes in product(CONTEXTS, MINUTES):
         click.echo(f"{minutes} minutes, {context} context", err=True)
-        found = measure(bundle, context, repeated(recording, minutes, work))
-        rows.append({"minutes": minutes, "audio_context": context, **found})
+        figures = measure(bundle, context, repeated(recording, minutes, work))
+        rows.append({"minutes": minutes, "audio_context": context, **figures})
     result = {
         "bundle": bundles.verify(bundle).name,
         "machine": machine.describe(),

@@ -1,4 +1,4 @@
-"""A bundle where there is Python alone: its own wheel in a clean environment, and what it costs.
+"""A bundle in a clean environment with its own wheel: whether it runs, and what it costs.
 
     python tools/try_runtime.py BUNDLE --work DIR --python python3.11 [--python ...]
 
@@ -34,7 +34,7 @@ _TIMES = {
     "process start to a clip's text": "text_seconds",
 }
 _SIZES = {"peak RSS, MB": "peak_rss_bytes", "installed, MB": "installed_bytes"}
-SHARE = 0.01  # of the installed closure: what is less is not named
+SHARE = 0.01  # of the installed closure: smaller packages are not named
 
 
 def environment(python: str, wheel: Path, work: Path) -> Path:
@@ -57,7 +57,7 @@ def seconds(command: list[Any]) -> float:
 
 
 def attempt(python: str, bundle: Path, work: Path) -> dict[str, Any]:
-    """Install the bundle's wheel for an interpreter; run every command; return what was found."""
+    """Install the bundle's wheel for an interpreter; run every command; return the results."""
     (wheel,) = bundle.glob("*.whl")
     programs = environment(python, wheel, work)
     script = programs / "edgewhisper-runtime"
@@ -90,12 +90,12 @@ def to_markdown(result: dict[str, Any]) -> str:
     host = result["machine"]
     rows = [
         (
-            found["python"],
-            *(f"{found[key]:.2f} s" for key in _TIMES.values()),
-            f"{found['summary']['rtf']:.3f}",
-            *(f"{found['summary'][key] / 1e6:.0f}" for key in _SIZES.values()),
+            attempt["python"],
+            *(f"{attempt[key]:.2f} s" for key in _TIMES.values()),
+            f"{attempt['summary']['rtf']:.3f}",
+            *(f"{attempt['summary'][key] / 1e6:.0f}" for key in _SIZES.values()),
         )
-        for found in result["attempts"]
+        for attempt in result["attempts"]
     ]
     heads = ("Python", *_TIMES, "RTF", *_SIZES)
     lines = ["# A bundle where there is only Python", ""]

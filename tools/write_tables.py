@@ -34,7 +34,7 @@ SHOWN = (
     "fp32", "pytorch-int8", "pytorch-int8-per-tensor", "quanto-int8", "hqq-int4-g64",
     "bitsandbytes-nf4", "edgewhisper-int8", "edgewhisper-int4", "onnx-int8", "onnx-int4",
 )  # fmt: skip
-# What the study reports of whisper-small, and the recipes that are the same here.
+# The study's results for whisper-small, and the same recipes here.
 HEADLINES = {
     "Quanto dynamic int8: 57 % smaller, WER below fp32's": ("quanto-int8",),
     "Quanto static int8 is worse than dynamic": ("quanto-int8-static-int8",),

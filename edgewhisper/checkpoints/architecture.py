@@ -1,6 +1,6 @@
-"""What a checkpoint's JSON files say of its model, read once into types and ranges.
+"""The sizes and settings in a checkpoint's JSON files, read once, with types and ranges checked.
 
-What EdgeWhisper does not compute as transformers' Whisper does is refused here by name, before any
+Settings that EdgeWhisper does not compute as transformers does are refused here by name, before any
 work. Of `WhisperConfig`'s other fields, dropout, layerdrop and SpecAugment act in training only,
 `use_weighted_layer_sum` and `classifier_proj_size` on audio classification only, and transformers
 reads `scale_embedding` without applying it.
@@ -25,7 +25,7 @@ _POSITIONS = features.WINDOW_FRAMES // 2  # of a window: the encoder's second co
 _MELS = (80, 128)  # of every model that OpenAI published
 _TIMESTAMPS = 1501  # 0.00 s to 30.00 s
 _GELU = ("gelu", "gelu_python")  # the same function, in C++ and in Python
-_HEAD_STEP = 8  # ONNX Runtime's GroupQueryAttention takes multiples of it
+_HEAD_STEP = 8  # ONNX Runtime's GroupQueryAttention takes widths that are multiples of it
 # What transformers' feature extractor computes unless told otherwise.
 _EXTRACTOR = {
     "sampling_rate": features.SAMPLE_RATE,
@@ -41,11 +41,11 @@ _MODELS = ("WhisperForConditionalGeneration", "WhisperModel")
 
 @dataclass(frozen=True)
 class Architecture:
-    """A Whisper model's sizes, and what its generation_config.json says of decoding.
+    """A Whisper model's sizes, and the decoding settings of its generation_config.json.
 
     Widths are those of the residual stream and of the feed-forward layers; `vocabulary` counts the
-    rows of the token embedding. `suppress` are ids never decoded, those without a token among
-    them; `alignment_heads` are (layer, head) of the decoder's cross-attention.
+    rows of the token embedding. `suppress` are ids never decoded, including those without a
+    token; `alignment_heads` are (layer, head) of the decoder's cross-attention.
     """
 
     encoder_layers: int
@@ -64,7 +64,7 @@ class Architecture:
 
 
 def read(directory: Path) -> Architecture:
-    """Return what the checkpoint in a directory says.
+    """Return the architecture of the checkpoint in a directory.
 
     Raises CheckpointError for a model that is not Whisper, for one whose arithmetic is not
     supported, and for files that do not go together.
@@ -126,12 +126,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def in_python(model: object) -> str:
-    """Return how a model that a file names is written in Python; BASE where it names none."""
+    """Return a model's name as a Python literal for a remedy; BASE where a file names none."""
     return repr(model) if isinstance(model, str) and model else "BASE"
 
 
 def _check_arithmetic(path: Path, config: dict[str, Any]) -> None:
-    """Refuse what a config.json asks for that another function than ours would compute."""
+    """Refuse settings of config.json that EdgeWhisper would compute differently."""
     if config.get("model_type") != "whisper":
         raise CheckpointError(
             f"{path.parent} holds a {config.get('model_type')!r} model, not Whisper. "
@@ -162,7 +162,7 @@ def _check_arithmetic(path: Path, config: dict[str, Any]) -> None:
 
 
 def _check_features(directory: Path) -> None:
-    """Refuse features that are computed otherwise than Whisper's."""
+    """Refuse features that are computed in another way than Whisper's."""
     path = directory / "preprocessor_config.json"
     if path.is_file():
         content = read_json(path)
@@ -209,21 +209,23 @@ def _integer(
 
 
 def _ids(path: Path, content: dict[str, Any], name: str, vocabulary: int) -> tuple[int, ...]:
-    """Return a list of token ids, without those beyond the vocabulary: nothing decodes to them."""
+    """Return a list of token ids, without ids outside the vocabulary, which are never decoded."""
     ids = content.get(name) or ()
     if not isinstance(ids, list | tuple) or not all(type(i) is int and i >= 0 for i in ids):
         raise CheckpointError(f"{path}: {name} is no list of token ids. Save it again.")
-    kept = tuple(i for i in ids if i < vocabulary)
-    if len(kept) < len(ids):
-        _warn(f"{path}: {len(ids) - len(kept)} ids of {name} are beyond the vocabulary; left out")
-    return kept
+    known_ids = tuple(i for i in ids if i < vocabulary)
+    if len(known_ids) < len(ids):
+        _warn(
+            f"{path}: {len(ids) - len(known_ids)} ids of {name} are beyond the vocabulary; left out"
+        )
+    return known_ids
 
 
 def _ids_without_token(directory: Path, config: dict[str, Any], vocabulary: int) -> list[int]:
     """Return the rows of the token embedding that the tokenizer has no token for.
 
-    Embeddings are often padded to a round number of rows. Raises CheckpointError where it is the
-    tokenizer that has more, or where its special tokens are not those of the model.
+    Embeddings are often padded to a round number of rows. Raises CheckpointError where the
+    tokenizer has more tokens than that, or other special tokens than the model.
     """
     path = directory / TOKENIZER
     content = read_json(path)
@@ -249,18 +251,17 @@ def _ids_without_token(directory: Path, config: dict[str, Any], vocabulary: int)
             f"model's decoder_start_token_id is {start!r}: the tokenizer is another model's."
         )
     first = tokenizer.first_timestamp  # not every tokenizer.json lists the timestamps
-    known = named.keys() | set(range(first, first + _TIMESTAMPS))
-    return [token for token in range(vocabulary) if token not in known]
+    with_token = named.keys() | set(range(first, first + _TIMESTAMPS))
+    return [token for token in range(vocabulary) if token not in with_token]
 
 
 def _alignment_heads(
     path: Path, generation: dict[str, Any], layers: int, heads: int
 ) -> tuple[tuple[int, int], ...]:
-    """Return the heads that say when words are spoken.
+    """Return the (layer, head) pairs whose attention gives the times of words.
 
-    Where none are named they are all heads of the upper half, as in openai-whisper. So they are
-    where a named one does not exist: the list was then copied from a larger model, whose layers
-    are not these.
+    Without such a list they are all heads of the upper half, as in openai-whisper; also where a
+    listed head does not exist, as the list was then copied from a larger model.
     """
     named = generation.get("alignment_heads") or ()
     try:

@@ -37,7 +37,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model's name, size and sources, tried in the order in which they stand."""
+    """A model's name, size and sources; sources are tried in order."""
 
     name: str
     parameters: int
@@ -57,11 +57,11 @@ def all_cards() -> list[ModelCard]:
 
 def find_card(name: str) -> ModelCard:
     """Return the card of a model such as "whisper-base" or "base"; raise CheckpointError."""
-    known = {card.name: card for card in all_cards()}
-    card = known.get(name) or known.get(f"whisper-{name}")
+    by_name = {card.name: card for card in all_cards()}
+    card = by_name.get(name) or by_name.get(f"whisper-{name}")
     if card is None:
         raise CheckpointError(
-            f"unknown model {name!r}. Use one of {', '.join(known)}, "
+            f"unknown model {name!r}. Use one of {', '.join(by_name)}, "
             "or the path of a Hugging Face Whisper checkpoint."
         )
     return card

@@ -141,30 +141,30 @@ def _read_model(path: Path) -> Tensors:
 def _rename(source: Tensors) -> Tensors:
     """Return the tensors by Hugging Face names, fused projections split."""
     target: Tensors = {}
-    for theirs, ours in _OUTSIDE_LAYERS:
-        _move(source, theirs, target, ours)
-    for theirs, name in _EMBEDDINGS:
-        target[f"{name}.weight"] = _take(source, theirs)
+    for fused, names in _OUTSIDE_LAYERS:
+        _move(source, fused, target, names)
+    for table, name in _EMBEDDINGS:
+        target[f"{name}.weight"] = _take(source, table)
     for side, layer in (("encoder", _ENCODER_LAYER), ("decoder", _DECODER_LAYER)):
         index = 0
         while f"{side}/layer_{index}/ffn/linear_0/weight" in source:
-            for theirs, ours in layer:
-                names = tuple(f"model.{side}.layers.{index}.{name}" for name in ours)
-                _move(source, f"{side}/layer_{index}/{theirs}", target, names)
+            for fused, parts in layer:
+                names = tuple(f"model.{side}.layers.{index}.{part}" for part in parts)
+                _move(source, f"{side}/layer_{index}/{fused}", target, names)
             index += 1
     return {name: np.ascontiguousarray(tensor) for name, tensor in target.items()}
 
 
-def _move(source: Tensors, theirs: str, target: Tensors, ours: tuple[str, ...]) -> None:
-    """Move a layer's weight and bias, split evenly along the first axis where it is fused."""
-    kinds = ("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias")
-    weight, bias = (np.split(_take(source, f"{theirs}/{kind}"), len(ours)) for kind in kinds)
-    for name, its_weight, its_bias in zip(ours, weight, bias, strict=True):
+def _move(source: Tensors, fused: str, target: Tensors, names: tuple[str, ...]) -> None:
+    """Move a layer's weight and bias; a fused layer is split evenly along the first axis."""
+    kinds = ("gamma", "beta") if fused.endswith("layer_norm") else ("weight", "bias")
+    weight, bias = (np.split(_take(source, f"{fused}/{kind}"), len(names)) for kind in kinds)
+    for name, its_weight, its_bias in zip(names, weight, bias, strict=True):
         target[f"{name}.weight"] = its_weight
         if not name.endswith("k_proj"):
             target[f"{name}.bias"] = its_bias
         elif its_bias.any():
-            raise CheckpointError(f"model.bin: {theirs} has a key bias; Whisper has none.")
+            raise CheckpointError(f"model.bin: {fused} has a key bias; Whisper has none.")
 
 
 def _take(source: Tensors, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The three places a checkpoint can come from: a hub, Python packages, a directory.
+"""The three sources of a checkpoint: a hub, Python packages, a directory.
 
 Each function writes a Hugging Face checkpoint into a staging directory and returns its
 provenance. Every pinned file is hashed before anything reads it.
@@ -31,8 +31,8 @@ _CHUNK = 2**20
 def get(workspace: Workspace, card: ModelCard, source: Source, staging: Path) -> dict[str, Any]:
     """Get a model from one source of its card.
 
-    Raises NetworkError when the source cannot be reached, CheckpointError when what came is
-    not what the card pins.
+    Raises NetworkError when the source cannot be reached, CheckpointError when a file is
+    not the one that the card pins.
     """
     if source.kind == "hub":
         return _from_hub(workspace, card, source, staging)
@@ -136,13 +136,13 @@ def _copy_member(
     packages: list[Path | metadata.Distribution], member: str, target: BinaryIO, room: int
 ) -> None:
     """Append the one file whose path ends with `member`, never more than `room` bytes."""
-    wanted = PurePosixPath(member).parts
+    parts = PurePosixPath(member).parts
     for package in packages:
         if isinstance(package, Path):
             try:
                 with zipfile.ZipFile(package) as wheel:
                     for info in wheel.infolist():
-                        if PurePosixPath(info.filename).parts[-len(wanted) :] == wanted:
+                        if PurePosixPath(info.filename).parts[-len(parts) :] == parts:
                             with wheel.open(info) as content:
                                 _copy(content, target, room, member)
                             return
@@ -153,7 +153,7 @@ def _copy_member(
                 ) from error
         else:
             for file in package.files or ():
-                if file.parts[-len(wanted) :] == wanted:
+                if file.parts[-len(parts) :] == parts:
                     with Path(str(file.locate())).open("rb") as content:
                         _copy(content, target, room, member)
                     return

@@ -30,7 +30,7 @@ _UNFIT = {
     "missing_keys": "lacks",
     "unexpected_keys": "has no place for",
 }
-_LONGEST_NAME = 31  # with a digest 40: a variant's has the recipe's too, and 128 in all
+_LONGEST_NAME = 31  # 40 with a digest: a variant's name adds the recipe's, and may have 128
 _UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -38,8 +38,8 @@ _UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 class Checkpoint:
     """A local Hugging Face checkpoint, and the hashes of its weights when it was opened.
 
-    `provenance` says where it came from; `weights` maps each weight file to its SHA-256;
-    `architecture` is what its other files say.
+    `provenance` is its source; `weights` maps each weight file to its SHA-256; `architecture` is
+    read from its other files.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Checkpoint:
         return read_json(self.path / CONFIG)
 
     def settings(self) -> Settings:
-        """Return what the decoding loop must know of this model."""
+        """Return the model's settings for the decoding loop."""
         return Settings(
             mels=self.architecture.mels,
             max_tokens=self.architecture.target_positions,
@@ -82,7 +82,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"{self.path} could not be loaded ({type(error).__name__}: {reason})."
             ) from error
-        # transformers would go on, with random numbers in the place of what is absent.
+        # transformers would go on with random numbers for the missing weights.
         for key, what in _UNFIT.items():
             if names := sorted(report[key]):
                 raise CheckpointError(
@@ -104,7 +104,7 @@ def resolve(workspace: Workspace, model: str) -> Checkpoint:
 
 
 def stored(workspace: Workspace, card: cards.ModelCard) -> Path:
-    """Return where the model's checkpoint is, or would be, kept."""
+    """Return the path of the model's checkpoint in the store, whether it exists or not."""
     return workspace.checkpoints / card.name
 
 
@@ -151,8 +151,8 @@ def _get(workspace: Workspace, card: cards.ModelCard, directory: Path | None, ta
 def open_checkpoint(workspace: Workspace, path: Path) -> Checkpoint:
     """Open a local Hugging Face Whisper checkpoint; its weights are hashed and, if known, checked.
 
-    Raises CheckpointError when files are missing, when it is another kind of model or one that is
-    not supported, when its weights are pickles, or when they are not those that were fetched.
+    Raises CheckpointError when files are missing, when the model is no Whisper or not supported,
+    when its weights are pickles, or when they are not those that were fetched.
     """
     files.refuse_adapter(path)
     architecture = read_architecture(path)
@@ -170,10 +170,10 @@ def open_checkpoint(workspace: Workspace, path: Path) -> Checkpoint:
 
 
 def _name(workspace: Workspace, path: Path, content: list[Any]) -> str:
-    """Return what a checkpoint, and all that is made of it, is called.
+    """Return the name of a checkpoint, and of everything that is made from it.
 
-    In the store a checkpoint has its card's name. Elsewhere it is the directory's and a digest of
-    what is in it: many training runs have a checkpoint-1000.
+    In the store this is the card's name. Elsewhere it is the directory's name and a digest of its
+    content: many training runs have a checkpoint-1000.
     """
     path = path.resolve()
     if path.parent == workspace.checkpoints.resolve():
@@ -184,7 +184,7 @@ def _name(workspace: Workspace, path: Path, content: list[Any]) -> str:
 
 
 def _check_size(card: cards.ModelCard, path: Path) -> None:
-    """Raise CheckpointError unless the weights in `path` are as many as the card says."""
+    """Raise CheckpointError unless `path` has as many parameters as the card says."""
     from safetensors import SafetensorError, safe_open
 
     shapes: dict[str, list[int]] = {}
@@ -195,9 +195,9 @@ def _check_size(card: cards.ModelCard, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"the weights of {card.name} are unreadable ({error}).") from error
     shapes.pop("proj_out.weight", None)  # the token embedding once more
-    found = sum(map(math.prod, shapes.values()))
-    if found != card.parameters:
+    parameters = sum(map(math.prod, shapes.values()))
+    if parameters != card.parameters:
         raise CheckpointError(
-            f"that is not {card.name}: it has {found:,} parameters, not {card.parameters:,}. "
+            f"that is not {card.name}: it has {parameters:,} parameters, not {card.parameters:,}. "
             "A path is a model too: --model DIR."
         )

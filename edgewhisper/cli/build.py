@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @options.evaluation
 @click.option(
     "--export",
-    "wanted",
+    "to_format",
     type=click.Choice(["auto", *eligibility.names(), "none"]),
     default="auto",
     show_default=True,
@@ -37,7 +37,7 @@ def command(
     workspace: Workspace,
     model: str,
     recipe_name: str,
-    wanted: str,
+    to_format: str,
     output: Path | None,
     strict: bool,
     accept_not_proven: bool,
@@ -55,7 +55,7 @@ def command(
         model,
         recipe_name,
         options.evaluation_options(workspace, **evaluation),
-        export=wanted,
+        export=to_format,
         output=output,
         strict=strict,
         accept_not_proven=accept_not_proven,

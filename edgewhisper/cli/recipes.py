@@ -26,7 +26,9 @@ def command(name: str | None, as_json: bool) -> None:
 
     def described(recipe: Recipe) -> dict[str, Any]:
         content = asdict(recipe)
-        return content | {f"no_{one}_because": why_not(content, one) for one in eligibility.names()}
+        return content | {
+            f"no_{name}_because": why_not(content, name) for name in eligibility.names()
+        }
 
     if name is not None:
         click.echo(json.dumps(described(find_recipe(name)), indent=None if as_json else 2))
@@ -38,7 +40,7 @@ def command(name: str | None, as_json: bool) -> None:
     rows = [
         (
             "recipe", "library", "weights", "activations", "WER limit", "usable here",
-            "what it does", *(f"{one} export" for one in eligibility.names()),
+            "what it does", *(f"{export} export" for export in eligibility.names()),
         )
     ]  # fmt: skip
     for recipe in recipes:
@@ -54,8 +56,10 @@ def command(name: str | None, as_json: bool) -> None:
                 "yes" if (why := unavailable(recipe.library)) is None else f"no: {why}",
                 recipe.summary,
                 *(
-                    "yes" if (reason := why_not(asdict(recipe), one)) is None else f"no: {reason}"
-                    for one in eligibility.names()
+                    "yes"
+                    if (reason := why_not(asdict(recipe), export)) is None
+                    else f"no: {reason}"
+                    for export in eligibility.names()
                 ),
             )
         )

@@ -1,4 +1,4 @@
-"""What the commands of the host say on stderr: messages, and how far they are."""
+"""The host's messages and progress bars on stderr."""
 
 from __future__ import annotations
 

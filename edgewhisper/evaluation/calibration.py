@@ -1,4 +1,4 @@
-"""The speech that ranges of activations are found on: never a test set."""
+"""The speech for measuring ranges of activations: never a test set."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def utterances(recipe: Recipe, root: Path | None) -> list[Utterance]:
 
     None for a recipe that does not calibrate. Raises DataError when the split is not under root.
     """
-    wanted = recipe.calibration
-    if wanted.split == "none":
+    data = recipe.calibration
+    if data.split == "none":
         return []
-    if root is None or not (root / wanted.split).is_dir():
+    if root is None or not (root / data.split).is_dir():
         raise DataError(
-            f"{recipe.name} calibrates on {wanted.split}, which is not beside the evaluation data. "
-            f"Run `edgewhisper data librispeech --split {wanted.split}`, or name a directory that "
+            f"{recipe.name} calibrates on {data.split}, which is not beside the evaluation data. "
+            f"Run `edgewhisper data librispeech --split {data.split}`, or name a directory that "
             "has it with --librispeech."
         )
-    dataset = Dataset(LIBRISPEECH, root, (wanted.split,))
-    return all_utterances(dataset, wanted.split, wanted.utterances)
+    dataset = Dataset(LIBRISPEECH, root, (data.split,))
+    return all_utterances(dataset, data.split, data.utterances)
 
 
 def describe(utterances: list[Utterance], hashes: HashCache) -> CalibrationRecord | None:
@@ -55,7 +55,7 @@ def run(
     speech: list[Utterance],
     progress: Progress = ignore,
 ) -> None:
-    """Transcribe the utterances with a model, through the loop that evaluation goes through."""
+    """Transcribe the utterances with a model, with the decoding loop of evaluations."""
     from edgewhisper.backend import TorchBackend
     from edgewhisper_runtime.bundle import TOKENIZER
     from edgewhisper_runtime.options import PLAIN

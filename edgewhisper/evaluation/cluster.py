@@ -99,7 +99,7 @@ def transcribe(
             "command again, or use --engine local."
         ) from error
     finally:
-        with suppress(Exception):  # the cluster may be gone, which was said above
+        with suppress(Exception):  # the cluster may be gone, which is reported above
             for reference in waiting:
                 ray.cancel(reference)
 
@@ -138,7 +138,7 @@ def _work(
     """Transcribe a batch on a worker, which keeps the model for the next one.
 
     `files` holds a reference to the manifest and the files by name, in a list so that Ray does
-    not fetch them for a worker that has the model; `key` is theirs alone.
+    not fetch them for a worker that has the model; `key` identifies them.
     """
     import ray
 

@@ -209,8 +209,12 @@ def choose_from(trials: Sequence[Trial]) -> Adaptive:
 
 def candidates(trials: Sequence[Trial], margin: float) -> list[Adaptive]:
     """Return the settings that are tried with a margin: one for each of `SHARES`."""
-    likely = [window.log_probability for trial in trials for window in trial.short[margin].windows]
-    return [Adaptive(margin, round(float(np.quantile(likely, share)), 3)) for share in SHARES]
+    log_probabilities = [
+        window.log_probability for trial in trials for window in trial.short[margin].windows
+    ]
+    return [
+        Adaptive(margin, round(float(np.quantile(log_probabilities, share)), 3)) for share in SHARES
+    ]
 
 
 def encoded_seconds(decodings: Sequence[Decoding], margin: float) -> float:

@@ -1,4 +1,4 @@
-"""What an evaluation hears: data sets, found by name among those that are registered."""
+"""Data sets for evaluation, registered by name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from edgewhisper_runtime.errors import DataError
 
 @dataclass(frozen=True)
 class Dataset:
-    """A directory of speech, by the name that reports call it, and its splits.
+    """A directory of speech, its name in reports, and its splits.
 
-    `source` is the registered data set that reads it. What is `synthetic` proves nothing about
-    people, so no gate judges it.
+    `source` is the name of the registered data set that reads it. `synthetic` speech proves nothing
+    about people, so no gate judges it.
     """
 
     name: str
@@ -76,6 +76,6 @@ def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[U
 
 def _source(name: str) -> DatasetSource:
     if name not in plugins.names(plugins.DATASETS):
-        known = ", ".join(plugins.names(plugins.DATASETS))
-        raise DataError(f"there is no data set {name!r}. Use one of {known}.")
+        registered = ", ".join(plugins.names(plugins.DATASETS))
+        raise DataError(f"there is no data set {name!r}. Use one of {registered}.")
     return cast("DatasetSource", plugins.load(plugins.DATASETS, name))

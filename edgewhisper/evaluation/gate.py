@@ -21,7 +21,7 @@ NOT_JUDGED = (
 
 @dataclass(frozen=True)
 class SplitVerdict:
-    """The gate on one split alone; `utterances_needed`: about how many would settle it."""
+    """The gate's verdict on one split; `utterances_needed`: about how many would settle it."""
 
     verdict: Verdict
     utterances_needed: int | None = None
@@ -32,7 +32,7 @@ class GateVerdict:
     """The gate on all splits together, and on each.
 
     `max_wer_increase` is the limit in percentage points. `overall` compares over all splits; it
-    is None in files of earlier versions. `reason` tells why nothing was judged.
+    is None in files of earlier versions. `reason` is why nothing was judged.
     """
 
     verdict: Verdict
@@ -54,8 +54,8 @@ def judge(
 
     With d = variant WER - baseline WER and its paired 95 % interval (see `compare`):
     passed where the upper end is at or below the limit, in WER points; failed where the lower end
-    is above it; not proven in between. All splits together are judged so, and no split may fail
-    alone. Synthetic speech is not judged.
+    is above it; not proven in between. This is the verdict on all splits together, but it is
+    "failed" if one split fails. Synthetic speech is not judged.
     """
     overall = compare(baseline, variant)
     if synthetic:

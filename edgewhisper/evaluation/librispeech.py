@@ -44,13 +44,13 @@ def find(
                 f"`edgewhisper data librispeech`, or set EDGEWHISPER_LIBRISPEECH or --librispeech."
             )
         return Dataset(SMOKE, SPEECH, ("smoke",), synthetic=True)
-    wanted = splits or tuple(split for split in SPLITS if split in present) or present
-    if absent := [split for split in wanted if split not in present]:
+    chosen = splits or tuple(split for split in SPLITS if split in present) or present
+    if absent := [split for split in chosen if split not in present]:
         raise DataError(
             f"{root} has no split {absent[0]!r}; it has {', '.join(present)}. "
             f"Run `edgewhisper data librispeech --split {absent[0]}`."
         )
-    return Dataset(LIBRISPEECH, root, wanted)
+    return Dataset(LIBRISPEECH, root, chosen)
 
 
 def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[Utterance]:

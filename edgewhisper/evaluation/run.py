@@ -35,58 +35,60 @@ def evaluate(
 ) -> dict[str, list[Record]]:
     """Transcribe every utterance of every split with a bundle; return the records by split.
 
-    `enough` is asked before each batch whether the split's records so far will do. Each
-    batch is on disk before the next is taken up, under a fingerprint of what can change a
-    text; a second run of the same evaluation does only what is missing. Whatever the engine,
-    batches are the same and are taken up in the same order.
+    `enough` tells before each batch whether the split's records so far suffice. Each batch is
+    written to disk before the next one starts, under a fingerprint of everything that can change
+    a text; a second run of the same evaluation computes only missing batches. All engines have the
+    same batches in the same order.
     """
     results: dict[str, list[Record]] = {}
     transcribed = transcribe if options.engine == "local" else cluster.transcribe
     size = _batch_size(artefact.manifest, options.audio_context)
-    for split, wanted, done, path in _stored(workspace, artefact, options):
-        batches = _batches(wanted, done, size)
+    for split, expected, done, path in _stored(workspace, artefact, options):
+        batches = _batches(expected, done, size)
         task = f"{artefact.path.name} {split}"
         with closing(transcribed(artefact, options, batches)) as texts:
-            progress(task, len(done), len(wanted))
+            progress(task, len(done), len(expected))
             for _ in batches:
                 if enough(split, list(done.values())):
                     break
                 new = [record for record in next(texts) if record.id not in done]
                 _append(path, new)
                 done |= {record.id: record for record in new}
-                progress(task, len(done), len(wanted))
-        results[split] = [done[utterance.id] for utterance in wanted if utterance.id in done]
+                progress(task, len(done), len(expected))
+        results[split] = [done[utterance.id] for utterance in expected if utterance.id in done]
     return results
 
 
 def recorded(
     workspace: Workspace, artefact: Artefact, options: EvaluationOptions
 ) -> dict[str, list[Record]]:
-    """Return what earlier evaluations of the same bundle have left, without computing."""
+    """Return the records that earlier evaluations of the same bundle have left."""
     return {
-        split: [done[utterance.id] for utterance in wanted if utterance.id in done]
-        for split, wanted, done, _ in _stored(workspace, artefact, options)
+        split: [done[utterance.id] for utterance in expected if utterance.id in done]
+        for split, expected, done, _ in _stored(workspace, artefact, options)
     }
 
 
 def _stored(
     workspace: Workspace, artefact: Artefact, options: EvaluationOptions
 ) -> Iterator[tuple[str, list[Utterance], dict[str, Record], Path]]:
-    """Yield for each split what is wanted, what is done by id, and the file that keeps it."""
+    """Yield for each split its utterances, the finished records by id, and the records' file."""
     for split in options.dataset.splits:
-        wanted = utterances(options.dataset, split, options.limit)
-        path = _results_path(workspace, artefact.manifest, options, split, wanted)
-        yield split, wanted, dict(_read(path, wanted)), path
+        expected = utterances(options.dataset, split, options.limit)
+        path = _results_path(workspace, artefact.manifest, options, split, expected)
+        yield split, expected, dict(_read(path, expected)), path
 
 
-def _batches(wanted: list[Utterance], done: dict[str, Record], size: int) -> list[list[Utterance]]:
-    """Return the batches of which something is missing: whole, so that none ever differs."""
-    batches = [wanted[first : first + size] for first in range(0, len(wanted), size)]
+def _batches(
+    expected: list[Utterance], done: dict[str, Record], size: int
+) -> list[list[Utterance]]:
+    """Return the batches that lack a record, each as a whole, so that batches never differ."""
+    batches = [expected[first : first + size] for first in range(0, len(expected), size)]
     return [batch for batch in batches if any(utterance.id not in done for utterance in batch)]
 
 
 def decoding(manifest: bundle.Manifest, audio_context: AudioContext | None) -> str:
-    """Return how a bundle's texts are made, in words that change whenever texts may change."""
+    """Return a description of the decoding that changes whenever texts may change."""
     adaptive = (audio_context or manifest.audio_context) == "adaptive"
     context = ", adaptive audio context" if adaptive else ""
     return f"{_DECODING}, batch {_batch_size(manifest, audio_context)}{context}"
@@ -103,15 +105,15 @@ def _results_path(
     manifest: bundle.Manifest,
     options: EvaluationOptions,
     split: str,
-    wanted: list[Utterance],
+    expected: list[Utterance],
 ) -> Path:
-    """Return the file of this evaluation: its name changes with all that may change a record.
+    """Return the file of this evaluation: its name depends on everything that may change a record.
 
-    Records have times too, so the number of threads and the processor are among it.
+    Records have times too, so it depends on the number of threads and the processor.
     """
     host = machine.describe()
     identity = {
-        "audio": workspace.hashes.digest([utterance.path for utterance in wanted]),
+        "audio": workspace.hashes.digest([utterance.path for utterance in expected]),
         "weights": {name: file.sha256 for name, file in manifest.files.items()},
         "settings": asdict(manifest.settings),
         "libraries": manifest.libraries,
@@ -127,8 +129,8 @@ def _results_path(
     return directory / f"{options.dataset.name.replace(' ', '-')}-{split}{limited}.jsonl"
 
 
-def _read(path: Path, wanted: list[Utterance]) -> Iterator[tuple[str, Record]]:
-    """Yield the whole records of wanted utterances; cut off a line that a kill left unfinished."""
+def _read(path: Path, expected: list[Utterance]) -> Iterator[tuple[str, Record]]:
+    """Yield the records of expected utterances; cut off a line that a kill left unfinished."""
     if not path.exists():
         return
     content = path.read_bytes()
@@ -136,7 +138,7 @@ def _read(path: Path, wanted: list[Utterance]) -> Iterator[tuple[str, Record]]:
     if whole != content:
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    references = {utterance.id: utterance.reference for utterance in wanted}
+    references = {utterance.id: utterance.reference for utterance in expected}
     for line in whole.splitlines():
         try:
             record = Record(**json.loads(line))

@@ -229,28 +229,30 @@ def compare(
 
     Raises DataError unless both hold the same utterances.
     """
-    ours, theirs = (
+    after, before = (
         {(split, r.id): r for split, records in of_both.items() for r in records}
         for of_both in (variant, baseline)
     )
-    if ours.keys() != theirs.keys() or any(
-        ours[key].reference != theirs[key].reference for key in ours
+    if after.keys() != before.keys() or any(
+        after[key].reference != before[key].reference for key in after
     ):
         raise DataError("the two evaluations hold different utterances; evaluate both again.")
-    keys = sorted(ours)
+    keys = sorted(after)
     if not keys:
         raise DataError("there is no utterance to compare.")
-    before = count_errors([theirs[key] for key in keys])
-    after = count_errors([ours[key] for key in keys])
-    differences = np.array([b.errors - a.errors for a, b in zip(before, after, strict=True)])
-    words = np.array([count.words for count in before])
-    interval = _paired_interval(differences, words, [theirs[key].speaker for key in keys])
+    counts_before = count_errors([before[key] for key in keys])
+    counts_after = count_errors([after[key] for key in keys])
+    differences = np.array(
+        [b.errors - a.errors for a, b in zip(counts_before, counts_after, strict=True)]
+    )
+    words = np.array([count.words for count in counts_before])
+    interval = _paired_interval(differences, words, [before[key].speaker for key in keys])
     return Comparison(
         d=float(100 * differences.sum() / words.sum()),
         interval=interval,
         difference_shown=not interval.low <= 0 <= interval.high,
         share_not_worse=float((differences <= 0).mean()),
-        share_same_text=float(np.mean([ours[k].hypothesis == theirs[k].hypothesis for k in keys])),
+        share_same_text=float(np.mean([after[k].hypothesis == before[k].hypothesis for k in keys])),
         utterances=len(keys),
     )
 
@@ -286,9 +288,9 @@ def least_difference(baseline: Sequence[Record], so_far: Sequence[Record]) -> fl
     """
     if not so_far:
         return float("-inf")
-    theirs = ErrorCounts.total(count_errors(baseline))
-    ours = ErrorCounts.total(count_errors(so_far))
-    return 100 * (ours.errors - theirs.errors) / theirs.words
+    whole = ErrorCounts.total(count_errors(baseline))
+    variant = ErrorCounts.total(count_errors(so_far))
+    return 100 * (variant.errors - whole.errors) / whole.words
 
 
 def _grouped(

@@ -3,8 +3,8 @@
 quantize(model, recipe, calibrate)   quantize the recipe's scope of a float32 model, in place
 save(model, path)                    write one safetensors file
 load(path, config)                   build the model from that file alone, without float weights
-describe(module)                     how a module's weight is stored; None where plain float
-grid(module)                         its integers, for exports; None where there are none
+describe(module)                     how a module's weight is stored; None for a plain float one
+grid(module)                         the integers of the weight, for exports; None without any
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Library:
     To add one: write its adapter (see `Adapter`), an object of this class, and register that as
     an entry point of the group "edgewhisper.libraries" under the name that recipes use.
 
-    `adapter` is the module to import, `imports` one that is there once the library is installed,
-    `install` how to install it. `color` is the library's in plots. `no_integers` is why exports
-    cannot carry its integers over, if they cannot.
+    `adapter` is the module to import, `imports` a module that the library installs, `install` how
+    to install it, `color` its color in plots. `no_integers` is the reason why exports cannot keep
+    the library's integers, if they cannot.
     """
 
     adapter: str
@@ -51,7 +51,7 @@ class Adapter(Protocol):
     """What a library's module offers."""
 
     DISTRIBUTIONS: tuple[str, ...]  # whose versions a report names
-    CPU_ONLY: str | None  # why a quantized model runs on no other device, if it does not
+    CPU_ONLY: str | None  # why a quantized model runs on the CPU only, if it does
 
     def quantize(
         self,
@@ -71,10 +71,10 @@ class Adapter(Protocol):
         """Build the model from the file; raise BundleError when a key is missing or left over."""
 
     def describe(self, module: nn.Module) -> WeightFormat | None:
-        """Say how a module's weight is stored; None where the library quantized nothing."""
+        """Return how a module's weight is stored; None where the library did not quantize it."""
 
     def grid(self, module: nn.Module) -> Grid | None:
-        """Return a quantized weight's integers; None where an export could not carry them over."""
+        """Return a quantized weight's integers; None where an export could not keep them."""
 
 
 def names() -> tuple[str, ...]:
@@ -91,12 +91,12 @@ def find(library: str) -> Library:
 
 def unavailable(library: str) -> str | None:
     """Return why a recipe's library cannot be used here and what to do; None if it can."""
-    known = find(library)
+    entry = find(library)
     try:
-        present = find_spec(known.imports) is not None
+        present = find_spec(entry.imports) is not None
     except ModuleNotFoundError:  # the parent package is absent
         present = False
-    return None if present else f"not installed; {known.install}"
+    return None if present else f"not installed; {entry.install}"
 
 
 def adapter(library: str) -> Adapter:

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("bitsandbytes", "torch", "transformers")
 CPU_ONLY = "bitsandbytes' layers are rebuilt for the CPU, whose layout other devices do not read"
 
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at every product on a CPU
+logging.getLogger("bitsandbytes").setLevel(
+    logging.ERROR
+)  # it warns at every matrix product on a CPU
 
-_LARGEST_CODE = 127  # SCB is the magnitude that it stands for
+_LARGEST_CODE = 127  # SCB is the magnitude of this code
 _INT8 = Weights("int8", "symmetric", "per-channel")
-_BLOCK = 64  # what bitsandbytes quantizes 4-bit weights in when nothing else is asked for
+_BLOCK = 64  # bitsandbytes' default block size for 4-bit weights
 _ROWS = 32  # its CPU kernel for 4 bits takes outputs in blocks of this many
 
 
@@ -118,7 +120,7 @@ def describe(module: nn.Module) -> WeightFormat | None:
 
 
 def grid(module: nn.Module) -> Grid | None:
-    """Return the integers of an int8 layer; 4-bit values lie on no line."""
+    """Return the integers of an int8 layer; 4-bit values are not evenly spaced."""
     if not _is_int8(module):
         return None
     weight: Any = module.weight
@@ -149,12 +151,12 @@ def _check(recipe: Recipe, name: str, rows: int, weights: Weights) -> None:
             "granularity = 'per-channel'), and 'nf4' and 'fp4' (method = 'symmetric', "
             f"granularity = 'per-group', group_size = {_BLOCK}, with or without double_quantized)."
         )
-    wanted = ("int8", "per-row") if weights == _INT8 else ("float32", "none")
-    found = (recipe.activations.dtype, recipe.activations.granularity)
-    if recipe.scheme != "dynamic" or recipe.overrides or found != wanted:
+    dtype, granularity = ("int8", "per-row") if weights == _INT8 else ("float32", "none")
+    activations = (recipe.activations.dtype, recipe.activations.granularity)
+    if recipe.scheme != "dynamic" or recipe.overrides or activations != (dtype, granularity):
         raise RecipeError(
             f"{recipe.name}: bitsandbytes runs {weights.dtype} weights with scheme = 'dynamic' and "
-            f"activations.dtype = {wanted[0]!r}, granularity = {wanted[1]!r}, without overrides."
+            f"activations.dtype = {dtype!r}, granularity = {granularity!r}, without overrides."
         )
     if weights != _INT8 and rows % _ROWS:
         raise RecipeError(

@@ -1,4 +1,4 @@
-"""The scope census: what a saved artefact really holds, counted from its loaded tensors."""
+"""The scope census: the layers of a saved artefact, counted from its loaded tensors."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ _ONNX_NAME = re.compile(
     r"(?P<layer>.+?)\.(int8\.(high|low)\.(?!int4))?"
     r"(?P<kind>int8|int4|weight|scale|zeros?|offset|bias|positions)(\..*)?"
 )
-# What a part is made of, for those that are not Linear layers. A library's own class would not say.
+# The layer class of the parts that are not Linear: a library's own class has another name.
 _CLASSES = {"embedding": "Embedding", "convolution": "Conv1d"}
 
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """How a weight tensor is stored; bytes include its scales and zero points, and are 0 where
-    another module stores it.
+    """How a weight tensor is stored.
+
+    `bytes` include its scales and zero points; they are 0 where another module stores the tensor.
     """
 
     dtype: str
@@ -43,16 +44,16 @@ class WeightFormat:
 def take_census(
     model: nn.Module, describe: Callable[[nn.Module], WeightFormat | None]
 ) -> tuple[CensusRow, ...]:
-    """Count every layer; the bytes of a shared weight are those of the module that comes first."""
+    """Count every layer; a shared weight counts its bytes at the first module that has it."""
     seen: set[int] = set()
     rows = []
     for name, module in model.named_modules():
-        found = describe(module)
-        stored = found or _float_format(module, seen)
+        quantized = describe(module)
+        stored = quantized or _float_format(module, seen)
         if stored is None:
             continue
         part, kind = part_of(name), _class_name(module)
-        rows.append(_row(part, kind, stored, quantized=found is not None))
+        rows.append(_row(part, kind, stored, quantized=quantized is not None))
     return _summed(rows)
 
 
@@ -65,9 +66,9 @@ def take_onnx_census(files: Iterable[Path]) -> tuple[CensusRow, ...]:
     layers: dict[str, dict[str, list[Tensor]]] = {}
     for path in files:
         for name, tensor in onnx_file.read(path).tensors.items():
-            if found := _ONNX_NAME.fullmatch(name):
-                kinds = layers.setdefault(found["layer"], {})
-                kinds.setdefault(found["kind"], []).append(tensor)
+            if match := _ONNX_NAME.fullmatch(name):
+                kinds = layers.setdefault(match["layer"], {})
+                kinds.setdefault(match["kind"], []).append(tensor)
     if _OUTPUT not in layers and _EMBEDDING in layers:
         layers[_OUTPUT] = layers[_EMBEDDING]
     shared = layers.get(_OUTPUT) is layers.get(_EMBEDDING)
@@ -98,7 +99,7 @@ def _row(part: str | None, kind: str, stored: WeightFormat, *, quantized: bool) 
 
 
 def _summed(rows: Iterable[CensusRow]) -> tuple[CensusRow, ...]:
-    """Return one row for all that differ in nothing but count and bytes, in order."""
+    """Merge rows that differ in count and bytes only, and return them in order."""
     sums: dict[CensusRow, tuple[int, int]] = {}
     for row in rows:
         key = replace(row, count=0, bytes=0)
@@ -116,7 +117,7 @@ def _onnx_grain(kinds: dict[str, list[Tensor]], integers: str) -> str:
 
 
 def check_scope(rows: Sequence[CensusRow], recipe: Recipe) -> None:
-    """Raise QuantizationError unless exactly the recipe's scope is quantized, and as it says."""
+    """Raise QuantizationError unless exactly the recipe's scope is quantized, in its format."""
     for row in rows:
         if row.quantized != (row.part in recipe.scope):
             state = "is" if row.quantized else "is not"
@@ -129,12 +130,12 @@ def check_scope(rows: Sequence[CensusRow], recipe: Recipe) -> None:
                 f"{row.count} {row.module} weights of {row.part} are {row.dtype}, not "
                 f"{recipe.weights.dtype} as {recipe.name} says."
             )
-        wanted = recipe.weights_of(row.part)
-        if row.quantized and (row.dtype, row.granularity) != (wanted.dtype, wanted.grain):
+        weights = recipe.weights_of(row.part)
+        if row.quantized and (row.dtype, row.granularity) != (weights.dtype, weights.grain):
             raise QuantizationError(
                 f"{row.count} {row.module} weights of {row.part} are {row.dtype} "
                 f"{row.granularity}, "
-                f"not {wanted.dtype} {wanted.grain} as {recipe.name} says."
+                f"not {weights.dtype} {weights.grain} as {recipe.name} says."
             )
     parts = {row.part for row in rows if row.quantized}
     if missing := set(recipe.scope) - parts:
@@ -155,7 +156,7 @@ def summarize(rows: Sequence[CensusRow]) -> str:
 
 
 def _class_name(module: nn.Module) -> str:
-    """Return the name of the class of torch.nn that a module is one of."""
+    """Return the name of the torch class of a module, or of its base class in torch."""
     return next(cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("torch."))
 
 

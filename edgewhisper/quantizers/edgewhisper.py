@@ -1,4 +1,4 @@
-"""EdgeWhisper's own: int8 rows or int4 groups, the token embedding and the output layer one tensor.
+"""EdgeWhisper's own library: int8 rows or int4 groups, one tensor for embedding and output layer.
 
 Every value is (code - zero) * scale: a grid that ONNX's integer operators hold exactly.
 """
@@ -31,7 +31,7 @@ CPU_ONLY = None
 _EMBEDDING, _OUTPUT = "model.decoder.embed_tokens", "proj_out"
 _KINDS = (layers.Linear, layers.Embedding, layers.Convolution)
 _EXACT, _ROUNDED = Activations(), Activations("int8", "per-row")
-_SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's range: what it clips, it resolves
+_SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's range: more clipping, finer steps
 
 
 def quantize(
@@ -78,15 +78,15 @@ def quantize(
 
 
 def save(model: WhisperForConditionalGeneration, path: Path) -> None:
-    """Write codes, scales and zero points; of the output layer only that it is the embedding."""
-    found = {}
+    """Write codes, scales and zero points; the output layer only refers to the embedding."""
+    quantized = {}
     for name, module in model.named_modules():
         if isinstance(module, _KINDS):
             tensors = dict(module.codes.named_buffers()) | bias_of(module)
-            found[name] = Layer(tensors, _rounding(module))
+            quantized[name] = Layer(tensors, _rounding(module))
         elif isinstance(module, layers.Output):
-            found[name] = Layer({}, {"shares": _EMBEDDING} | _rounding(module))
-    write_model(path, model, found)
+            quantized[name] = Layer({}, {"shares": _EMBEDDING} | _rounding(module))
+    write_model(path, model, quantized)
 
 
 def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
@@ -95,7 +95,7 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
 
 
 def describe(module: nn.Module) -> WeightFormat | None:
-    """Read the grid off a layer's buffers; the output layer adds no bytes to the embedding's."""
+    """Read the format from a layer's buffers; the output layer adds no bytes of its own."""
     if isinstance(module, layers.Output):
         shared = describe(module.embedding)
         return shared and WeightFormat(shared.dtype, shared.granularity, 0)
@@ -110,7 +110,7 @@ def describe(module: nn.Module) -> WeightFormat | None:
 
 
 def grid(module: nn.Module) -> Grid | None:
-    """Return a layer's codes; None for the output layer, which has none of its own."""
+    """Return a layer's codes; None for the output layer, which has no own tensor."""
     import numpy as np
 
     if not isinstance(module, _KINDS):
@@ -125,9 +125,9 @@ def grid(module: nn.Module) -> Grid | None:
 
 
 def _quantized(recipe: str, name: str, weight: Tensor, weights: Weights) -> dict[str, Tensor]:
-    """Return the codes of a weight [outputs, inputs] and what they stand for, as buffers.
+    """Return the codes of a weight [outputs, inputs], with scales and zero points, as buffers.
 
-    A convolution's inputs are those of each output: channels times width.
+    The inputs of a convolution are channels times width.
     """
     if weights == Weights("int8", "symmetric", "per-channel"):
         return _int8(weight)
@@ -157,8 +157,8 @@ def _int4(weight: Tensor, group: int) -> dict[str, Tensor]:
     """Return codes of 4 bits, two in a byte, and each group's scale and zero point.
 
     packed uint8 [outputs, groups, group / 2], the first of two values in the low bits; scale
-    float16 and zero uint8 [outputs, groups, 1]. Of several shrunk ranges each group takes the
-    one with the least squared error.
+    float16 and zero uint8 [outputs, groups, 1]. Each group takes the shrunk range with the least
+    squared error.
     """
     import torch
 
@@ -167,15 +167,18 @@ def _int4(weight: Tensor, group: int) -> dict[str, Tensor]:
     high = values.amax(-1, keepdim=True).clamp(min=0)
     best: list[Tensor] = []
     for shrink in _SHRINKS:
-        scale = (shrink * (high - low) / 15).clamp(min=2.0**-14).half()  # the least normal float16
+        scale = (shrink * (high - low) / 15).clamp(min=2.0**-14).half()  # least normal float16
         zero = (-shrink * low / scale.float()).round().clamp(0, 15)
         codes = (values / scale.float() + zero).round().clamp(0, 15)
         error = ((codes - zero) * scale.float() - values).square().sum(-1, keepdim=True)
-        found = [error, codes, scale, zero]
+        candidate = [error, codes, scale, zero]
         best = (
-            [torch.where(error < best[0], new, old) for new, old in zip(found, best, strict=True)]
+            [
+                torch.where(error < best[0], new, old)
+                for new, old in zip(candidate, best, strict=True)
+            ]
             if best
-            else found
+            else candidate
         )
     _, codes, scale, zero = best
     codes = codes.to(torch.uint8)
@@ -187,7 +190,7 @@ def _int4(weight: Tensor, group: int) -> dict[str, Tensor]:
 
 
 def _rounding(module: nn.Module) -> dict[str, Any]:
-    """Return what a layer's spec says of its inputs."""
+    """Return the entry of a layer's spec for the rounding of its inputs."""
     return {"activations": "int8"} if getattr(module, "rounds", False) else {}
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def write_model(
     path: Path, model: WhisperForConditionalGeneration, layers: dict[str, Layer]
 ) -> None:
-    """Write a model of which `layers`, by module name, are quantized, the rest plain tensors."""
+    """Write a model: the quantized `layers` by module name, and all other tensors as they are."""
     prefixes = tuple(f"{name}." for name in layers)
     tensors = {
         key: value
@@ -32,7 +32,7 @@ def write_model(
 
 
 def read_model(path: Path, config: WhisperConfig, build: Build) -> WhisperForConditionalGeneration:
-    """Return the model of a file that `write_model` wrote, without float weights of its layers.
+    """Return the model of a file that `write_model` wrote, without float copies of its weights.
 
     Raises BundleError when a key is missing, left over, or does not fit.
     """
@@ -50,7 +50,7 @@ def bias_of(module: nn.Module) -> dict[str, Tensor]:
 def skeleton(config: WhisperConfig) -> WhisperForConditionalGeneration:
     """Return the model without storage for its weights (on the meta device).
 
-    Raises BundleError when the configuration describes none.
+    Raises BundleError when the configuration describes no Whisper model.
     """
     import torch
     from transformers import WhisperForConditionalGeneration

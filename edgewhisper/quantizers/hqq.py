@@ -1,4 +1,4 @@
-"""HQQ: groups of weights with zero points fitted to the weights alone, dequantized when used."""
+"""HQQ: groups of weights, zero points fitted without data, dequantized when used."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def save(model: WhisperForConditionalGeneration, path: Path) -> None:
     """Write the packed weights, their scales and zero points, and the biases."""
     layers = {}
     for name, module in model.named_modules():
-        if (found := _meta(module)) is not None:
+        if (meta := _meta(module)) is not None:
             quantized: Any = module
-            tensors = {"packed": quantized.W_q.data, "scale": found["scale"], "zero": found["zero"]}
-            spec = {key: found[key] for key in ("nbits", "group_size", "axis")}
+            tensors = {"packed": quantized.W_q.data, "scale": meta["scale"], "zero": meta["zero"]}
+            spec = {key: meta[key] for key in ("nbits", "group_size", "axis")}
             layers[name] = Layer(tensors | bias_of(module), spec)
     write_model(path, model, layers)
 
@@ -68,7 +68,7 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
 
 
 def describe(module: nn.Module) -> WeightFormat | None:
-    """Read bits, group size and axis off a layer's meta data."""
+    """Read bits, group size and axis from a layer's metadata."""
     meta = _meta(module)
     if meta is None:
         return None

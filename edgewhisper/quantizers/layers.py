@@ -1,4 +1,4 @@
-"""Modules that no library has: weights as codes, one tensor at both ends."""
+"""Modules that no library has: weights as codes, one tensor for embedding and output layer."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Codes(nn.Module):
 
 
 def by_rows(hidden: Tensor) -> Tensor:
-    """Round each row [..., inputs] to 127 steps either way of its own largest magnitude.
+    """Round each row [..., inputs] to -127 to 127 steps of a 127th of its largest magnitude.
 
-    What integer engines do to the inputs of a layer, in float32.
+    Integer engines do this to the inputs of a layer; here it is done in float32.
     """
     step = hidden.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(hidden.dtype).tiny) / 127
     return (hidden / step).round_().mul_(step)
 
 
 class Linear(nn.Module):
-    """torch.nn.Linear over codes, its inputs rounded to int8 or not."""
+    """torch.nn.Linear over codes; with `rounds` its inputs are rounded to int8."""
 
     def __init__(self, codes: Codes, bias: Tensor | None, *, rounds: bool = False) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Linear(nn.Module):
 class Convolution(nn.Module):
     """torch.nn.Conv1d over codes, its weight [outputs, inputs, width] flattened to two.
 
-    Where inputs are rounded, a row is all that one output frame is made of.
+    With `rounds`, all inputs of one output frame are rounded as one row.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Embedding(nn.Module):
 
 
 class Output(nn.Module):
-    """The output layer: the token embedding used the other way round, nothing of its own."""
+    """The output layer: the transposed token embedding, without a tensor of its own."""
 
     def __init__(self, embedding: Embedding, *, rounds: bool = False) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """PyTorch itself: the float types, int8 Linear layers (dynamic or calibrated), int8 embeddings.
 
-Dynamic int8 quantizes activations per tensor as they come, so texts depend on what shares a batch:
-evaluate at batch 1.
+Dynamic int8 quantizes the activations of a whole batch with one scale, so a text depends on the
+other utterances of its batch: evaluate at batch size 1.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def quantize(
 
 
 def save(model: WhisperForConditionalGeneration, path: Path) -> None:
-    """Write plain tensors; of a quantized layer its integers, its scales and its bias."""
+    """Write plain tensors, and the integers, scales and biases of quantized layers."""
     quantized = {
         name: module.stored()
         for name, module in model.named_modules()
@@ -104,7 +104,7 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
 
 
 def describe(module: nn.Module) -> WeightFormat | None:
-    """Read the scheme off what a file holds of a layer."""
+    """Read the format from the tensors that a file holds of a layer."""
     if not isinstance(module, Quantized):
         return None
     tensors = module.stored().tensors
@@ -114,7 +114,7 @@ def describe(module: nn.Module) -> WeightFormat | None:
 
 
 def grid(module: nn.Module) -> Grid | None:  # noqa: ARG001 # as every adapter has it
-    """Return nothing: what multiplies these weights is PyTorch's own."""
+    """Return None: only PyTorch's own operators multiply these weights."""
     return None
 
 
@@ -160,7 +160,7 @@ def _quantized(weight: Tensor, weights: Weights) -> Tensor:
 def _input_ranges(
     model: nn.Module, names: list[str], calibrate: Callable[[], None]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return scale and zero point of each layer's inputs, found on calibration data."""
+    """Return scale and zero point of each layer's inputs, measured on calibration data."""
     import torch
     from torch.ao import quantization
 

@@ -1,4 +1,4 @@
-"""optimum-quanto: weights of Linear layers, dequantized when used, and calibrated activations."""
+"""optimum-quanto: weights of Linear layers, dequantized when used; calibrated activations."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CPU_ONLY = None
 
 _MAP = "quantization_map"
 _OUTPUTS = "outputs"
-# What quanto 0.2.7 does for each dtype and offers no choice in (nn/qmodule.py): the recipe must
-# say the same, so that no report claims another method than the one that ran.
+# The fixed method of quanto 0.2.7 for each dtype (nn/qmodule.py): the recipe must name the same, so
+# that no report claims another method than the one that ran.
 _RULES: dict[str, tuple[str, Method, Granularity]] = {
     "int8": ("qint8", "symmetric", "per-channel"),
     "int4": ("qint4", "asymmetric", "per-group"),
@@ -75,11 +75,11 @@ def quantize(
     names = linear_modules(model, recipe)
     group = _group_size(model, names) if granularity == "per-group" else 0
     if weights != Weights(weights.dtype, method, granularity, group):
-        wanted = f"method = {method!r}, granularity = {granularity!r}"
-        wanted += f", group_size = {group}" if group else ""
+        required = f"method = {method!r}, granularity = {granularity!r}"
+        required += f", group_size = {group}" if group else ""
         raise RecipeError(
             f"{recipe.name}: quanto quantizes {weights.dtype} in one way only; "
-            f"set weights: {wanted}."
+            f"set weights: {required}."
         )
     untie(model, recipe)
     quanto_quantize(model, weights=qtype, activations=_ACTIVATIONS[activations], include=names)
@@ -90,16 +90,16 @@ def quantize(
 
 
 def save(model: WhisperForConditionalGeneration, path: Path) -> None:
-    """Write the packed tensors, with quanto's own map of what is quantized as metadata.
+    """Write the packed tensors, with quanto's own map of the quantized layers as metadata.
 
-    That map lacks one thing that calibration decides: which layers' outputs stay quantized.
+    That map does not say which layers' outputs stay quantized, as calibration decides.
     """
     from optimum.quanto import quantization_map
 
-    found = quantization_map(model)
-    for name, kinds in found.items():
+    layers = quantization_map(model)
+    for name, kinds in layers.items():
         kinds[_OUTPUTS] = _quantizes_outputs(model.get_submodule(name))
-    pytorch_file.write(path, model.state_dict(), {_MAP: json.dumps(found)})
+    pytorch_file.write(path, model.state_dict(), {_MAP: json.dumps(layers)})
 
 
 def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
@@ -139,8 +139,8 @@ def load(path: Path, config: WhisperConfig) -> WhisperForConditionalGeneration:
 def _unpack_without_compiler() -> None:
     """Unpack codes of 4 and 2 bits by torch's own operators.
 
-    Quanto compiles C++ for the same at first use: that needs a compiler, and where such a
-    compilation was killed once, its lock makes every later process wait for ever.
+    At first use, quanto would compile C++ for this. That needs a compiler, and a compilation that
+    was killed leaves a lock, for which every later process waits for ever.
     """
     import torch
     from optimum.quanto.library.extensions import get_extension
@@ -150,23 +150,23 @@ def _unpack_without_compiler() -> None:
         return torch.cat([packed >> shift & mask for shift in range(0, 8, bits)])
 
     extension: Any = get_extension("quanto_cpp")
-    extension._lib = SimpleNamespace(unpack=unpack)  # noqa: SLF001 # what it would compile
+    extension._lib = SimpleNamespace(unpack=unpack)  # noqa: SLF001 # the extension that it would compile
 
 
 def _check_shapes(weight: Any, shape: Any) -> None:
-    """Raise ValueError unless codes and scales are of the sizes that make up a weight.
+    """Raise ValueError unless the sizes of codes and scales fit the weight.
 
-    Quanto takes whatever broadcasts.
+    Quanto accepts any sizes that broadcast.
     """
     group = getattr(weight, "_group_size", None)
     grid = tuple(shape) if group is None else (shape.numel() // group, group)
-    found = [tuple(getattr(weight, name).shape) for name in ("_data", "_scale")]
-    if found != [grid, (grid[0], 1)]:
-        raise ValueError(f"codes {found[0]} and scales {found[1]} for a weight {tuple(shape)}")
+    shapes = [tuple(getattr(weight, name).shape) for name in ("_data", "_scale")]
+    if shapes != [grid, (grid[0], 1)]:
+        raise ValueError(f"codes {shapes[0]} and scales {shapes[1]} for a weight {tuple(shape)}")
 
 
 def describe(module: nn.Module) -> WeightFormat | None:
-    """Read dtype and granularity off quanto's tensor classes."""
+    """Read dtype and granularity from quanto's tensor classes."""
     from optimum.quanto import QTensor
 
     weight = getattr(module, "weight", None)
@@ -184,12 +184,12 @@ def grid(module: nn.Module) -> Grid | None:
     import numpy as np
 
     weight: Any = getattr(module, "weight", None)
-    found = describe(module)
-    if found is None or found.dtype not in {"int8", "int4"}:
+    stored = describe(module)
+    if stored is None or stored.dtype not in {"int8", "int4"}:
         return None
     outputs = weight.shape[0]
     scale = weight._scale.reshape(outputs, -1).numpy()  # noqa: SLF001 # what its files hold
-    if found.dtype == "int8":
+    if stored.dtype == "int8":
         return Grid.of_signed(weight._data.numpy(), scale)  # noqa: SLF001 # see above
     codes = weight._data.unpack().reshape(outputs, -1).numpy()  # noqa: SLF001 # see above
     shift = weight._shift.reshape(outputs, -1).numpy()  # noqa: SLF001 # see above
@@ -201,12 +201,12 @@ def grid(module: nn.Module) -> Grid | None:
 
 def _quantizes_outputs(module: Any) -> bool:
     """Tell whether the hook that quantizes a layer's output is still there."""
-    hook = module._quantize_hooks.get("output")  # noqa: SLF001 # quanto tells nobody
+    hook = module._quantize_hooks.get("output")  # noqa: SLF001 # quanto has no public way to ask
     return hook is not None and hook.id in module._forward_hooks  # noqa: SLF001 # see above
 
 
 def _group_size(model: nn.Module, names: list[str]) -> int:
-    """Return the group size that quanto chooses: 128, or less where that does not divide."""
+    """Return the group size that quanto chooses: 128, or a smaller divisor of the inputs."""
     sizes = set()
     for name in names:
         weight = model.get_parameter(f"{name}.weight")

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def part_of(name: str) -> str | None:
-    """Return the part that a module of WhisperForConditionalGeneration belongs to, by its name.
+    """Return the part of a module of WhisperForConditionalGeneration, by the module's name.
 
-    One of the recipe's parts, or None for what no recipe quantizes (norms, positions).
+    One of a recipe's parts, or None for modules that no recipe quantizes (norms, positions).
     """
     path = name.split(".")
     leaf = path[-1]
@@ -48,8 +48,8 @@ def linear_modules(model: nn.Module, recipe: Recipe) -> list[str]:
 def untie(model: Any, recipe: Recipe) -> None:
     """Give the output layer a weight of its own if it is in scope.
 
-    The libraries empty or replace the parameter that they quantize, and this one is the token
-    embedding too.
+    Libraries empty or replace the parameter that they quantize, and the output layer's is also the
+    token embedding.
     """
     import torch
 

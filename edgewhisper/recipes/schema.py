@@ -1,4 +1,4 @@
-"""The recipe schema, and the one way to read a recipe: from a TOML file that it must fit."""
+"""The recipe schema, and how to read a recipe from a TOML file that must fit it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgewhisper_runtime.bundle import RecipeRecord, parse, to_json
 from edgewhisper_runtime.bundle.fields import FieldError
 from edgewhisper_runtime.errors import RecipeError
 
-_RECIPES = Path(__file__).parent  # each in a file of its own name
+_RECIPES = Path(__file__).parent  # each recipe in a file of its name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Scheme = Literal["none", "dynamic", "static"]
@@ -39,7 +39,7 @@ Part = Literal[
     "convolution",
 ]
 _FLOATS = ("float32", "bfloat16", "float16")
-# The two layers of a feed-forward block bear different precisions, so each is a part.
+# The two layers of a feed-forward block tolerate different precisions, so each is a part.
 _WHOLE: dict[Part, tuple[Part, ...]] = {
     "encoder.feed_forward": ("encoder.fc1", "encoder.fc2"),
     "decoder.feed_forward": ("decoder.fc1", "decoder.fc2"),
@@ -68,7 +68,7 @@ class Weights:
 
     @property
     def grain(self) -> str:
-        """What shares a scale, in words, such as "per-group 64 axis 0"."""
+        """The values that share a scale, in words, such as "per-group 64 axis 0"."""
         words: list[str] = [self.granularity]
         if self.group_size:
             words.append(str(self.group_size))
@@ -91,7 +91,7 @@ class Activations:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The data that ranges of activations are found on: so many utterances, evenly spread."""
+    """The data for measuring ranges of activations: a number of utterances, evenly spread."""
 
     split: Literal["none", "dev-clean", "dev-other"] = "none"
     utterances: int = 0
@@ -109,10 +109,10 @@ class Override:
 class Recipe:
     """What is done to a model.
 
-    `scheme`, in the study's words: "dynamic" needs no data (weights alone are quantized, or
-    activations by ranges seen at run time), "static" uses ranges found on `calibration` data.
-    `scope` names the parts whose weights are quantized: to `weights`, but for the parts that
-    `overrides` names. `exports` names what the recipe is made for: a sweep then measures the
+    `scheme`, in the study's words: "dynamic" needs no data (only weights are quantized, or
+    activations by their ranges at run time), "static" uses ranges measured on `calibration` data.
+    `scope` names the parts whose weights are quantized to `weights`, or to other weights in
+    `overrides`. `exports` names the formats that the recipe is made for: a sweep then measures the
     export, not the variant on PyTorch. `max_wer_increase` is the gate's limit, in WER percentage
     points on each split.
     """
@@ -131,16 +131,16 @@ class Recipe:
 
     @property
     def quantizes(self) -> bool:
-        """Whether it changes any weight to less than a float type of the processor."""
+        """Whether any weight gets a smaller type than the processor's float types."""
         return bool(self.scope)
 
     @property
     def batchable(self) -> bool:
-        """Whether texts are the same however many utterances are decoded at once."""
+        """Whether texts do not depend on how many utterances are decoded at once."""
         return self.scheme != "dynamic" or self.activations.granularity != "per-tensor"
 
     def one_part_at_a_time(self) -> list[Recipe]:
-        """Return recipes that quantize one part of this one's scope each, then each half alone.
+        """Return recipes that each quantize one part of this scope, then only encoder or decoder.
 
         Parts that share their weights (see the edgewhisper library) stay together. Raises
         RecipeError for a recipe that quantizes nothing.
@@ -158,13 +158,13 @@ class Recipe:
         return [self._limited_to(name, scope) for name, scope in scopes.items()]
 
     def _limited_to(self, name: str, scope: tuple[Part, ...]) -> Recipe:
-        kept = [(set(o.scope) & set(scope), o.weights) for o in self.overrides]
+        overrides = [(set(o.scope) & set(scope), o.weights) for o in self.overrides]
         return replace(
             self,
             name=f"{self.name}.{name}",
             summary=f"{self.summary}; {name} alone",
             scope=scope,
-            overrides=tuple(Override(tuple(sorted(parts)), w) for parts, w in kept if parts),
+            overrides=tuple(Override(tuple(sorted(parts)), w) for parts, w in overrides if parts),
         )
 
     def weights_of(self, part: str) -> Weights:
@@ -204,18 +204,18 @@ def _parts(scope: tuple[Part, ...]) -> tuple[Part, ...]:
 
 
 def _faults(recipe: Recipe) -> Iterator[tuple[bool, str]]:
-    """Yield what would make a recipe contradict itself, and whether it does."""
+    """Yield, for each possible contradiction in a recipe, whether it is there, and a message."""
     yield not _NAME.fullmatch(recipe.name), _name_fault(recipe.name)
     for key, given, group in (
         ("library", (recipe.library,), plugins.LIBRARIES),
         ("exports", recipe.exports, plugins.EXPORTS),
     ):
         for name in given:
-            known = plugins.names(group)
-            yield name not in known, f"{key} is {name!r}; use one of {', '.join(known)}."
-    for one in recipe.exports:
-        reason = eligibility.why_not(asdict(recipe), one)
-        yield reason is not None, f"exports has {one}, but {reason}."
+            registered = plugins.names(group)
+            yield name not in registered, f"{key} is {name!r}; use one of {', '.join(registered)}."
+    for export in recipe.exports:
+        reason = eligibility.why_not(asdict(recipe), export)
+        yield reason is not None, f"exports has {export}, but {reason}."
     limit = recipe.max_wer_increase
     yield not (math.isfinite(limit) and limit >= 0), "max_wer_increase must be a number from 0 on."
     for weights in (recipe.weights, *(override.weights for override in recipe.overrides)):

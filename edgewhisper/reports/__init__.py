@@ -1,4 +1,4 @@
-"""Reports: one JSON file with all raw results, and what people read, rendered from it alone."""
+"""Reports: one JSON file with all raw results, and pages for people, rendered from it."""
 
 from edgewhisper.reports.matrix import read_sweep, to_table, write_sweep
 from edgewhisper.reports.render import to_html, to_markdown, to_text, write

@@ -37,9 +37,9 @@ def write_sweep(result: SweepResult, directory: Path) -> None:
 
 
 def to_table(result: SweepResult, names: Collection[str] | None = None) -> str:
-    """Return a Markdown table, one recipe a line, grouped by library, and what it was made of.
+    """Return a Markdown table, one line for each recipe, by library, and a note on its data.
 
-    With `names`, only of these recipes.
+    With `names`, only these recipes.
     """
     splits = list(result.utterances)
     heads = [f"WER % {split}" for split in splits]
@@ -95,7 +95,7 @@ def to_plot(result: SweepResult) -> str:
 
 
 def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
-    """Return the names of the points (cost, WER) that no other is better than in both, by cost."""
+    """Return the names of the points (cost, WER) on the Pareto front, by cost."""
     front: list[str] = []
     for name in sorted(points, key=lambda name: points[name]):
         if not front or points[name][1] < points[front[-1]][1]:
@@ -120,8 +120,8 @@ def _draw(axes: Any, result: SweepResult, split: str, label: str, measure: Measu
     libraries = {name: result.measured[name].recipe.library for name in points}
     for library in sorted(set(libraries.values())):
         own = [points[name] for name, other in libraries.items() if other == library]
-        known = library in quantizers.names()
-        color = quantizers.find(library).color if known else _UNKNOWN
+        installed = library in quantizers.names()
+        color = quantizers.find(library).color if installed else _UNKNOWN
         axes.scatter(*zip(*own, strict=True), s=18, color=color, label=library, zorder=3)
     axes.axhline(baseline, color="black", lw=0.8, ls=":", label="fp32")
     front = pareto(points)

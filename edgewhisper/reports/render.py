@@ -69,9 +69,9 @@ def _render(template: str, report: Report, escape: bool) -> str:
 def _changed(report: Report) -> list[dict[str, str]]:
     """Return every utterance whose text differs from the baseline's."""
     return [
-        {"split": split, "id": theirs.id, "reference": theirs.reference,
-         "baseline": theirs.hypothesis, "variant": ours.hypothesis}
+        {"split": split, "id": baseline.id, "reference": baseline.reference,
+         "baseline": baseline.hypothesis, "variant": variant.hypothesis}
         for split, records in report.records["baseline"].items()
-        for theirs, ours in zip(records, report.records["variant"][split], strict=True)
-        if theirs.hypothesis != ours.hypothesis
+        for baseline, variant in zip(records, report.records["variant"][split], strict=True)
+        if baseline.hypothesis != variant.hypothesis
     ]  # fmt: skip

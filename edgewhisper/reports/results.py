@@ -1,6 +1,6 @@
 """The results of an evaluation and of a sweep: read once with ranges, written once, as JSON.
 
-Whoever reads them has the types; files of earlier versions are read too.
+Files of earlier versions are read too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BASELINE = "fp32"  # the name of its row in a sweep
 
 @dataclass(frozen=True)
 class Machine:
-    """What figures were measured on: see `edgewhisper_runtime.measure.machine.describe`."""
+    """The machine of a measurement: see `edgewhisper_runtime.measure.machine.describe`."""
 
     cpu: str
     isa: tuple[str, ...]
@@ -64,9 +64,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class ProfileRun:
-    """What one process measured of a bundle, in seconds, bytes and numbers of decoder steps.
+    """The figures of one process on a bundle, in seconds, bytes and numbers of decoder steps.
 
-    `seconds` and `audio_seconds` are of each file; see
+    `seconds` and `audio_seconds` have a value for each file; see
     `edgewhisper_runtime.measure.profile.measure`.
     """
 
@@ -97,11 +97,11 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class ContextTrial:
-    """An audio context that a build has tried: what the gate says of it.
+    """An audio context that a build has tried, and the gate's verdict.
 
-    `overall` compares with the baseline over all splits; `difference` with the same variant in
-    full windows, None for these themselves. `proven`: the upper end of that interval is within
-    the limit.
+    `overall` compares with the baseline over all splits, `difference` with the same variant in full
+    windows (None for full windows). `proven`: the upper end of the interval of `difference` is
+    within the limit.
     """
 
     audio_context: AudioContext
@@ -145,7 +145,7 @@ class Report:
         return self.bundles["variant"]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what report.json holds: sizes of weights stand beside the manifests."""
+        """Return the content of report.json, with the size of weights in each manifest."""
         content: dict[str, Any] = to_json(self)
         for role, manifest in self.bundles.items():
             content["bundles"][role]["weight_bytes"] = manifest.weight_bytes
@@ -171,7 +171,7 @@ class SweepDataset(DatasetRecord):
 
 @dataclass(frozen=True)
 class SweepUtterance:
-    """What all rows of a sweep share of an utterance; duration in seconds."""
+    """An utterance's fields that all rows of a sweep share; duration in seconds."""
 
     speaker: str
     reference: str
@@ -188,10 +188,10 @@ class FailedRow:
 
 @dataclass(frozen=True)
 class SweepRow:
-    """A recipe's variant: what it is made of, its raw texts by split and utterance, its figures.
+    """A recipe's variant: how it was made, its raw texts by split and utterance, its figures.
 
-    The baseline has no comparison and no gate. `collapsed`: so much WER was lost for certain that
-    the evaluation was ended early.
+    The baseline has no comparison and no gate. `collapsed`: WER is certain to rise so much that the
+    evaluation was ended early.
     """
 
     recipe: Recipe
@@ -215,7 +215,7 @@ class SweepRow:
 class Timing:
     """Speed and memory of several variants, measured in turns on the same files.
 
-    `weights` has the SHA-256 of each variant's files, `runs` what each time gave.
+    `weights` has the SHA-256 of each variant's files, `runs` the figures of each run.
     """
 
     machine: Machine
@@ -228,7 +228,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class SweepHeader:
-    """What all rows of a sweep share: the model, the data, and how speed was measured."""
+    """The fields that all rows of a sweep share: model, data, and how speed was measured."""
 
     created: str
     edgewhisper: str
@@ -260,7 +260,7 @@ class SweepResult(SweepHeader):
         return self.measured[BASELINE]
 
     def records(self, name: str) -> dict[str, list[Record]]:
-        """Return a row's records by split, as far as results hold them: without times."""
+        """Return a row's records by split; results hold no times of utterances."""
         row = self.measured[name]
         return {
             split: [
@@ -277,7 +277,7 @@ class SweepResult(SweepHeader):
         }
 
     def runs(self, name: str) -> tuple[ProfileRun, ...]:
-        """Return what was timed of a row's variant: of this one, not of an earlier one."""
+        """Return the timed runs of a row's variant, without those of an earlier variant."""
         row = self.measured[name]
         if self.speed is None or self.speed.weights.get(name) != row.files:
             return ()
@@ -294,7 +294,7 @@ class SweepResult(SweepHeader):
         return statistics.median(peaks) if peaks else None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what results.json holds: the baseline's row has no comparison and no gate."""
+        """Return the content of results.json: the baseline's row has no comparison and no gate."""
         content: dict[str, Any] = to_json(self)
         for key in ("comparison", "gate", "collapsed"):
             del content["rows"][BASELINE][key]

@@ -27,7 +27,7 @@ class Onnx:
     tensors_are_cast = True
 
     def why_not(self, recipe: Mapping[str, Any], no_integers: str | None) -> str | None:
-        """Return the first reason that there is."""
+        """Return the first reason, if there is one."""
         return next(_onnx_reasons(recipe, no_integers), None)
 
     def export(self, variant: Variant, directory: Path) -> dict[str, GraphRecord]:
@@ -53,7 +53,7 @@ class Pytorch:
     tensors_are_cast = False
 
     def why_not(self, recipe: Mapping[str, Any], _no_integers: str | None) -> str | None:
-        """Refuse layers of other libraries."""
+        """Return a reason for every other library."""
         if recipe["library"] != "pytorch":
             return f"{recipe['library']}'s layers are not PyTorch's own"
         return None

@@ -1,4 +1,4 @@
-"""What an exporter is given of a variant: its layers, their weights as floats or as integers."""
+"""The input of an exporter: a variant's layers, their weights as floats or integers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Grid:
     """A quantized weight: the value of a code is (code - zero) * scale.
 
-    codes uint8 [outputs, inputs], each below 2 ** bits; scale and zero float [outputs, groups],
-    every group as many inputs of one output. A zero point need not be whole.
+    codes uint8 [outputs, inputs], each below 2 ** bits; scale and zero float [outputs, groups]. A
+    group is a run of inputs of one output, all of the same length. A zero point need not be whole.
     """
 
     codes: NDArray[np.uint8]
@@ -40,7 +40,7 @@ class Grid:
         return int(self.codes.shape[1] // self.scale.shape[1])
 
     def values(self) -> NDArray[np.float32]:
-        """Return what the codes stand for, float32 [outputs, inputs]."""
+        """Return the values of the codes, float32 [outputs, inputs]."""
         outputs, groups = self.scale.shape
         codes = self.codes.reshape(outputs, groups, -1).astype(np.float32)
         centered = codes - self.zero[:, :, None].astype(np.float32)
@@ -69,11 +69,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Variant:
-    """What an exporter is given: the file of the weights, and what was loaded from it.
+    """The input of an exporter: the file of the weights, and the model loaded from it.
 
     `network` is Hugging Face's model with quantized layers, `backend` runs it. `recipe` has the
-    recipe's keys. `model` returns the layers as floats or integers; it raises RecipeError where a
-    layer is quantized in a way that has no integers.
+    recipe's keys. `model` returns the layers as floats or integers; it raises RecipeError for a
+    quantized layer that has no integers.
     """
 
     weights: Path

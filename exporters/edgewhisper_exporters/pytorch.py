@@ -1,6 +1,6 @@
 """A variant's own tensors as one safetensors file, for PyTorch without transformers.
 
-The file is the variant's, with the one thing that its tensors do not tell: the number of heads.
+The file is the variant's, and adds the number of heads, which its tensors do not show.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ def export(
 ) -> None:
     """Write the file of a variant of the pytorch library as an export.
 
-    `heads` are of "encoder" and "decoder"; `variant` is what the file makes, on its own engine.
+    `heads` are those of "encoder" and "decoder"; `variant` runs the variant on its own engine.
     Raises QuantizationError unless the export computes the same bits.
     """
     tensors, metadata = pytorch_file.read(weights)
     pytorch_file.write(directory / FILE, tensors, metadata | {HEADS: json.dumps(dict(heads))})
     features = np.linspace(-1, 1, mels * _FRAMES, dtype=np.float32).reshape(1, mels, _FRAMES)
-    ours, theirs = (
+    exported_logits, variant_logits = (
         _logits(backend, np.sin(features))
         for backend in (PytorchBackend(directory / FILE), variant)
     )
-    if not np.array_equal(ours, theirs):
+    if not np.array_equal(exported_logits, variant_logits):
         raise QuantizationError(f"{FILE} does not compute what the variant does.")
 
 
 def _logits(backend: Backend, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return logits [steps, vocabulary] after each of a few steps."""
+    """Return the logits [steps, vocabulary] of a few steps."""
     cache = backend.start(backend.encode(features))
     return np.concatenate([backend.step(np.array([tokens]), cache).copy() for tokens in _TOKENS])

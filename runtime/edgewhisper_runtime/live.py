@@ -25,9 +25,9 @@ _SHORT_PAUSE = 6  # 0.2 s end a long one
 _LONG = 469  # 15 s
 _LONGEST = 875  # 28 s: an utterance is one window
 _CUT_WITHIN = 156  # 5 s before the end of a full one: it is cut in the longest pause there
-_BEFORE = 16  # 0.5 s are kept of the silence before speech
+_BEFORE = 16  # 0.5 s of the silence before speech are kept
 _MIN_SPEECH = 5  # 0.16 s that sound like speech begin an utterance: a click is shorter
-_LANGUAGE_KNOWN = 94  # 3 s tell which language is spoken
+_LANGUAGE_KNOWN = 94  # 3 s are enough to detect the language
 _RESERVE = 64  # tokens: two decodings in a row do not differ by more
 
 _UNCERTAIN_END = 1.0  # seconds before a cut in speech in which a word may be cut too
@@ -85,21 +85,21 @@ class Live:
         frames = samples[: len(probabilities) * vad.FRAME].reshape(-1, vad.FRAME)
         for frame, probability in zip(frames, probabilities, strict=True):
             self._add_frame(frame, float(probability))
-            if self._speaks and self._is_over:
+            if self._has_speech and self._is_over:
                 yield self._end()
             elif len(self._utterance) == _LONGEST or self._is_full:
                 yield self._end(paused=False)
-        if self._speaks and len(self._utterance) - self._decoded_frames >= _INTERVAL:
+        if self._has_speech and len(self._utterance) - self._decoded_frames >= _INTERVAL:
             yield self._decode_so_far()
 
     def finish(self) -> Iterator[Update]:
         """Yield the rest of the text, if it is not final yet: no more audio comes."""
-        if self._speaks:
+        if self._has_speech:
             self._utterance.append(self._rest)
             yield self._end()
 
     def _begin(self, frames: list[Samples]) -> None:
-        """Await an utterance, which may have begun with frames of the last one."""
+        """Start a new utterance with frames that are left of the last one, if any."""
         self._utterance = frames
         self._decoded_frames = 0
         self._speech = _MIN_SPEECH if frames else 0  # frames that sounded like speech
@@ -108,7 +108,7 @@ class Live:
         self._last_tokens: list[int] = []
 
     @property
-    def _speaks(self) -> bool:
+    def _has_speech(self) -> bool:
         return self._speech >= _MIN_SPEECH
 
     @property
@@ -117,7 +117,7 @@ class Live:
 
     @property
     def _is_full(self) -> bool:
-        """Whether the text may soon be longer than what has room in a window."""
+        """Whether the text may soon have more tokens than a window has room for."""
         return len(self._final) > self._decoder.max_text_tokens - _RESERVE
 
     def _add_frame(self, frame: Samples, probability: float) -> None:
@@ -125,25 +125,25 @@ class Live:
         self._utterance.append(frame)
         self._speech += probability >= vad.ENTER
         self._silence = 0 if probability >= vad.LEAVE else self._silence + 1
-        if not self._speaks:
+        if not self._has_speech:
             self._speech = 0 if self._is_over else self._speech
             self._utterance = self._utterance[-_BEFORE:]
 
     def _decode_so_far(self) -> Update:
-        """Decode the utterance so far; words that the last decoding has too are final."""
+        """Decode the utterance so far; words that are equal in the last decoding are final."""
         self._decoded_frames = len(self._utterance)
         options = replace(self._request.options, beam_size=1, temperatures=(0.0,), words=False)
-        # Speech that is cut off is always unlikely; agreement decides what is kept.
+        # Speech that is cut off always has a low probability; agreement decides what is kept.
         decoded = self._decode(replace(self._request, options=options, provisional=True))
         tokens = [*self._final, *decoded.tokens]
-        agreed = 0 if decoded.looping else _common(tokens, self._last_tokens)
+        agreed = 0 if decoded.looping else _common_length(tokens, self._last_tokens)
         words = split(self._tokenizer, tokens, decoded.request.text_language)
         done = max((word.end for word in words if word.end <= agreed), default=0)
         self._last_tokens = tokens
         return self._update(tokens, max(done, len(self._final)))
 
     def _end(self, *, paused: bool = True) -> Update:
-        """Decode the whole utterance, and await the next one.
+        """Decode the whole utterance, and start the next one.
 
         Without a pause it is cut before its last words, and the next one begins with them.
         """
@@ -158,8 +158,8 @@ class Live:
         update = self._update(tokens[:done], done, ended=True)
         if self._request.options.condition_on_previous_text:
             text = [*self._request.previous, *tokens[:done]][-self._decoder.settings.max_tokens :]
-            kept = decoded.temperature <= MAX_PROMPT_TEMPERATURE
-            self._request = replace(self._request, previous=text if kept else [])
+            reliable = decoded.temperature <= MAX_PROMPT_TEMPERATURE
+            self._request = replace(self._request, previous=text if reliable else [])
         self._begin(self._utterance[rest:])
         return update
 
@@ -172,7 +172,7 @@ class Live:
         words = self._decoder.words(decoded, at, seconds) if at else []
         final = len(self._final)
         next_starts = [*(word.start for word in words[1:]), seconds]
-        # after which words: the pause in seconds, the tokens so far, the frame in the pause
+        # after each word: the pause in seconds, the tokens so far, the frame in the pause
         places = [
             (after - word.end, span.end, round((word.end + after) / 2 * SAMPLE_RATE / vad.FRAME))
             for span, word, after in zip(spans, words, next_starts, strict=True)
@@ -191,16 +191,16 @@ class Live:
         return Update(final, partial, ended, self._frames * vad.FRAME / SAMPLE_RATE)
 
     def _decode(self, request: Request) -> Decoded:
-        """Decode what follows the final tokens; a language is kept once there is enough speech."""
+        """Decode the text after the final tokens; enough speech settles the language."""
         samples = np.concatenate(self._utterance)
         decoded = self._decoder.decode(samples, replace(request, prefix=self._final))
         if len(self._utterance) >= _LANGUAGE_KNOWN:
-            known = replace(self._request.options, language=decoded.request.language)
-            self._request = replace(self._request, options=known)
+            options = replace(self._request.options, language=decoded.request.language)
+            self._request = replace(self._request, options=options)
         return decoded
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
+def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
     """Return how many tokens two texts have in common at their start."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))

@@ -40,13 +40,13 @@ def load(
         source = bundle.Artefact.verified(Path(source))
     directory, manifest = source.path, source.manifest
     _refuse_code(directory, manifest)
-    found = entry_points(group=BACKENDS, name=manifest.backend)
-    if not found:
+    engines = entry_points(group=BACKENDS, name=manifest.backend)
+    if not engines:
         raise MissingLibraryError(
             f"{directory} runs on the {manifest.backend!r} backend, which is not installed. "
             "Install the host toolkit (pip install edgewhisper), or use a bundle for this runtime."
         )
-    open_backend = cast("BackendLoader", next(iter(found)).load())
+    open_backend = cast("BackendLoader", next(iter(engines)).load())
     # First, so that the engine's weights take up the memory that reading the vocabulary leaves.
     tokenizer = Tokenizer(directory / bundle.TOKENIZER)
     backend = open_backend(directory, manifest, device, threads)

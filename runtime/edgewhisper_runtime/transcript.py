@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-# Why a window that was encoded at its own length was encoded once more, in full: its text
-# repeated itself, or its tokens were less likely than the model's threshold.
+# Why a window that was encoded at its own length was encoded again, in full: its text repeated
+# itself, or the mean log-probability of its tokens was below the model's threshold.
 EncodedAgain = Literal["looping", "unsure"]
 
 

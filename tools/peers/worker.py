@@ -63,10 +63,10 @@ def openvino_genai(model: str, threads: int) -> Engine:
     pipeline = openvino_genai.WhisperPipeline(model, "CPU", INFERENCE_NUM_THREADS=threads)
 
     def transcribe(samples: Any) -> str:
-        found = pipeline.generate(
+        result = pipeline.generate(
             samples.tolist(), language="<|en|>", task="transcribe", max_new_tokens=440
         )
-        return str(found.texts[0])
+        return str(result.texts[0])
 
     return transcribe
 

@@ -1,7 +1,7 @@
 """Whisper for ONNX Runtime: two graphs, written operator by operator.
 
-The graphs are built from the weights instead of traced from PyTorch: every fused and quantized
-operator is there because it was put there, and no optimizer has to find it.
+The graphs are built from the weights instead of traced from PyTorch: fused and quantized operators
+are written directly, so that no optimizer has to detect them.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from edgewhisper_runtime.engines.onnx import DECODER, ENCODER
 
 
 def export(model: Model, arithmetic: Arithmetic, directory: Path) -> dict[str, GraphRecord]:
-    """Write encoder.onnx and decoder.onnx, and check them; return what each holds.
+    """Write encoder.onnx and decoder.onnx, and check them; return the record of each.
 
-    `arithmetic` is what quantized layers multiply in: "float32", or "int8" by rows of their
-    inputs. Raises QuantizationError when a file, or what ONNX Runtime makes of it, is not what
-    was asked for.
+    `arithmetic` is the type in which quantized layers multiply: "float32", or "int8" with one scale
+    for each row of their inputs. Raises QuantizationError when a file, as stored or as ONNX Runtime
+    rewrites it, is not as requested.
     """
     graphs = {
         ENCODER: encoder.build(model, arithmetic),
         DECODER: decoder.build(model, arithmetic),
     }
-    found = {}
+    records = {}
     for name, graph in graphs.items():
         path = directory / name
         with atomic.storage_errors(path):
             path.write_bytes(graph.model().SerializeToString())
-        found[name] = checks.check(path)
+        records[name] = checks.check(path)
     quantized = any(isinstance(layer.weight, Grid) for layer in model.layers.values())
-    checks.check_quantized(found, arithmetic if quantized else None)
+    checks.check_quantized(records, arithmetic if quantized else None)
     checks.check_tied(directory / DECODER, model)
-    return found
+    return records

@@ -1,4 +1,4 @@
-"""What must hold of an exported graph: as a file, and as ONNX Runtime rewrites it on loading."""
+"""Checks of an exported graph: as a file, and as ONNX Runtime rewrites it on loading."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def check(path: Path) -> GraphRecord:
     return GraphRecord(size, dict(stored.operators), dict(loaded.operators))
 
 
-def check_quantized(found: Mapping[str, GraphRecord], arithmetic: Arithmetic | None) -> None:
-    """Raise QuantizationError unless integer operators are where the recipe has integers."""
+def check_quantized(records: Mapping[str, GraphRecord], arithmetic: Arithmetic | None) -> None:
+    """Raise QuantizationError unless the graphs have integer operators where the recipe has."""
     counts = {
-        name: {kind: content.operators_loaded.get(kind, 0) for kind in _QUANTIZED}
-        for name, content in found.items()
+        name: {kind: record.operators_loaded.get(kind, 0) for kind in _QUANTIZED}
+        for name, record in records.items()
     }
     total = sum(sum(of_file.values()) for of_file in counts.values())
     if (total > 0) != (arithmetic is not None):
@@ -71,7 +71,7 @@ def check_tied(decoder: Path, model: Model) -> None:
         for tensor in onnx_file.read(decoder).tensors.values()
         if vocabulary in tensor.shape and (tensor.dtype in _INTEGERS) == integers
     )
-    # zero points are integers too, of the smallest groups an eighth of the values
+    # zero points are integers too: with the smallest groups, an eighth of the values
     if values > 1.5 * vocabulary * width:
         raise QuantizationError(f"{decoder} holds the token embedding twice.")
 
@@ -81,7 +81,7 @@ def _integer_bytes(contents: onnx_file.Contents) -> int:
 
 
 def _optimized(path: Path) -> onnx_file.Contents:
-    """Return what ONNX Runtime's optimizer makes of a file, with the runtime's own options."""
+    """Return the contents of a file after ONNX Runtime's optimizer, with the runtime's options."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as scratch:

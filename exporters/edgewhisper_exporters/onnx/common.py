@@ -1,4 +1,4 @@
-"""What the encoder's graph and the decoder's have in common."""
+"""Parts that the encoder's and the decoder's graphs share."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _EPSILON = 1e-5  # of Whisper's layer norms
 def numbers(model: Model, half: str) -> range:
     """Return the numbers of the layers of "model.encoder" or "model.decoder"."""
     start = f"{half}.layers."
-    found = {int(n.removeprefix(start).split(".")[0]) for n in model.layers if n.startswith(start)}
-    return range(len(found))
+    indices = {
+        int(n.removeprefix(start).split(".")[0]) for n in model.layers if n.startswith(start)
+    }
+    return range(len(indices))
 
 
 def floats(model: Model, name: str) -> NDArray[np.floating]:
@@ -31,12 +33,11 @@ def floats(model: Model, name: str) -> NDArray[np.floating]:
 
 
 def bias(graph: Graph, model: Model, name: str) -> str:
-    """Return a layer's bias, of zeros where it has none."""
+    """Return a layer's bias; raise TypeError where it has none."""
     layer = model.layers[name]
-    found = layer.bias
-    if found is None:
+    if layer.bias is None:
         raise TypeError(f"{name} has no bias")
-    return graph.floats(f"{name}.bias", found)
+    return graph.floats(f"{name}.bias", layer.bias)
 
 
 def norm(graph: Graph, model: Model, name: str, values: str) -> str:
@@ -51,8 +52,8 @@ def add_and_norm(
 ) -> tuple[str, str]:
     """Add a layer's bias and the residual to its product; return the sum's norm, and the sum.
 
-    One fused operator for a `few` rows. For many it is several times slower than its parts,
-    measured on 1500 rows of 512.
+    With `few` rows this is one fused operator. With many, that is several times slower than its
+    parts, measured on 1500 rows of 512.
     """
     if not few:
         shifted = graph.op("Add", product, bias(graph, model, layer))

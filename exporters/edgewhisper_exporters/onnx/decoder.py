@@ -21,14 +21,15 @@ _EMBEDDING, _OUTPUT = f"{_DECODER}.embed_tokens", "proj_out"
 def build(model: Model, arithmetic: Arithmetic) -> Graph:
     """Return the graph.
 
-    tokens int64 [batch, n] and their positions int64 [n]; last_position int32 [batch] is that of
-    the last of them, length int32 [] one more. past_key_N and past_value_N, float32 [batch, heads,
-    room, width of a head], are written in place when present_key_N and present_value_N are
-    bound to the same memory: keys and values grow without being copied. cross_key_N and
-    cross_value_N, float32 [audios, heads, heard, width of a head], are the encoder's; the rows of
-    an audio stand together, equally many of each. logits float32 [batch, vocabulary] are those
-    after the last token; query_N float32 [audios, batch / audios * n, width] is what layer N asks
-    of the audio, for word times.
+    Inputs: tokens int64 [batch, n] and their positions int64 [n]; last_position int32 [batch], the
+    position of the last token; length int32 [], one more than that. past_key_N and past_value_N,
+    float32 [batch, heads, room, width of a head], are written in place when present_key_N and
+    present_value_N are bound to the same memory: keys and values grow without a copy. cross_key_N
+    and cross_value_N, float32 [audios, heads, heard, width of a head], are the encoder's; every
+    audio has the same number of rows, next to each other.
+
+    Outputs: logits float32 [batch, vocabulary] after the last token; query_N float32 [audios,
+    batch / audios * n, width], the queries of layer N's cross-attention, for word times.
     """
     graph = Graph("decoder")
     linear = Decoder(graph, arithmetic)
@@ -45,7 +46,7 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
         graph.op("Gather", graph.floats(f"{_DECODER}.positions", table), positions),
     )
     normed = norm(graph, model, f"{_DECODER}.layers.0.self_attn_layer_norm", hidden)
-    # Cross-attention has no mask, so the rows of an audio can stand behind one another.
+    # Cross-attention has no mask, so the rows of an audio can be joined into one sequence.
     audios = graph.op("Shape", "cross_key_0", end=1)
     rest = graph.constant("rows_of_audio", np.array([-1, width]))
     by_audio = graph.op("Concat", audios, rest, axis=0)
@@ -107,10 +108,10 @@ def _self_attention(
     graph = linear.graph
     name = f"{_DECODER}.layers.{number}.self_attn"
     parts = [model.layers[f"{name}.{part}"] for part in ("q_proj", "k_proj", "v_proj")]
-    together = _joined(parts)
+    joined = _joined(parts)
     rows = linear.rows(normed)
-    if together is not None:
-        packed = [linear.linear(rows, f"{name}.qkv", together), "", ""]
+    if joined is not None:
+        packed = [linear.linear(rows, f"{name}.qkv", joined), "", ""]
     else:
         packed = [
             linear.linear(rows, f"{name}.{part}", layer)
@@ -130,7 +131,7 @@ def _self_attention(
 
 
 def _joined(parts: list[Layer]) -> Layer | None:
-    """Return one layer that gives the outputs of several one after the other, if one grid can."""
+    """Return one layer with the outputs of several, joined; None where their grids differ."""
     biases = [
         np.zeros(_outputs(part), np.float32) if part.bias is None else part.bias for part in parts
     ]
@@ -162,7 +163,7 @@ def _product(linear: Decoder, model: Model, name: str, values: str) -> str:
 
 
 def _logits(linear: Decoder, model: Model, normed: str) -> None:
-    """Give out the logits after the last token, by the output layer or the embedding itself."""
+    """Output the logits after the last token, from the output layer or the shared embedding."""
     graph = linear.graph
     last = graph.op("Gather", normed, graph.constant("minus_one", np.array([-1])), axis=1)
     name = _OUTPUT if _OUTPUT in model.layers else _EMBEDDING
@@ -172,7 +173,7 @@ def _logits(linear: Decoder, model: Model, normed: str) -> None:
     if isinstance(weight, Grid):
         logits = graph.op("Squeeze", linear.product(linear.rows(last), name, weight), drop)
     else:
-        # Gemm takes the table as the lookup does; transposed it would be stored twice
+        # Gemm takes the table as the lookup does; a transposed copy would be stored too
         flat = graph.op("Squeeze", last, drop)
         logits = graph.op("Gemm", flat, graph.floats(f"{name}.weight", weight), transB=1)
     graph.output("logits", logits, ["batch", vocabulary])

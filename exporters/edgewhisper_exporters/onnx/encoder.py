@@ -17,9 +17,9 @@ _ENCODER, _DECODER = "model.encoder", "model.decoder"
 def build(model: Model, arithmetic: Arithmetic) -> Graph:
     """Return the graph.
 
-    features float32 [batch, mels, frames], frames even and at most 3000, become for each decoder
-    layer cross_key_N and cross_value_N float32 [batch, heads, frames / 2, width of a head]:
-    computed here once for a window, not at each token.
+    Input: features float32 [batch, mels, frames], frames even and at most 3000. Outputs, for each
+    decoder layer: cross_key_N and cross_value_N float32 [batch, heads, frames / 2, width of a
+    head], so that they are computed once for a window, not at each token.
     """
     graph = Graph("encoder")
     linear = Encoder(graph, arithmetic)
@@ -55,10 +55,10 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
     for number in numbers(model, _DECODER):
         for part, projection in (("key", "k_proj"), ("value", "v_proj")):
             name = f"{_DECODER}.layers.{number}.encoder_attn.{projection}"
-            found = linear.linear(rows, name, model.layers[name])
-            found = graph.op("Reshape", found, split)
+            projected = linear.linear(rows, name, model.layers[name])
+            projected = graph.op("Reshape", projected, split)
             output = f"cross_{part}_{number}"
-            graph.op("Transpose", found, perm=[0, 2, 1, 3], output=output)
+            graph.op("Transpose", projected, perm=[0, 2, 1, 3], output=output)
             graph.output(output, output, ["batch", heads, "positions", width // heads])
     return graph
 
@@ -68,8 +68,8 @@ def _convolve(
 ) -> str:
     """Return gelu(convolution of width 3), rows float32 [batch, frames / stride, outputs].
 
-    A quantized one multiplies rows of three frames side by side: integers have fast kernels for
-    matrices only. `conv1` takes [batch, inputs, frames], `conv2` rows.
+    A quantized convolution multiplies rows of three frames side by side, as only matrices have fast
+    integer kernels. `conv1` takes [batch, inputs, frames], `conv2` rows.
     """
     layer = model.layers[f"{_ENCODER}.{name}"]
     weight = layer.weight
@@ -78,10 +78,10 @@ def _convolve(
         if name != "conv1":
             values = graph.op("Transpose", values, perm=[0, 2, 1])
         kernel = graph.floats(f"{_ENCODER}.{name}.weight", weight)
-        found = graph.op(
+        convolved = graph.op(
             "Conv", values, kernel, shift, kernel_shape=[3], pads=[1, 1], strides=[stride]
         )
-        return graph.op("Transpose", graph.op("Gelu", found), perm=[0, 2, 1])
+        return graph.op("Transpose", graph.op("Gelu", convolved), perm=[0, 2, 1])
     if name == "conv1":
         values = graph.op("Transpose", values, perm=[0, 2, 1])
     pads = graph.constant("one_frame_each_end", np.array([0, 1, 0, 0, 1, 0]))
@@ -110,7 +110,7 @@ def _convolve(
 
 
 def _positions(graph: Graph, model: Model, hidden: str) -> str:
-    """Return the position embeddings of as many frames as there are."""
+    """Return the position embeddings of the frames that there are."""
     table = floats(model, f"{_ENCODER}.embed_positions")
     frames = graph.op("Shape", hidden, start=1, end=2)
     zero, step = (

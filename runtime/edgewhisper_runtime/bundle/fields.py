@@ -122,17 +122,17 @@ class _Parser:
 
     def _dataclass(self, kind: Any, content: Any, path: str) -> Any:
         content = _table(content, path)
-        known = {field.name: field for field in _fields(kind)}
+        fields = {field.name: field for field in _fields(kind)}
         takes_others = _other_keys(kind)
-        known.pop(takes_others, None)
-        others = {key: content[key] for key in content if key not in known}
+        fields.pop(takes_others, None)
+        others = {key: content[key] for key in content if key not in fields}
         if others and not takes_others and not self._ignore_unknown:
             raise FieldError(
-                f"unknown key {_join(path, next(iter(others)))}. Known here: {', '.join(known)}."
+                f"unknown key {_join(path, next(iter(others)))}. Known here: {', '.join(fields)}."
             )
         hints = _hints(kind)
         values = {}
-        for name, field in known.items():
+        for name, field in fields.items():
             if name in content:
                 values[name] = self.value(hints[name], content[name], _join(path, name))
             elif field.default is MISSING and field.default_factory is MISSING:

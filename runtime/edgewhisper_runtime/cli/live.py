@@ -1,4 +1,4 @@
-"""edgewhisper transcribe --mic and --live: what is being said, as soon as it is understood."""
+"""edgewhisper transcribe --mic and --live: text while someone speaks."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.audio.capture import Capture
     from edgewhisper_runtime.live import Live, Update
 
-_OF_FILES = {
+_FILE_OPTIONS = {
     "batch_size", "files", "formats", "output_dir", "overwrite", "timestamps", "vad", "words",
 }  # fmt: skip
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LATE = 10.0  # seconds
 _CLEAR_LINE = "\r\x1b[K"
-_USUAL_COLUMNS = 80  # where a terminal does not know
+_USUAL_COLUMNS = 80  # where the terminal does not tell
 
 
 def sources(command: options.F) -> options.F:
@@ -53,9 +53,9 @@ def sources(command: options.F) -> options.F:
 
 
 def open_source(mic: bool, input_device: str | None, live: bool) -> Capture | None:
-    """Return what the current command is to listen to; None where it is given FILES.
+    """Return the source that the current command listens to; None where it reads FILES.
 
-    Raises UsageError for what means nothing together, and the errors of `capture`.
+    Raises UsageError for options that exclude each other, and the errors of `capture`.
     """
     from edgewhisper_runtime.audio import capture
 
@@ -68,7 +68,7 @@ def open_source(mic: bool, input_device: str | None, live: bool) -> Capture | No
     context = click.get_current_context()
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in _OF_FILES and source is ParameterSource.COMMANDLINE:
+        if parameter.name in _FILE_OPTIONS and source is ParameterSource.COMMANDLINE:
             hint = parameter.get_error_hint(context)
             raise click.UsageError(f"{hint} is for recordings, not for --mic or --live.")
     if live:
@@ -77,9 +77,9 @@ def open_source(mic: bool, input_device: str | None, live: bool) -> Capture | No
 
 
 def listen(source: Capture, live: Live, as_json: bool) -> None:
-    """Write what is said until the source ends, or Ctrl-C or SIGTERM ends it.
+    """Write the text of a source until it ends, or until Ctrl-C or SIGTERM.
 
-    Raises the error that the source ended with, after the last words.
+    Raises the error that ended the source, after the last words.
     """
     from edgewhisper_runtime.audio import SAMPLE_RATE
 
@@ -105,7 +105,7 @@ def listen(source: Capture, live: Live, as_json: bool) -> None:
 
 @contextmanager
 def stopped_by_signals(source: Capture) -> Iterator[None]:
-    """Have the first Ctrl-C or SIGTERM stop the source; the second one aborts."""
+    """Stop the source at the first Ctrl-C or SIGTERM; the second one aborts."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def restore(*_signal: object) -> None:
@@ -117,7 +117,7 @@ def stopped_by_signals(source: Capture) -> Iterator[None]:
         source.stop()
 
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as a shell's background jobs have it
+        if handler is not signal.SIG_IGN:  # as in a shell's background jobs
             signal.signal(number, stop)
     try:
         yield
@@ -126,11 +126,11 @@ def stopped_by_signals(source: Capture) -> Iterator[None]:
 
 
 class _Screen:
-    """Final text on stdout, an utterance to a line; what may still change on stderr.
+    """Final text on stdout, one line for each utterance; text that may still change on stderr.
 
     On a terminal one line of stderr shows the end of the utterance under way, rewritten in place.
-    If stdout is the same terminal it gets utterances as a whole, else words as soon as they are
-    final.
+    A stdout that is a terminal too gets whole utterances, any other stdout gets words as soon as
+    they are final.
     """
 
     def __init__(self, as_json: bool) -> None:
@@ -167,7 +167,7 @@ class _Screen:
 
 
 def _end_of(text: str) -> str:
-    """Return as much of the end of a text as one line of the terminal shows."""
+    """Return the end of a text that fits on one line of the terminal."""
     from edgewhisper_runtime.text.subtitles import columns
 
     room = (os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS) - 1

@@ -15,7 +15,7 @@ import click
 from edgewhisper_runtime.bundle.atomic import storage_errors
 from edgewhisper_runtime.errors import AudioError
 
-# What is taken from a directory; the content decides how a file is read, as that of any file.
+# The files that are taken from a directory; how a file is read depends on its content only.
 SUFFIXES = frozenset({
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".oga", ".ogg", ".opus",
     ".rf64", ".snd", ".w64", ".wav",
@@ -27,15 +27,15 @@ MEDIA_SUFFIXES = frozenset({
 
 
 @dataclass(frozen=True)
-class Recording:
-    """One input: where it is (None: stdin), and its name below --output-dir."""
+class Input:
+    """A file to transcribe: its path (None: stdin), and its name below --output-dir."""
 
     path: Path | None
     name: Path
 
     @property
     def label(self) -> str:
-        """What messages and JSON call it."""
+        """The name in messages and JSON."""
         return click.format_filename(self.path) if self.path else "stdin"
 
     @contextmanager
@@ -53,12 +53,12 @@ class Recording:
                 yield path
 
 
-def find(arguments: Sequence[str]) -> list[Recording]:
-    """Return the recordings that FILES names, in its order; directories and patterns sorted.
+def find(arguments: Sequence[str]) -> list[Input]:
+    """Return the inputs that FILES names, in its order; directories and patterns sorted.
 
-    What a directory holds is named by its path below that directory. A path that does not exist is
-    returned as it is. Raises AudioError for a directory without audio, UsageError for no FILES, two
-    stdins, or an empty name.
+    The name of a file in a directory is its path below that directory. A path that does not exist
+    is returned as it is. Raises AudioError for a directory without audio, UsageError for no FILES,
+    two stdins, or an empty name.
     """
     if not arguments:
         raise click.UsageError("name the FILES to transcribe; --mic and --live listen instead.")
@@ -66,43 +66,43 @@ def find(arguments: Sequence[str]) -> list[Recording]:
         raise click.UsageError("one of FILES is an empty name.")
     if arguments.count("-") > 1:
         raise click.UsageError("stdin (-) can be read once only.")
-    found: list[Recording] = []
+    inputs: list[Input] = []
     for argument in arguments:
         if argument == "-":
-            found.append(Recording(None, Path("stdin")))
+            inputs.append(Input(None, Path("stdin")))
             continue
         for path in _matches(argument):
             is_directory = os.path.isdir(path)  # noqa: PTH112 # Path.is_dir refuses a name too long
-            found += _below(path) if is_directory else [Recording(path, Path(path.name))]
-    return found
+            inputs += _below(path) if is_directory else [Input(path, Path(path.name))]
+    return inputs
 
 
 def _matches(argument: str) -> list[Path]:
-    """Return what a pattern stands for, or else the argument itself."""
+    """Return the paths that match a pattern, or the argument itself if there are none."""
     if os.path.lexists(argument):
         return [Path(argument)]
     matches = glob.glob(argument, recursive=True)  # noqa: PTH207 # Path.glob refuses absolute ones
     return [Path(match) for match in sorted(matches) or [argument]]
 
 
-def _below(directory: Path) -> list[Recording]:
+def _below(directory: Path) -> list[Input]:
     """Return the audio files of a directory and of those in it, hidden ones left out."""
     from edgewhisper_runtime.audio.decoders import has_media
 
-    wanted = SUFFIXES | MEDIA_SUFFIXES
-    found: list[Recording] = []
+    suffixes = SUFFIXES | MEDIA_SUFFIXES
+    inputs: list[Input] = []
     left_out: list[str] = []
     with storage_errors(directory):
         for parent, children, names in os.walk(directory, onerror=_refuse):
             children[:] = sorted(name for name in children if not name.startswith("."))
             for path in (Path(parent, name) for name in sorted(names) if name[0] != "."):
                 suffix = path.suffix.lower()
-                if suffix not in wanted or not path.is_file():  # a pipe may never say anything
+                if suffix not in suffixes or not path.is_file():  # a pipe may never say anything
                     continue
                 if suffix in MEDIA_SUFFIXES and not has_media():
                     left_out.append(suffix)
                 else:
-                    found.append(Recording(path, path.relative_to(directory)))
+                    inputs.append(Input(path, path.relative_to(directory)))
     label = click.format_filename(directory)
     if left_out:
         click.echo(
@@ -110,12 +110,12 @@ def _below(directory: Path) -> list[Recording]:
             "take PyAV to read: pip install 'edgewhisper-runtime[media]'.",
             err=True,
         )
-    if not found:
+    if not inputs:
         raise AudioError(
-            f"{label} holds no audio file. Looked for {', '.join(sorted(wanted))} in it and "
+            f"{label} holds no audio file. Looked for {', '.join(sorted(suffixes))} in it and "
             "below; name files with other suffixes one by one."
         )
-    return found
+    return inputs
 
 
 def _refuse(error: OSError) -> None:

@@ -118,7 +118,7 @@ def command(
             f"--host {host} can be reached from other machines, so clients must prove who they "
             "are: set EDGEWHISPER_TOKEN to a long random text, which they send as their API key."
         )
-    settings = server.Settings(
+    settings = server.ServerSettings(
         host,
         port,
         app.Access(token or None, cors_origins, model_aliases),
@@ -141,7 +141,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _origin(text: str) -> str:
-    """Return an origin as browsers send it; raise BadParameter for what never equals one."""
+    """Return an origin as browsers send it; raise BadParameter for a text that is none."""
     if text != "*" and not _ORIGIN.fullmatch(text):
         raise click.BadParameter(
             f"{text!r} is no origin. Use scheme://host or scheme://host:port, without a path, or *."

@@ -75,7 +75,7 @@ def say(message: str, before: str = "") -> None:
 
 
 def report(error: Exception, of: str = "", before: str = "") -> int:
-    """Say in one line what failed, and return the exit code; with --debug, the traceback too.
+    """Write one line about an error, and return its exit code; with --debug, the traceback too.
 
     `of` names the recording, for errors that do not name it themselves. `before` is what clears
     the line of a terminal.
@@ -105,7 +105,7 @@ def report(error: Exception, of: str = "", before: str = "") -> int:
 
 
 def finish(code: int) -> int:
-    """Write what still waits; return the exit code, an error's where stdout refuses it.
+    """Flush both streams; return the exit code, or an error's where stdout refuses the rest.
 
     What a stream refuses is dropped: the interpreter would complain about it once more at exit.
     """

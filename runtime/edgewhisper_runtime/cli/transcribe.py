@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.transcriber import Transcriber
     from edgewhisper_runtime.transcript import Transcript
 
-_MADE_OF_TIMES = {"srt", "vtt", "tsv"}
+_TIMED_FORMATS = {"srt", "vtt", "tsv"}
 _REMEDY = {
     "empty": "If it holds speech, look at its level and --language.",
     "looping": "The model failed on it; try a larger model or a less quantized variant.",
@@ -46,7 +46,7 @@ _LONGEST_NAME = 255  # bytes of a file name, in nearly all file systems
 class _Job:
     """A recording, and the file for each format; None for stdout."""
 
-    recording: recordings.Recording
+    recording: recordings.Input
     outputs: dict[str, Path | None]
 
     def is_done(self) -> bool:
@@ -60,7 +60,7 @@ class _Job:
                 out and out.is_file() and out.stat().st_mtime_ns >= changed
                 for out in self.outputs.values()
             )
-        except OSError:  # not there; the work itself says so better
+        except OSError:  # it is not there: reading it gives the better error
             return False
 
     @property
@@ -135,7 +135,7 @@ def command(
     from edgewhisper_runtime.live import Live
     from edgewhisper_runtime.loading import load
 
-    found = [] if mic or live else recordings.find(files)
+    inputs = [] if mic or live else recordings.find(files)
     if bundle is None:
         raise BundleError(
             "no bundle is named and none was built here. Build one with "
@@ -147,11 +147,11 @@ def command(
             live_text = Live(transcriber, Options(language=language, task=task, **decoding))
             listening.listen(source, live_text, as_json)
         return
-    wanted = set(formats) | ({"json"} if as_json else set()) or {"txt"}
-    timestamps = wanted != {"txt"} if timestamps is None else timestamps
-    decoded_with = Options(language=language, task=task, timestamps=timestamps, **decoding)
-    _check_formats(wanted, timestamps, to_stdout=output_dir is None, count=len(found))
-    planned = _plan(found, wanted, output_dir)
+    chosen_formats = set(formats) | ({"json"} if as_json else set()) or {"txt"}
+    timestamps = chosen_formats != {"txt"} if timestamps is None else timestamps
+    decoding_options = Options(language=language, task=task, timestamps=timestamps, **decoding)
+    _check_formats(chosen_formats, timestamps, to_stdout=output_dir is None, count=len(inputs))
+    planned = _plan(inputs, chosen_formats, output_dir)
     jobs = planned if overwrite else _undone(planned)
     if not jobs:
         return
@@ -160,20 +160,20 @@ def command(
     transcriber = load(bundle, device, threads, audio_context)
     with ExitStack() as stack:
         paths = [stack.enter_context(job.recording.opened()) for job in jobs]
-        if len(found) == 1:
-            transcripts = _transcribe_one(transcriber, paths[0], decoded_with)
+        if len(inputs) == 1:
+            transcripts = _transcribe_one(transcriber, paths[0], decoding_options)
         else:
-            transcripts = transcriber.transcribe_many(paths, decoded_with)
-        failures = _write_all(jobs, paths, transcripts, several=len(found) > 1)
+            transcripts = transcriber.transcribe_many(paths, decoding_options)
+        failures = _write_all(jobs, paths, transcripts, several=len(inputs) > 1)
     if failures:
-        if len(found) > 1:
+        if len(inputs) > 1:
             names = ", ".join(job.recording.label for job, _ in failures)
             streams.say(f"{len(failures)} of {len(jobs)} failed: {names}")
         sys.exit(failures[0][1])
 
 
 def _transcribe_one(
-    transcriber: Transcriber, path: Path, decoded_with: Options
+    transcriber: Transcriber, path: Path, decoding_options: Options
 ) -> Iterator[Transcript | Exception]:
     """Transcribe, on a terminal with a progress bar over the seconds of the file."""
     from edgewhisper_runtime.audio import duration
@@ -187,7 +187,7 @@ def _transcribe_one(
         ) as bar:
             outcome = transcriber.transcribe(
                 path,
-                decoded_with,
+                decoding_options,
                 on_segment=lambda segment: bar.update(round(segment.end) - bar.pos),
             )
     except Exception as error:  # noqa: BLE001 # it is reported
@@ -201,9 +201,9 @@ def _write_all(
     transcripts: Iterator[Transcript | Exception],
     several: bool,
 ) -> list[tuple[_Job, int]]:
-    """Write one transcript after the other; return the jobs that failed with their exit codes."""
+    """Write the transcripts in order; return the jobs that failed, with their exit codes."""
     failures = []
-    # Text that goes to the same terminal would tear a bar to pieces.
+    # Text on the same terminal would break up the progress bar.
     shown = several and sys.stderr.isatty() and not (jobs[0].on_stdout and sys.stdout.isatty())
     before = _CLEAR_LINE if shown else ""
     begin = time.perf_counter()
@@ -225,9 +225,9 @@ def _write_all(
 def _write(
     job: _Job, transcript: Transcript, seconds: float, prefixed: bool
 ) -> Iterator[Exception]:
-    """Write a transcript in its formats; yield what is wrong with it, and what kept it from a file.
+    """Write a transcript in its formats; yield its problem, and the errors of writing it.
 
-    Raises what would keep the next one from its file as well.
+    Raises an error that would stop the next transcript too.
     """
     label = job.recording.label
     for name, path in job.outputs.items():
@@ -249,24 +249,24 @@ def _write(
 
 
 def _named(error: Exception, path: Path, job: _Job) -> Exception:
-    """Have the error call the recording what the user does: stdin's file is temporary."""
+    """Return the error with the user's name of the recording: stdin's file is temporary."""
     if isinstance(error, EdgeWhisperError):
         error.args = (str(error).replace(str(path), job.recording.label),)
     return error
 
 
 def _ends_job(error: Exception, job: _Job) -> bool:
-    """Tell whether the next transcript would fare no better: stdout refused, or the disk full."""
+    """Tell whether the next transcript would fail too: stdout refuses it, or the disk is full."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
     full = {errno.ENOSPC, errno.EDQUOT}
     return isinstance(cause, OSError) and (job.on_stdout or cause.errno in full)
 
 
-def _check_formats(wanted: set[str], timestamps: bool, to_stdout: bool, count: int) -> None:
-    timed = sorted(wanted & _MADE_OF_TIMES)
+def _check_formats(formats: set[str], timestamps: bool, to_stdout: bool, count: int) -> None:
+    timed = sorted(formats & _TIMED_FORMATS)
     if timed and not timestamps:
         raise click.UsageError(f"{timed[0]} is made of times; leave out --no-timestamps.")
-    if to_stdout and len(wanted) > 1:
+    if to_stdout and len(formats) > 1:
         raise click.UsageError("stdout takes one format; for more, add --output-dir DIR.")
     if to_stdout and timed and count > 1:
         raise click.UsageError(
@@ -275,21 +275,21 @@ def _check_formats(wanted: set[str], timestamps: bool, to_stdout: bool, count: i
 
 
 def _plan(
-    found: Sequence[recordings.Recording], wanted: set[str], output_dir: Path | None
+    inputs: Sequence[recordings.Input], formats: set[str], output_dir: Path | None
 ) -> list[_Job]:
     """Return the jobs; raise UsageError where one would overwrite another's input or output."""
     if output_dir is None:
-        return [_Job(recording, dict.fromkeys(wanted)) for recording in found]
-    # Path.resolve refuses a loop of links, which is one recording's fault.
-    inputs = {os.path.realpath(recording.path) for recording in found if recording.path}
-    owners: dict[Path, recordings.Recording] = {}
+        return [_Job(recording, dict.fromkeys(formats)) for recording in inputs]
+    # Path.resolve raises for a loop of links, which must fail that recording only.
+    paths = {os.path.realpath(recording.path) for recording in inputs if recording.path}
+    owners: dict[Path, recordings.Input] = {}
     jobs = []
-    for recording in found:
+    for recording in inputs:
         target = output_dir / recording.name
         outputs: dict[str, Path | None] = {}
-        for name in sorted(wanted):
+        for name in sorted(formats):
             output = outputs[name] = _output(target, f".{name}")
-            if os.path.realpath(output) in inputs:
+            if os.path.realpath(output) in paths:
                 message = (
                     f"{output} is to be transcribed, and would be overwritten. Choose another "
                     "--output-dir."
@@ -307,7 +307,7 @@ def _plan(
 
 
 def _output(target: Path, suffix: str) -> Path:
-    """Return the target with another suffix; a name too long for that loses the end of its stem."""
+    """Return the target with another suffix; where the name is too long, its stem is cut."""
     stem = target.stem
     while len(os.fsencode(stem + suffix)) > _LONGEST_NAME:
         stem = stem[:-1]

@@ -1,14 +1,15 @@
 """When each word was spoken: tokens aligned with the decoder's attention to the audio.
 
 The method is openai-whisper's (whisper/timing.py): some heads of the cross-attention look at what
-is being said, so the cheapest monotonic path through their weights gives every token its time. On
-top of it, punctuation holds the pauses, so that words end before them, and a word after a pause
-begins where it is attended to; both were measured on utterances joined with silence.
+is spoken, so the cheapest monotonic path through their weights gives every token its time. In
+addition, a pause belongs to the punctuation, so that words end before it, and a word after a pause
+begins where the attention to it begins; both were measured on utterances joined with silence.
 
-The path gives every position to some token, pauses and music too. So a word's length is bounded,
-as in openai-whisper and faster-whisper (`add_word_timestamps`): beside punctuation and at the
-window's start by twice the median length of the window's words, that at most 0.7 s; and, which they
-do not do, elsewhere by four times. What is kept of a longer one is where it is attended to most.
+The path assigns every position to some token, even in pauses and music, so the length of a word is
+bounded. Beside punctuation and at the window's start the bound is twice the median length of the
+window's words, as in openai-whisper and faster-whisper (`add_word_timestamps`). Elsewhere it is
+four times the median, a bound that they do not have. The median counts as 0.7 s at most. A longer
+word is reduced to the part that is attended to most.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
 
 SECONDS_PER_POSITION = 0.02
 _FILTER_WIDTH = 7
-_ONSET = 0.2  # of a word's attention lies before it, in the pause
+_ONSET = 0.2  # share of a word's attention that lies before it, in the pause
 _LONGEST_MEDIAN = 0.7 / SECONDS_PER_POSITION  # positions
 _AT_PAUSE, _ELSEWHERE = 2, 4  # medians
 _TINIEST = np.float32(1e-12)
 
 
-def check(heads: Sequence[tuple[int, int]], layers: int, each: int) -> None:
-    """Raise BundleError unless (layer, head) pairs are of a decoder of `layers` of `each` heads."""
-    if not heads or not all(0 <= a < layers and 0 <= b < each for a, b in heads):
+def check(heads: Sequence[tuple[int, int]], layers: int, heads_per_layer: int) -> None:
+    """Raise BundleError for (layer, head) pairs that a decoder of these sizes does not have."""
+    if not heads or not all(0 <= a < layers and 0 <= b < heads_per_layer for a, b in heads):
         raise BundleError(
             f"the manifest's alignment heads {list(heads)} are not of this decoder, which has "
-            f"{layers} layers of {each} heads. Build again."
+            f"{layers} layers of {heads_per_layer} heads. Build again."
         )
 
 
@@ -51,7 +52,7 @@ def attend(
 ) -> NDArray[np.float32]:
     """Return attention weights [heads, n, positions] of (layer, head) pairs.
 
-    `queries` [n, width] and `keys` [heads of a layer, positions, width of a head] are by layer.
+    By layer: `queries` [n, width] and `keys` [heads of a layer, positions, width of a head].
     """
     width = keys[heads[0][0]].shape[2]
     scores = np.stack(
@@ -77,16 +78,16 @@ def words(
 ) -> list[Word]:
     """Return the words of a window's text; times in seconds from its start, monotonic, inside it.
 
-    `weights` [heads, n, positions] are of the prompt, two tokens or more, followed by `tokens`: a
-    token is looked for from the one before it. `probabilities` are the tokens'; `seconds` is how
-    long the window's sound is. The words joined are the text.
+    `weights` [heads, n, positions] are those of the prompt (two tokens or more) and of `tokens`
+    after it; the row of a token aligns the next token, which it predicts. `probabilities` are those
+    of `tokens`; `seconds` is the length of the window's sound. The words joined are the text.
     """
-    heard = min(max(1, round(seconds / SECONDS_PER_POSITION)), weights.shape[2])
-    inside = weights[:, :, :heard]
+    positions = min(max(1, round(seconds / SECONDS_PER_POSITION)), weights.shape[2])
+    inside = weights[:, :, :positions]
     inside = inside / np.maximum(inside.sum(axis=2, keepdims=True), _TINIEST)
     scores = inside - inside.mean(axis=1, keepdims=True)
     scores /= np.maximum(inside.std(axis=1, keepdims=True), _TINIEST)
-    # One row of the prompt more, for the silence before the first word.
+    # One more row of the prompt stands for the silence before the first word.
     rows = len(tokens) + 2
     begins = first_columns(-_smooth(scores.mean(axis=0)[-rows:]))[1:]
     attention = inside.mean(axis=0)[1 - rows :]
@@ -103,11 +104,11 @@ def words(
         at_pause.append(pause or after < word.end)
         pause = after < word.end
     lengths = [end - start for start, end in bounds if end > start]
-    usual = min(float(np.median(lengths)), _LONGEST_MEDIAN) if lengths else 0.0
+    median = min(float(np.median(lengths)), _LONGEST_MEDIAN) if lengths else 0.0
     timed = []
     for word, (start, end), beside in zip(spans, bounds, at_pause, strict=True):
         first, after = word.spoken
-        length = min(end - start, round(usual * (_AT_PAUSE if beside else _ELSEWHERE)))
+        length = min(end - start, round(median * (_AT_PAUSE if beside else _ELSEWHERE)))
         begin = start + _densest(attention[first:after, start:end].sum(axis=0), length)
         timed.append(
             Word(
@@ -125,7 +126,7 @@ def _seconds(position: int) -> float:
 
 
 def _densest(attention: NDArray[np.float32], length: int) -> int:
-    """Return where the `length` positions of attention [n] begin that have most of it."""
+    """Return the start of the `length` positions with the largest sum of attention [n]."""
     if len(attention) <= length:
         return 0
     sums = np.concatenate([[0], np.cumsum(attention, dtype=np.float64)])
@@ -136,23 +137,24 @@ def _smooth(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the running median of rows [n, positions]."""
     padded = np.pad(rows, ((0, 0), (_FILTER_WIDTH // 2,) * 2), mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, _FILTER_WIDTH, axis=1)
-    # as np.median, in half the time
+    # the same as np.median, in half the time
     smooth: NDArray[np.float32] = np.sort(windows, axis=2)[:, :, _FILTER_WIDTH // 2]
     return smooth
 
 
 def _onset(attention: NDArray[np.float32]) -> int:
-    """Return at which position [n] a token's attention has begun in earnest."""
+    """Return the position where attention [n] reaches the share `_ONSET` of its sum."""
     reached = np.cumsum(attention)
     return int(np.searchsorted(reached, _ONSET * reached[-1])) if len(reached) else 0
 
 
 def first_columns(cost: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return where the cheapest path through cost [rows, columns] enters each row, [rows].
+    """Return the column [rows] where the cheapest path through cost [rows, columns] enters a row.
 
-    The path leads from the first cell to the last one by steps to the right, down, or both: dynamic
-    time warping. A row is computed at once: with the sums S of its costs, to enter it at column k
-    and go on to j costs D[k] - S[k - 1] + S[j], so the best k is where a running minimum was found.
+    Dynamic time warping: the path goes from the first cell to the last one by steps to the right,
+    down, or both. A row is computed at once. S is the running sum of its costs, and D[k] the cost
+    of the path up to column k. To enter at k and go on to j costs D[k] - S[k - 1] + S[j], so a
+    running minimum over k gives the best column to enter.
     """
     rows, columns = cost.shape
     index = np.arange(columns)
@@ -167,9 +169,9 @@ def first_columns(cost: NDArray[np.floating]) -> NDArray[np.int64]:
         best = np.minimum.accumulate(price)
         entered[row] = np.maximum.accumulate(np.where(price == best, index, 0))
         total = best + sums
-    found = np.zeros(rows, dtype=np.int64)
+    entries = np.zeros(rows, dtype=np.int64)
     column = columns - 1
     for row in reversed(range(1, rows)):
-        found[row] = entered[row, column]
-        column = found[row] - slanted[row, found[row]]
-    return found
+        entries[row] = entered[row, column]
+        column = entries[row] - slanted[row, entries[row]]
+    return entries

@@ -96,10 +96,10 @@ def follow(
     while True:
         rules.apply(logits, [texts[row].tokens for row in active])
         chosen = choose(logits)
-        likely = _log_probabilities(logits, chosen)
+        log_probabilities = _log_probabilities(logits, chosen)
         going = chosen != rules.end_of_text
         for index, row in enumerate(active):
-            texts[row].log_probabilities.append(float(likely[index]))
+            texts[row].log_probabilities.append(float(log_probabilities[index]))
             if going[index]:
                 texts[row].tokens.append(int(chosen[index]))
                 going[index] = not has_failed(texts[row].tokens)
@@ -153,11 +153,11 @@ def beam(backend: Backend, cache: Any, logits: Logits, rules: TokenRules, width:
             token = int(best[row, column])
             if len(following) == width or not np.isfinite(sums[row, column]):
                 break
-            likely = [*beams[row].log_probabilities, float(scores[row, token])]
+            log_probabilities = [*beams[row].log_probabilities, float(scores[row, token])]
             if token == rules.end_of_text:
-                finished.append(Hypothesis(beams[row].tokens, likely))
+                finished.append(Hypothesis(beams[row].tokens, log_probabilities))
                 continue
-            following.append(Hypothesis([*beams[row].tokens, token], likely))
+            following.append(Hypothesis([*beams[row].tokens, token], log_probabilities))
             rows.append(row)
         beams = following
         if not beams or len(finished) >= width or len(beams[0].tokens) >= rules.room:

@@ -18,7 +18,7 @@ _LATEST_START = 50  # timestamps: text begins within the first second, as openai
 
 @dataclass(frozen=True)
 class TokenRules:
-    """Which ids are never allowed, which not at the start, and how many tokens have `room`.
+    """Ids that are never allowed, ids that are not allowed first, and the `room` in tokens.
 
     With `first_timestamp`, the id of 0 s, text is decoded between timestamps: 1501 ids, 0.02 s
     apart. The id before them asks for text without timestamps; ids after them are text.

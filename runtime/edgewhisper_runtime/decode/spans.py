@@ -13,7 +13,7 @@ from edgewhisper_runtime.decode.rules import SECONDS_PER_TIMESTAMP, is_timestamp
 class Span:
     """The text tokens between two timestamps; times in seconds from the start of the window.
 
-    `at` is the position of the first of them among the window's tokens.
+    `at` is the position of the first of these among the window's tokens.
     """
 
     start: float
@@ -28,9 +28,9 @@ def split_at_timestamps(
     """Split a window's tokens at pairs of timestamps; return the spans, and where they end.
 
     The second value is in seconds from the start of the window: the next window begins there.
-    The last span may go on beyond the window: then there is no timestamp, or only one, after its
-    text. It is left to the next window, unless it is the only span or the spans of the `whole`
-    window are wanted. Text without timestamps is one span.
+    If no timestamp, or only one, follows the last span's text, the span may continue after the
+    window. It is then left to the next window, unless it is the only span or `whole` is true. Text
+    without timestamps is one span.
     """
     marks = [i for i, token in enumerate(tokens) if is_timestamp(token, first_timestamp)]
     cuts = [b for a, b in pairwise(marks) if b == a + 1]

@@ -153,12 +153,12 @@ class WindowDecoder:
         """Decode several windows as one batch where that is possible; the results are the same.
 
         Beams and samples are batches themselves, and with adaptive context every window has a
-        length of its own: these are taken one by one. The options of all requests are the same,
+        length of its own: these are decoded one by one. The options of all requests are the same,
         apart from the language.
         """
         options = requests[0].options
-        alone = len(windows) == 1 or self.adaptive
-        if alone or options.beam_size > 1 or options.temperatures[0] > 0:
+        one_by_one = len(windows) == 1 or self.adaptive
+        if one_by_one or options.beam_size > 1 or options.temperatures[0] > 0:
             return [self.decode(*pair) for pair in zip(windows, requests, strict=True)]
         encoded = self.backend.encode(self._mels(windows, options.padding))
         requests = self._with_languages(requests, encoded)

@@ -28,12 +28,12 @@ ROWS = "rows."  # before the name of a tensor in the decoder's file: an input th
 
 @dataclass
 class _Cache:
-    """Both attentions' keys and values, float32 [batch, heads, positions, width of a head].
+    """Keys and values of both attentions, float32 [batch, heads, positions, width of a head].
 
-    `cross` is of audios, which rows share: `audios` int64 [batch] says which a row is of. `past`
-    has room for every position; the decoder writes into it. `writers` [batch, room] says in which
-    row each position of it was computed. `bound` are the decoder's inputs and outputs of a step,
-    kept where they are while the shape of the step stays.
+    Rows may share an audio: `cross` holds each audio once, and `audios` int64 [batch] is the index
+    of each row's audio. `past` has room for every position; the decoder writes into it. `writers`
+    [batch, room] is the row that computed each position of `past`. `bound` holds the inputs and
+    outputs of a decoder step; the arrays are used again while the shape of the step is the same.
     """
 
     cross: dict[str, NDArray[np.float32]]
@@ -49,7 +49,7 @@ class _Table:
     """Bytes [rows, ...] in a file, read row by row: mapped, they would count as memory in use."""
 
     def __init__(self, path: Path, tensor: Tensor, shape: Sequence[int]) -> None:
-        """Open the table of rows of a shape; raise ValueError where it is not there."""
+        """Open the table of rows of a shape; raise ValueError unless the tensor is such a table."""
         if tensor.dtype != "uint8" or not tensor.offset or list(tensor.shape[1:]) != list(shape):
             raise ValueError("the token embedding's codes are not where they should be")
         self.shape = tensor.shape[1:]
@@ -65,9 +65,9 @@ class _Table:
                 "tokenizer. Build again."
             )
         flat = into.reshape(rows.size, -1)
-        for row, found in zip(rows.flat, flat, strict=True):
+        for row, target in zip(rows.flat, flat, strict=True):
             self._file.seek(self._offset + int(row) * flat.shape[1])
-            self._file.readinto(found.data)
+            self._file.readinto(target.data)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _read_shape(encoder: Any, decoder: Any) -> _Shape:
         for part in parts
     }
     cache = ("tensor(float)", [None, shape.heads, shape.room, shape.width])
-    expected: dict[str, tuple[_Signature, _Signature]] = {
+    signatures: dict[str, tuple[_Signature, _Signature]] = {
         "encoder's inputs": (features, {"features": ("tensor(float)", [None, shape.mels, None])}),
         "encoder's outputs": (encoded, cross),
         "decoder's inputs": (
@@ -137,9 +137,11 @@ def _read_shape(encoder: Any, decoder: Any) -> _Shape:
             },
         ),
     }
-    for what, (actual, wanted) in expected.items():
+    for what, (actual, expected) in signatures.items():
         if wrong := sorted(
-            name for name in actual.keys() | wanted.keys() if actual.get(name) != wanted.get(name)
+            name
+            for name in actual.keys() | expected.keys()
+            if actual.get(name) != expected.get(name)
         ):
             raise ValueError(f"the {what} {', '.join(wrong)[:200]} are missing or of another shape")
     return shape
@@ -190,9 +192,9 @@ class OnnxBackend:
         for name in self._cross:
             binding.bind_output(name, "cpu")
         _run(self._encoder, binding)
-        # They stay where ONNX Runtime put them, in memory that it has just worked in.
-        found = zip(self._cross, binding.get_outputs(), strict=True)
-        return {name: np.asarray(np.from_dlpack(value), np.float32) for name, value in found}
+        # Not copied: the arrays stay in the memory that ONNX Runtime has just worked in.
+        named = zip(self._cross, binding.get_outputs(), strict=True)
+        return {name: np.asarray(np.from_dlpack(value), np.float32) for name, value in named}
 
     def start(self, encoded: dict[str, NDArray[np.float32]]) -> _Cache:
         """Return an empty cache over the encoder's output."""
@@ -221,13 +223,13 @@ class OnnxBackend:
     def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
         """Select batch rows; the cache that is given must not be used again.
 
-        Positions that the selected rows have unchanged are not copied. Rows share the keys and
-        values of their audio where the rows of each audio are next to each other and equally many.
+        Positions that were computed in the same row are not copied. Rows share the keys and values
+        of their audio if every audio has the same number of rows, next to each other.
         """
-        kept, audios = group_rows(cache.audios[rows])
+        used, audios = group_rows(cache.audios[rows])
         cross = cache.cross
-        if not np.array_equal(kept, np.arange(cache.audios[-1] + 1)):  # not all as they stand
-            cross = {name: array[kept] for name, array in cross.items()}
+        if not np.array_equal(used, np.arange(cache.audios[-1] + 1)):  # dropped, moved or repeated
+            cross = {name: array[used] for name, array in cross.items()}
         writers = cache.writers[rows]
         if len(rows) != len(cache.writers):
             past, first = self._empty(len(rows)), 0
@@ -252,13 +254,13 @@ class OnnxBackend:
         """Return how tokens [n] attend to one row of the audio, float32 [heads, n, positions]."""
         alignment.check(heads, self.layers, self.heads)
         cache = self.start({name: array[row : row + 1] for name, array in encoded.items()})
-        given = tokens[None]
-        self._bind_step(cache, given.shape)
+        batch = tokens[None]
+        self._bind_step(cache, batch.shape)
         queries = {}
         for layer in {layer for layer, _ in heads}:
-            queries[layer] = np.zeros((*given.shape, self.heads * self._width), np.float32)
+            queries[layer] = np.zeros((*batch.shape, self.heads * self._width), np.float32)
             _bind(cache.binding.bind_output, f"query_{layer}", queries[layer])
-        self.step(given, cache)
+        self.step(batch, cache)
         return alignment.attend(
             {layer: array[0] for layer, array in queries.items()},
             {layer: cache.cross[f"cross_key_{layer}"][0] for layer in queries},
@@ -336,7 +338,7 @@ def open_session(model: Path | bytes, threads: int | None) -> Any:
 
 
 def session_options(threads: int | None) -> Any:
-    """Return how every graph is opened; without a number of threads, with one a usable core."""
+    """Return the session options of every graph; by default, one thread for each usable core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -346,17 +348,17 @@ def session_options(threads: int | None) -> Any:
     options.inter_op_num_threads = 1
     # The exporter chose the fused operators by measurement; more fusion makes them slower.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    # Without VNNI, x86 adds products of 8 by 8 bits in 16 and saturates: exact instead of fast.
+    # Without VNNI, x86 adds 8-bit products in 16 bits and may saturate: this is exact, but slower.
     options.add_session_config_entry("session.x64quantprecision", "1")
-    # Encoder and decoder have threads of their own: those of one must not spin in the other's way.
+    # Encoder and decoder have separate threads: those of one must not spin while the other runs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Every clip has another length, so plans of where tensors lie are never used again.
+    # Clips differ in length, so a memory plan would hardly ever be used again.
     options.enable_mem_pattern = False
     return options
 
 
 def _run(session: Any, binding: Any) -> None:
-    """Run a session; raise BundleError for a graph that does not do what its inputs promise."""
+    """Run a session; raise BundleError for a graph that fails although its inputs fit."""
     try:
         session.run_with_iobinding(binding)
     except Exception as error:  # as above

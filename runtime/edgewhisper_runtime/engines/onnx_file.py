@@ -1,4 +1,4 @@
-"""What an ONNX file says it holds, read before any engine opens it, without a protobuf library.
+"""The contents of an ONNX file, read before any engine opens it, without a protobuf library.
 
 Walks the wire format (protobuf.dev/programming-guides/encoding) along the few fields of
 onnx.proto that matter here, and refuses what a bundle never has.
@@ -48,17 +48,18 @@ _EXPORTED = {
     },
 }  # fmt: skip
 _GROWING = ("Concat", "Expand", "Pad")  # what can make a tensor larger than any input
-_MOST_NODES, _MOST_GROWING, _MOST_INPUTS = 2**14, 2**10, 16
-_MOST_ELEMENTS = 2**26  # that a constant shape may ask for
+_MAX_NODES, _MAX_GROWING, _MAX_INPUTS = 2**14, 2**10, 16
+_MAX_ELEMENTS = 2**26  # that a constant shape may ask for
 _LARGEST_SIZE = 2**24  # of one dimension, and of an integer attribute
 _UNBOUNDED = {2**63 - 1, -(2**63)}  # the end of a slice: all there is
-_MOST_NUMBERS = 64  # in a tensor of int64: they are shapes, axes and bounds
+_MAX_NUMBERS = 64  # in a tensor of int64: they are shapes, axes and bounds
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A stored tensor: its type's name, its shape, where in the file its values begin, and how
-    many bytes of them there are.
+    """A stored tensor: its type's name, its shape, and the bits of an element.
+
+    Its values are the `stored` bytes of the file from `offset` on.
     """
 
     dtype: str
@@ -69,7 +70,7 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        """Its size without the name."""
+        """The size of its values, by its type and shape."""
         return -(-prod(self.shape) * self.bits // 8)
 
 
@@ -101,8 +102,8 @@ class Contents:
 def read(path: Path) -> Contents:
     """Return what the file holds.
 
-    Raises BundleError when it is no ONNX file, keeps data elsewhere, or has operators that
-    ONNX Runtime does not have itself, functions or subgraphs.
+    Raises BundleError when it is no ONNX file, keeps data in other files, or has functions,
+    subgraphs, or operators that are not ONNX Runtime's own.
     """
     contents = Contents()
     try:
@@ -118,10 +119,10 @@ def read(path: Path) -> Contents:
 
 
 def read_exported(path: Path) -> Contents:
-    """Return what a file holds that an engine may open: only what EdgeWhisper's exporter writes.
+    """Return what the file holds, if it is safe to open: only what EdgeWhisper's exporter writes.
 
     Raises BundleError as `read` does, and for other operators, tensors whose values are not all
-    in the file, and numbers that would have the engine ask for more memory than any Whisper needs.
+    in the file, and numbers that would make the engine allocate more memory than any Whisper needs.
     """
     contents = read(path)
     try:
@@ -142,7 +143,7 @@ def _numbers(file: BinaryIO, name: str, tensor: Tensor) -> tuple[int, ...] | Non
     if tensor.dtype != "int64":
         return None
     count = tensor.stored // 8
-    if count > _MOST_NUMBERS:
+    if count > _MAX_NUMBERS:
         raise ValueError(f"tensor {name[:64]!r} holds {count} numbers")
     file.seek(tensor.offset)
     numbers = struct.unpack(f"<{count}q", file.read(tensor.stored))
@@ -153,19 +154,19 @@ def _numbers(file: BinaryIO, name: str, tensor: Tensor) -> tuple[int, ...] | Non
 
 def _check_nodes(contents: Contents, numbers: dict[str, tuple[int, ...] | None]) -> None:
     operators = contents.operators
-    if operators.total() > _MOST_NODES or sum(operators[o] for o in _GROWING) > _MOST_GROWING:
+    if operators.total() > _MAX_NODES or sum(operators[o] for o in _GROWING) > _MAX_GROWING:
         raise ValueError(f"it has {operators.total()} operators")
     for node in contents.nodes:
         domain = "" if node.domain == "ai.onnx" else node.domain
         if node.operator not in _EXPORTED[domain] or not node.plain:
             raise ValueError(f"it has the operator {node.operator[:64]!r}, or one with tensors")
-        if len(node.inputs) > _MOST_INPUTS:
+        if len(node.inputs) > _MAX_INPUTS:
             raise ValueError(f"{node.operator} has {len(node.inputs)} inputs")
         if any(abs(number) > _LARGEST_SIZE for number in node.numbers.values()):
             raise ValueError(f"{node.operator} has the attributes {node.numbers}")
         if node.operator in _GROWING:
             for values in filter(None, map(numbers.get, node.inputs[1:])):
-                if prod(max(abs(value), 1) for value in values) > _MOST_ELEMENTS:
+                if prod(max(abs(value), 1) for value in values) > _MAX_ELEMENTS:
                     raise ValueError(f"{node.operator} asks for {values}")
         if node.operator == "MatMulNBits":
             _check_blocks(node, contents.tensors)
@@ -207,24 +208,24 @@ class _Reader:
             elif number == _SPARSE:
                 raise BundleError(f"{self._path} has sparse tensors. Refused.")
 
-    def _read_node(self, node: range, contents: Contents) -> None:
-        found = Node()
-        for number, value in self._fields(node):
+    def _read_node(self, message: range, contents: Contents) -> None:
+        node = Node()
+        for number, value in self._fields(message):
             if number == _INPUT:
-                found.inputs.append(self._text(value))
+                node.inputs.append(self._text(value))
             elif number == _OUTPUT:
-                found.outputs.append(self._text(value))
+                node.outputs.append(self._text(value))
             elif number == _OP_TYPE:
-                found.operator = self._text(value)
+                node.operator = self._text(value)
             elif number == _DOMAIN:
-                found.domain = self._text(value)
+                node.domain = self._text(value)
             elif number == _ATTRIBUTE:
-                self._read_attribute(_message(value), found)
-        if found.domain not in OPERATORS:
+                self._read_attribute(_message(value), node)
+        if node.domain not in OPERATORS:
             raise BundleError(
-                f"{self._path} needs the operator {found.operator} of {found.domain!r}. Refused."
+                f"{self._path} needs the operator {node.operator} of {node.domain!r}. Refused."
             )
-        contents.nodes.append(found)
+        contents.nodes.append(node)
 
     def _read_attribute(self, attribute: range, node: Node) -> None:
         name = ""

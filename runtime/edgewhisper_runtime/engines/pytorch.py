@@ -109,8 +109,8 @@ class PytorchBackend:
             index = self._torch.from_numpy(rows)
             return tuple(tensor.index_select(0, index) for tensor in tensors)
 
-        kept, audios = group_rows(cache.audios[rows])
-        return _Cache(selected(cache.cross, kept), audios, selected(cache.past, rows))
+        used, audios = group_rows(cache.audios[rows])
+        return _Cache(selected(cache.cross, used), audios, selected(cache.past, rows))
 
     def attention(
         self,

@@ -166,8 +166,8 @@ class EncoderLayer(nn.Module):
         hidden = hidden + self.self_attn(self.self_attn.q_proj(normed), *own)
         hidden = self.feed_forward(hidden)
         if hidden.dtype == torch.float16:
-            most = torch.finfo(torch.float16).max - _ROOM_TO_INFINITY
-            hidden = hidden.clamp(-most, most)
+            largest = torch.finfo(torch.float16).max - _ROOM_TO_INFINITY
+            hidden = hidden.clamp(-largest, largest)
         return hidden
 
     def feed_forward(self, hidden: Tensor) -> Tensor:

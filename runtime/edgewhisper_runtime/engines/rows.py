@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def group_rows(audios: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Group the rows of a batch by their audio; return the audios to keep, and each row's one.
+    """Group the rows of a batch by their audio; return the audios and each row's index.
 
-    `audios` int64 [batch] is each row's index into the audios that are encoded so far. Returns the
-    indices of those to keep, int64 [kept], and for each row an index into these, int64 [batch].
-    Decoders take rows that are equally many for each audio, with the rows of an audio next to each
-    other. Rows in another order get an audio each: then one is kept several times.
+    `audios` int64 [batch] is the index of each row's audio among all encoded ones. Returns the
+    indices of the audios to keep, int64 [kept], and each row's index into these, int64 [batch].
+    Decoders take the same number of rows for every audio, next to each other. Rows in another order
+    get an audio each: then an audio may be kept several times.
     """
     kept = audios[np.flatnonzero(np.diff(audios, prepend=-1))]
     each = len(audios) // len(kept)

@@ -1,4 +1,4 @@
-"""What a number was measured on: processor, memory, libraries and their size on disk."""
+"""The machine that a number was measured on: processor, memory, libraries and their size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 # Instruction sets that decide how fast integer arithmetic is.
-_TELLING_FLAGS = (
+_SPEED_FLAGS = (
     "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
     "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
@@ -20,12 +20,12 @@ _SPINNING = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_TH
 
 
 def describe() -> dict[str, Any]:
-    """Return the machine's processor, its telling ISA flags, cores, memory in bytes, OS, Python."""
+    """Return the processor, its ISA flags that decide speed, cores, memory in bytes, OS, Python."""
     import psutil
 
     return {
         "cpu": _cpu_model(),
-        "isa": [flag for flag in _TELLING_FLAGS if flag in _cpu_flags()],
+        "isa": [flag for flag in _SPEED_FLAGS if flag in _cpu_flags()],
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
@@ -37,10 +37,10 @@ def describe() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may use, at least 1: how many threads it computes on.
+    """Return how many processors this process may use, at least 1: the default number of threads.
 
-    Those of its CPU affinity (taskset, cpusets), and no more than its control groups' CPU quota
-    (`docker --cpus`, a Kubernetes limit), rounded up.
+    The processors of its CPU affinity (taskset, cpusets), but no more than the CPU quota of its
+    control groups (`docker --cpus`, a Kubernetes limit), rounded up.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -110,13 +110,13 @@ def peak_rss() -> int:
 
 def versions(names: Iterable[str]) -> dict[str, str]:
     """Return the installed version of each distribution that is installed."""
-    found = {}
+    installed = {}
     for name in names:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def closure(root: str, extras: Iterable[str] = ()) -> dict[str, int]:
@@ -144,7 +144,7 @@ def closure(root: str, extras: Iterable[str] = ()) -> dict[str, int]:
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
                 needed = canonicalize_name(requirement.name)
-                waiting += [(needed, wanted) for wanted in ("", *requirement.extras)]
+                waiting += [(needed, requested) for requested in ("", *requirement.extras)]
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 

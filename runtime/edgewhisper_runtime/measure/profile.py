@@ -34,7 +34,7 @@ SPEECH = Path(__file__).parent.parent / "speech"
 
 @dataclass
 class _Lap:
-    """Seconds in encoder and decoder, decoder steps, and when the first token was there."""
+    """Seconds in encoder and decoder, decoder steps, and the time of the first token."""
 
     encoder_seconds: float = 0.0
     decoder_seconds: float = 0.0
@@ -43,7 +43,7 @@ class _Lap:
 
 
 class _Stopwatch:
-    """A backend that times another one's calls."""
+    """A backend that calls another backend and times the calls."""
 
     backend: Backend
     vocabulary: int
@@ -52,7 +52,7 @@ class _Stopwatch:
         self._lap = _Lap()
 
     def around(self, backend: Backend) -> Backend:
-        """Return a backend that does as `backend`, timed."""
+        """Return a backend that calls `backend` and times the calls."""
         self.backend = backend
         self.vocabulary = backend.vocabulary
         return self
@@ -170,7 +170,7 @@ def profile(
     manifest = bundle.verify(directory)
     described = machine.describe()
     threads = threads or described["usable_cores"]
-    # first: a bundle that has none must fail before the work
+    # before the work, as it fails for a bundle that has no roofline
     limits = roofline.measure(directory, threads) if with_roofline else None
     runs = []
     for done in range(repetitions):
@@ -211,10 +211,10 @@ def measure_afresh(
     language: str,
     audio_context: bundle.AudioContext | None = None,
 ) -> dict[str, Any]:
-    """Return what `measure` finds in a process of its own; raise EdgeWhisperError if it fails.
+    """Return the figures of `measure` in a fresh process; raise EdgeWhisperError if it fails.
 
-    The time to load a directory has the time to verify it in it, as on a device; that of an
-    artefact has not.
+    The time to load a directory includes verifying it, as on a device; the time to load an artefact
+    does not.
     """
     verified = isinstance(source, bundle.Artefact)
     directory = source.path if isinstance(source, bundle.Artefact) else source
@@ -227,7 +227,7 @@ def measure_afresh(
 
 
 def _parse(result: subprocess.CompletedProcess[str], directory: Path) -> dict[str, Any]:
-    """Return what a measuring process found, or raise the error that it ended with."""
+    """Return the figures that a measuring process wrote, or raise the error that it ended with."""
     try:
         content: dict[str, Any] = json.loads(result.stdout)
     except ValueError:
@@ -356,7 +356,7 @@ def _main() -> None:
     except EdgeWhisperError as error:
         json.dump({"error": str(error)}, sys.stdout)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # the process that waits for this one says so
+    except KeyboardInterrupt:  # reported by the process that waits for this one
         sys.exit(1)
     json.dump(run, sys.stdout)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from edgewhisper_runtime.engines.onnx_file import Tensor
 
-_WINDOWS = (features.WINDOW_SECONDS, 10)  # seconds: all of one, and a clip with adaptive context
+_WINDOWS = (features.WINDOW_SECONDS, 10)  # seconds: a full one, and a clip with adaptive context
 _ROWS, _SIDE = 1024, 2048  # of the matrices: large enough that packing them does not count
 _READ_BYTES = 512 * 2**20  # beyond any processor's caches
 _REPEATS = 7
@@ -39,8 +39,9 @@ _CROSS = re.compile(r"model\.decoder\..+encoder_attn\.[kv]_proj\.(int8|int4|weig
 def measure(directory: Path, threads: int) -> dict[str, Any]:
     """Return this machine's peaks, and what share of them the bundle's two graphs reach.
 
-    Rates are per second: multiplications and additions counted apart, bytes read. Times are medians
-    in seconds, for each length of a window: of its encoding, and of a step early in its text.
+    Rates are operations (a multiplication and an addition are two) and bytes read, per second.
+    Times are medians in seconds for each window length: of encoding a window, and of a decoder step
+    early in its text.
     Raises EdgeWhisperError for a bundle that ONNX Runtime does not run.
     """
     manifest = bundle.verify(directory)
@@ -59,19 +60,19 @@ def measure(directory: Path, threads: int) -> dict[str, Any]:
     windows = []
     for seconds in _WINDOWS:
         frames = seconds * features.FRAMES_PER_SECOND
-        encoder_seconds, step_seconds, of_caches = _times(backend, manifest.settings.mels, frames)
-        of_weights, of_attention = _encoder_operations(encoder, frames // 2)
-        read = of_caches + decoder
+        encoder_seconds, step_seconds, cache_bytes = _times(backend, manifest.settings.mels, frames)
+        weight_operations, attention_operations = _encoder_operations(encoder, frames // 2)
+        read = cache_bytes + decoder
         windows.append(
             {
                 "seconds": seconds,
                 "encoder_seconds": encoder_seconds,
-                "encoder_weight_operations": of_weights,
-                "encoder_attention_operations": of_attention,
-                "encoder_share_of_weights": of_weights
+                "encoder_weight_operations": weight_operations,
+                "encoder_attention_operations": attention_operations,
+                "encoder_share_of_weights": weight_operations
                 / (int8_peak if integers else float_peak)
                 / encoder_seconds,
-                "encoder_share_of_attention": of_attention / float_peak / encoder_seconds,
+                "encoder_share_of_attention": attention_operations / float_peak / encoder_seconds,
                 "step_seconds": step_seconds,
                 "step_bytes": read,
                 "step_share_of_bandwidth": read / bandwidth / step_seconds,
@@ -86,19 +87,19 @@ def measure(directory: Path, threads: int) -> dict[str, Any]:
     }
 
 
-def to_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+def to_rows(measurement: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the measurement as a table's names and values."""
     peaks = (
-        f"{found['int8_operations_per_second'] / 1e9:.0f} Gop/s int8, "
-        f"{found['float32_operations_per_second'] / 1e9:.0f} Gop/s float32, "
-        f"{found['read_bytes_per_second'] / 1e9:.1f} GB/s read"
+        f"{measurement['int8_operations_per_second'] / 1e9:.0f} Gop/s int8, "
+        f"{measurement['float32_operations_per_second'] / 1e9:.0f} Gop/s float32, "
+        f"{measurement['read_bytes_per_second'] / 1e9:.1f} GB/s read"
     )
     rows = [("This machine's peaks", peaks)]
-    for window in found["windows"]:
+    for window in measurement["windows"]:
         length = f"window of {window['seconds']} s"
         encoder = (
             f"{1e3 * window['encoder_seconds']:.0f} ms; its weights at the "
-            f"{found['encoder_weights_in']} peak would take "
+            f"{measurement['encoder_weights_in']} peak would take "
             f"{window['encoder_share_of_weights']:.0%} of that, attention at the float32 peak "
             f"{window['encoder_share_of_attention']:.0%}"
         )
@@ -112,7 +113,7 @@ def to_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _times(backend: onnx.OnnxBackend, mels: int, frames: int) -> tuple[float, float, int]:
-    """Return the seconds of a window's encoding and of a step, and the bytes of its audio's cache.
+    """Return the seconds to encode a window and of a step, and the bytes of the audio's cache.
 
     Bytes of the text's own cache are left out: they are few.
     """
@@ -122,8 +123,8 @@ def _times(backend: onnx.OnnxBackend, mels: int, frames: int) -> tuple[float, fl
     cache = backend.start(encoded)
     token = np.zeros((1, 1), dtype=np.int64)
     steps = [_seconds(lambda: backend.step(token, cache)) for _ in range(_STEPS)]
-    of_caches = sum(array.nbytes for array in encoded.values())
-    return encoder_seconds, statistics.median(steps[1:]), of_caches
+    cache_bytes = sum(array.nbytes for array in encoded.values())
+    return encoder_seconds, statistics.median(steps[1:]), cache_bytes
 
 
 def _encoder_operations(tensors: dict[str, Tensor], positions: int) -> tuple[int, int]:
@@ -156,27 +157,27 @@ def _product_rate(threads: int, *, int8: bool) -> float:
     """Return how many operations of matrix products ONNX Runtime does in a second."""
     random = np.random.default_rng(0)
     if int8:
-        given: NDArray[Any] = random.integers(0, 255, (_ROWS, _SIDE), dtype=np.uint8)
+        activations: NDArray[Any] = random.integers(0, 255, (_ROWS, _SIDE), dtype=np.uint8)
         weight: NDArray[Any] = random.integers(-127, 127, (_SIDE, _SIDE), dtype=np.int8)
-        run = _graph("MatMulInteger", given, weight, _INT32, threads)
+        run = _graph("MatMulInteger", activations, weight, _INT32, threads)
     else:
-        given = random.random((_ROWS, _SIDE), dtype=np.float32)
+        activations = random.random((_ROWS, _SIDE), dtype=np.float32)
         weight = random.random((_SIDE, _SIDE), dtype=np.float32)
-        run = _graph("MatMul", given, weight, _FLOAT32, threads)
+        run = _graph("MatMul", activations, weight, _FLOAT32, threads)
     return 2 * _ROWS * _SIDE * _SIDE / _median(run)
 
 
 def _read_rate(threads: int) -> float:
-    """Return how many bytes ONNX Runtime reads in a second, adding up what it reads."""
+    """Return how many bytes ONNX Runtime reads in a second, when it adds up the values."""
     values = np.ones((4096, _READ_BYTES // 4 // 4096), dtype=np.float32)
     axes = np.array([1], dtype=np.int64)
     return values.nbytes / _median(_graph("ReduceSum", values, axes, _FLOAT32, threads))
 
 
 def _graph(
-    operator: str, given: NDArray[Any], stored: NDArray[Any], result: int, threads: int
+    operator: str, activations: NDArray[Any], stored: NDArray[Any], result: int, threads: int
 ) -> Callable[[], Any]:
-    """Return what runs one operator on an input and a stored tensor, both in memory already."""
+    """Return a function that runs one operator on an input and a stored tensor, both in memory."""
     kinds = {np.dtype(np.float32): _FLOAT32, np.dtype(np.uint8): _UINT8, np.dtype(np.int8): _INT8,
              np.dtype(np.int64): 7}  # fmt: skip
     dims = b"".join(_field(1, size) for size in stored.shape)
@@ -186,13 +187,13 @@ def _graph(
         _field(1, node)
         + _field(2, b"peak")
         + _field(5, tensor)
-        + _field(11, _value(b"a", kinds[given.dtype], given.shape))
+        + _field(11, _value(b"a", kinds[activations.dtype], activations.shape))
         + _field(12, _value(b"c", result, None))
     )
     model = _field(1, 8) + _field(8, _field(1, b"") + _field(2, 17)) + _field(7, graph)
     session = onnx.open_session(model, threads)
     binding = session.io_binding()
-    binding.bind_cpu_input("a", given)
+    binding.bind_cpu_input("a", activations)
     binding.bind_output("c", "cpu")
     return lambda: session.run_with_iobinding(binding)
 

@@ -1,4 +1,4 @@
-"""Transcripts in the shapes of OpenAI's API."""
+"""Transcripts as the responses of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edgewhisper_runtime.text.writers import WRITERS
 from edgewhisper_runtime.transcript import Segment, Transcript, Window
 
 
-def whole(transcript: Transcript, form: Form, task: str) -> Response:
-    """Return a transcript in the format that was asked for."""
+def response(transcript: Transcript, form: Form, task: str) -> Response:
+    """Return a transcript as a response in the requested format."""
     match form.response_format:
         case "json":
             return JSONResponse(_common(transcript))
@@ -39,8 +39,8 @@ async def events(results: AsyncIterator[Segment | Transcript]) -> AsyncIterator[
             yield {"type": "transcript.text.delta", "delta": delta}
 
 
-def server_sent(event: dict[str, Any]) -> bytes:
-    """Return an event as it goes over the wire."""
+def event_bytes(event: dict[str, Any]) -> bytes:
+    """Return an event as the bytes of a server-sent event."""
     return f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
 
 
@@ -50,14 +50,14 @@ def _common(transcript: Transcript) -> dict[str, Any]:
 
 
 def _problem(transcript: Transcript) -> dict[str, str]:
-    """Return what is wrong with a text: a field that OpenAI's API does not have."""
+    """Return the field for a transcript's problem, which OpenAI's API does not have."""
     return {"problem": transcript.problem} if transcript.problem else {}
 
 
 def _verbose(transcript: Transcript, task: str, granularities: Collection[str]) -> dict[str, Any]:
     content = {
         "task": task,
-        # The language of the text, as a code; OpenAI's own server has a name.
+        # The language of the text, as a code; OpenAI's own server gives a name.
         "language": "en" if task == "translate" else transcript.language,
         "duration": transcript.duration,
         **_common(transcript),
@@ -87,6 +87,6 @@ def _segment(number: int, segment: Segment, window: Window) -> dict[str, Any]:
         "temperature": window.temperature,
         "avg_logprob": window.log_probability,
         "compression_ratio": window.compression_ratio,
-        # The model is asked for it only where the text is unlikely; clients expect a number.
+        # Computed only where the text has a low probability; clients expect a number.
         "no_speech_prob": window.no_speech_probability or 0.0,
     }

@@ -29,15 +29,15 @@ from edgewhisper_runtime.serve.middleware import (
 )
 
 _OPENAI_MODEL = "whisper-1"  # the name that clients of OpenAI's own server ask for
-_CLIENT_GONE = 499  # nginx's number for it; nobody is there to read it
+_CLIENT_GONE = 499  # nginx's number for it, in metrics only: no client is left to read it
 
 
 @dataclass(frozen=True)
 class Access:
     """Who may use the server, and by which names its model can be asked for.
 
-    Clients send the `token`; None: only this machine's are served, without one. Web pages of
-    `cors_origins` ("*": of all) may read the answers.
+    Clients must send the `token`; with None only clients on this machine are served, without one.
+    Web pages of `cors_origins` ("*": all pages) may read the answers.
     """
 
     token: str | None
@@ -92,10 +92,10 @@ def build(
             Middleware(AccessMiddleware, token=access.token),
         ],
         exception_handlers={
-            Refusal: _refused,
-            HTTPException: _failed,
-            ClientDisconnect: _gone,
-            Exception: _broken,
+            Refusal: _refusal_response,
+            HTTPException: _http_error_response,
+            ClientDisconnect: _disconnect_response,
+            Exception: _internal_error_response,
         },
     )
     if not access.cors_origins:
@@ -110,20 +110,20 @@ def build(
     )
 
 
-async def _refused(_request: Request, refusal: Exception) -> Response:
+async def _refusal_response(_request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refusal)  # noqa: S101 # Starlette's types say no more
     return refusal.response
 
 
-async def _failed(_request: Request, error: Exception) -> Response:
-    """Answer what Starlette itself refuses: an unknown path, another method, a broken form."""
+async def _http_error_response(_request: Request, error: Exception) -> Response:
+    """Answer a request that Starlette refuses: an unknown path, another method, a broken form."""
     assert isinstance(error, HTTPException)  # noqa: S101
     return Refusal(error.status_code, error.detail).response
 
 
-async def _gone(_request: Request, _error: Exception) -> Response:
+async def _disconnect_response(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLIENT_GONE)
 
 
-async def _broken(_request: Request, error: Exception) -> Response:
+async def _internal_error_response(_request: Request, error: Exception) -> Response:
     return report(error).response

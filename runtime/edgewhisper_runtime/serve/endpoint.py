@@ -21,14 +21,14 @@ from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 from edgewhisper_runtime.serve import answers
 from edgewhisper_runtime.serve.errors import STOPPING, Refusal, report
 from edgewhisper_runtime.serve.form import read
-from edgewhisper_runtime.serve.jobs import DroppedError, Job, Jobs, OvertimeError, Recording
+from edgewhisper_runtime.serve.jobs import DroppedError, Job, Jobs, OvertimeError, Submission
 from edgewhisper_runtime.serve.metrics import Metrics
 from edgewhisper_runtime.transcript import Segment, Transcript
 
 _EVENT_STREAM = {"content-type": "text/event-stream", "cache-control": "no-cache"}
 IGNORED_HEADER = "X-EdgeWhisper-Ignored"
-# Errors of the transcriber that are the request's fault, and the field that is wrong, if known;
-# all others are the server's.
+# Errors of the transcriber that the request causes, and the field that is wrong, if known; all
+# other errors are the server's.
 _REQUEST_ERRORS = {AudioError: "file", EdgeWhisperError: None}
 
 
@@ -41,15 +41,15 @@ class Uploads:
 
     @asynccontextmanager
     async def store(self, upload: UploadFile) -> AsyncIterator[Path]:
-        """Keep an upload in a file with a name, which a decoder needs, for this block."""
+        """Keep an upload for this block, in a file with a name, as decoders need one."""
         handle, name = tempfile.mkstemp(dir=self.directory)
         try:
             with os.fdopen(handle, "wb") as file:
                 await run_in_threadpool(shutil.copyfileobj, upload.file, file)
-            await upload.close()  # its first copy, which has no name; one is enough
+            await upload.close()  # deletes the first copy, which has no name
             yield Path(name)
         finally:
-            with suppress(PermissionError):  # Windows keeps what is being read, to the server's end
+            with suppress(PermissionError):  # Windows: an open file stays until the server ends
                 os.unlink(name)
 
 
@@ -66,39 +66,39 @@ class TranscriptEndpoint:
         self._models = models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; its place in the queue and its file are given back in any case."""
+        """Answer a request; its place in the queue and its file are released in any case."""
         with self._jobs.admission():
             async with (
                 read(Request(scope, receive), self._uploads.largest, self._models) as form,
                 self._uploads.store(form.file) as path,
             ):
                 task = "translate" if form.translate else self._task
-                recording = Recording(path, form.language, task, form.options)
+                submission = Submission(path, form.language, task, form.options)
                 headers = {IGNORED_HEADER: ", ".join(form.ignored)} if form.ignored else {}
-                with self._jobs.job(recording) as job:
-                    gone = asyncio.create_task(_drop_when_gone(receive, job))
+                with self._jobs.job(submission) as job:
+                    disconnect = asyncio.create_task(_drop_on_disconnect(receive, job))
                     try:
                         name = form.file.filename or "the file"
-                        results = self._results(job, path, name, gone)
+                        results = self._results(job, path, name, disconnect)
                         if form.stream:
                             await _send_events(results, headers, send)
                         else:
-                            transcript = await _last(results)
-                            answer = answers.whole(transcript, form, task)
+                            transcript = await _transcript_of(results)
+                            answer = answers.response(transcript, form, task)
                             answer.headers.update(headers)
                             await answer(scope, receive, send)
                     finally:
-                        gone.cancel()
+                        disconnect.cancel()
 
     async def _results(
-        self, job: Job, path: Path, name: str, gone: asyncio.Task[None]
+        self, job: Job, path: Path, name: str, disconnect: asyncio.Task[None]
     ) -> AsyncIterator[Segment | Transcript]:
-        """Yield the results of a job; what fails is raised as the Refusal to answer with."""
+        """Yield the results of a job; raise an error as the Refusal to answer with."""
         try:
             while isinstance(result := await job.result(), Segment):
                 yield result
         except DroppedError as error:
-            raise (ClientDisconnect() if gone.done() else Refusal(*STOPPING)) from error
+            raise (ClientDisconnect() if disconnect.done() else Refusal(*STOPPING)) from error
         except OvertimeError as error:
             raise Refusal(504, str(error), code="timeout") from error
         except EdgeWhisperError as error:
@@ -112,13 +112,13 @@ class TranscriptEndpoint:
         yield result
 
 
-async def _drop_when_gone(receive: Receive, job: Job) -> None:
+async def _drop_on_disconnect(receive: Receive, job: Job) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     job.drop()
 
 
-async def _last(results: AsyncIterator[Segment | Transcript]) -> Transcript:
+async def _transcript_of(results: AsyncIterator[Segment | Transcript]) -> Transcript:
     async for result in results:
         if isinstance(result, Transcript):
             return result
@@ -128,7 +128,7 @@ async def _last(results: AsyncIterator[Segment | Transcript]) -> Transcript:
 async def _send_events(
     results: AsyncIterator[Segment | Transcript], headers: Mapping[str, str], send: Send
 ) -> None:
-    """Send segments as they come; what fails before the first of them has a status of its own."""
+    """Send segments as they come; an error before the first one gets an HTTP status."""
     started = False
     start = {
         "type": "http.response.start",
@@ -141,7 +141,7 @@ async def _send_events(
         if not started:
             started = True
             await send(start)
-        body = answers.server_sent(event)
+        body = answers.event_bytes(event)
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
     try:

@@ -78,8 +78,8 @@ async def read(request: Request, largest: int, models: Collection[str]) -> Async
 
 
 def _limited(request: Request, largest: int) -> Request:
-    """Return the request with a body that is refused at the first byte too many, or too late."""
-    most = largest + _FORM_BYTES
+    """Return the request; its body is refused once it is too long or too slow."""
+    limit = largest + _FORM_BYTES
     refusal = Refusal(
         413,
         f"the upload is larger than {largest / 1e6:g} MB, the most that this server takes. "
@@ -87,7 +87,7 @@ def _limited(request: Request, largest: int) -> Request:
         param="file",
     )
     announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > most:
+    if announced.isdigit() and int(announced) > limit:
         raise refusal
     begin, received = monotonic(), 0
 
@@ -104,7 +104,7 @@ def _limited(request: Request, largest: int) -> Request:
                 f"{_SLOWEST // 1000} kB/s.",
             ) from error
         received += len(message.get("body", b""))
-        if received > most:
+        if received > limit:
             raise refusal
         return message
 

@@ -1,4 +1,4 @@
-"""The queue: recordings wait their turn for the one transcriber, and segments come back."""
+"""The queue: submissions wait for the one transcriber, and segments come back."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.audio import Samples
 
 
-# Uploads at a time; with the queue it bounds what is stored.
+# Uploads at a time; together with the queue, this bounds what is stored.
 MOST_UPLOADS = 32
 
 
 class DroppedError(Exception):
-    """A job that was given up before its end."""
+    """A job was dropped before its end."""
 
 
 class OvertimeError(Exception):
-    """A job that took longer than the server allows."""
+    """A job took longer than the server allows."""
 
 
 @dataclass(frozen=True)
-class Recording:
+class Submission:
     """A file and how it is to be transcribed, as `Transcriber.stream` takes it."""
 
     path: Path
@@ -62,16 +62,16 @@ class Recording:
 
 
 class Job:
-    """A recording on its way through the queue; `run` belongs to its thread, the rest to the loop.
+    """A submission in the queue; `run` is for the worker thread, the rest for the event loop.
 
     `timeout` is how long the work may take, in seconds, from when its turn comes.
     """
 
     def __init__(
-        self, recording: Recording, timeout: float, submit: Callable[[Job], Future[None]]
+        self, submission: Submission, timeout: float, submit: Callable[[Job], Future[None]]
     ) -> None:
         self._timeout = timeout
-        self._recording = recording
+        self._submission = submission
         self._loop = asyncio.get_running_loop()
         self._results: asyncio.Queue[Segment | Transcript | Exception] = asyncio.Queue()
         self._dropped = False
@@ -79,16 +79,16 @@ class Job:
 
     @property
     def waiting(self) -> bool:
-        """Whether the transcriber has not come to it yet."""
+        """Whether its turn has not begun."""
         return not (self._turn.running() or self._turn.done())
 
     @property
     def done(self) -> bool:
-        """Whether the transcriber has nothing to do with it any more."""
+        """Whether its turn is over, or was cancelled."""
         return self._turn.done()
 
     async def result(self) -> Segment | Transcript:
-        """Return the next segment, or the transcript, which is the last; raise what failed.
+        """Return the next segment, or at the end the transcript; raise the error that ended it.
 
         Raises DroppedError when the job was dropped, OvertimeError when it took too long.
         """
@@ -98,13 +98,13 @@ class Job:
         return result
 
     def drop(self) -> None:
-        """Give it up; one that is at work ends with the engine's current call."""
+        """Cancel the job; if it is running, it ends after the engine's current call."""
         self._dropped = True
         self._turn.cancel()
         self._results.put_nowait(DroppedError())
 
     def run(self, transcriber: Transcriber, backend: InterruptibleBackend) -> None:
-        """Do the work, with the backend that the transcriber has."""
+        """Transcribe, with the transcriber's own backend."""
         deadline = monotonic() + self._timeout
 
         def check() -> None:
@@ -117,16 +117,16 @@ class Job:
                 )
 
         with backend.checked(check):
-            for result in self._recording.results(transcriber, check):
+            for result in self._submission.results(transcriber, check):
                 self.hand_over(result)
 
     def hand_over(self, result: Segment | Transcript | Exception) -> None:
-        """Pass a result, or what kept it from coming, to whoever awaits it."""
+        """Pass a result, or the error instead of it, to the caller of `result`."""
         self._loop.call_soon_threadsafe(self._results.put_nowait, result)
 
 
 class Jobs:
-    """One transcriber, which `load` returns, and at most `waiting` recordings in line for it.
+    """One transcriber, which `load` returns, and at most `waiting` submissions in its queue.
 
     Each may take `timeout` seconds of work.
 
@@ -155,7 +155,7 @@ class Jobs:
 
     @property
     def state(self) -> str:
-        """What a health check is told: loading, ready, or stopping."""
+        """The state that a health check reports: loading, ready, or stopping."""
         if self.closing:
             return "stopping"
         return "ready" if self._engine.done() else "loading"
@@ -167,15 +167,15 @@ class Jobs:
 
     @property
     def failure(self) -> BaseException | None:
-        """What kept the transcriber from loading, once that is known."""
+        """The error of loading the transcriber, if it failed."""
         return self._engine.exception() if self._engine.done() else None
 
     @contextmanager
     def admission(self) -> Iterator[None]:
         """Accept a request, from before its upload to the end of its answer.
 
-        A place in the queue is taken by `job` only, so that nobody waits for slow uploads; how
-        many there are at a time is bounded here.
+        Only `job` takes a place in the queue, so that nobody waits for slow uploads; the number of
+        uploads at a time is bounded here.
         Raises Refusal (503) when there are too many, the queue is full, or the server stops.
         """
         if self.closing:
@@ -189,8 +189,8 @@ class Jobs:
             self._requests -= 1
 
     @contextmanager
-    def job(self, recording: Recording) -> Iterator[Job]:
-        """Put a recording in line; it is dropped if the block is left before its end.
+    def job(self, submission: Submission) -> Iterator[Job]:
+        """Put a submission in the queue; it is dropped if the block is left before its end.
 
         Raises Refusal (503) when the queue is full, or all have been given up.
         """
@@ -198,7 +198,7 @@ class Jobs:
             raise Refusal(*STOPPING)
         if self._full:
             raise Refusal(*OVERLOADED)
-        job = Job(recording, self._timeout, lambda job: self._executor.submit(self._work, job))
+        job = Job(submission, self._timeout, lambda job: self._executor.submit(self._work, job))
         self._jobs.add(job)
         try:
             yield job
@@ -207,7 +207,7 @@ class Jobs:
             self._jobs.discard(job)
 
     def give_up(self) -> int:
-        """Drop all that waits or is at work; return how many requests are not answered yet."""
+        """Drop all waiting and running jobs; return how many requests are not answered yet."""
         self._given_up = True
         for job in self._jobs:
             job.drop()

@@ -1,10 +1,10 @@
-"""What the server did, for Prometheus."""
+"""The server's metrics for Prometheus."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-# Seconds: from a short clip on a fast machine to an hour on a slow one, each about thrice the last.
+# Seconds: from a short clip on a fast machine to an hour on a slow one, in factors of about 3.
 _BUCKETS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000)
 
 

@@ -30,7 +30,7 @@ _ANSWER_SECONDS = 5  # for answers that are on their way when all work is done
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """Where to listen, for whom, and how much to take.
 
     `largest_upload` in bytes, `waiting` in recordings, `timeout` in seconds of work on each;
@@ -48,7 +48,7 @@ class Settings:
 
 def run(
     bundle: Path,
-    settings: Settings,
+    settings: ServerSettings,
     device: str,
     threads: int | None,
     audio_context: AudioContext | None,

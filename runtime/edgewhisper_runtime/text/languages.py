@@ -1,4 +1,4 @@
-"""The languages that Whisper knows, and the names that people call them by."""
+"""The languages that Whisper knows, and the names and codes that people use for them."""
 
 from __future__ import annotations
 
@@ -160,8 +160,8 @@ def to_code(language: str) -> str | None:
     """Return Whisper's code for a language; None for "auto" and "", which ask to detect it.
 
     `language` is an English name, a code of ISO 639, or a tag of IETF BCP 47 or POSIX, such as
-    "German", "deu", "de-CH" or "de_DE.UTF-8", in any case. Of a tag, the language counts alone.
-    Raises EdgeWhisperError, with what may be meant, for one that Whisper does not know.
+    "German", "deu", "de-CH" or "de_DE.UTF-8", in any case. Only the language of a tag counts.
+    Raises EdgeWhisperError, with suggestions, for a language that Whisper does not know.
     """
     name = language.strip().lower()
     if name in {"", "auto"}:

@@ -23,7 +23,7 @@ _QUOTES = "\"'"  # open after a space only
 class Span:
     """A word or a part of one: its text, and its tokens from `start` to before `end`.
 
-    `spoken` are those of them between the punctuation around the word.
+    `spoken` is the range of those that are not punctuation around the word.
     """
 
     text: str
@@ -38,12 +38,12 @@ def split(tokenizer: Tokenizer, tokens: Sequence[int], language: str) -> list[Sp
     for part in _characters(tokenizer, tokens):
         broken = bool(words and part.text) and words[-1].text.endswith(_BREAKS)
         _add(words, part, apart=broken or _begins_word(part.text, language))
-    # Again, as marks that stand alone belong to the word before them, or to the one after.
+    # A second pass: a mark that stands alone belongs to the word before it, or after it.
     merged: list[Span] = []
     for word in words:
-        alone = bool(merged) and _is_silent(merged[-1].text)
+        after_mark = bool(merged) and _is_silent(merged[-1].text)
         closing = _is_silent(word.text) and (word is words[-1] or not _is_opening(word.text))
-        _add(merged, word, apart=not (alone or closing))
+        _add(merged, word, apart=not (after_mark or closing))
     return merged
 
 

@@ -76,21 +76,21 @@ def columns(text: str) -> int:
 
 
 def cues(segments: Iterable[Segment]) -> list[Cue]:
-    """Return the segments as cues, in order, none of which overlaps the next.
+    """Return the segments as cues, in order and without overlaps.
 
     Words keep their own times; in a segment without words, each character takes an equal share of
-    its time. A cue has a length unless its segment has none.
+    its time. A cue lasts longer than 0 ms if its segment does.
     """
-    found: list[Cue] = []
+    unclipped: list[Cue] = []
     for segment in segments:
         laid_out = _lay_out(_pieces(segment))
         if any(cue.start == cue.end for cue in laid_out):  # words may have no length
             laid_out = _lay_out(_pieces(replace(segment, words=[])))
-        found += laid_out
+        unclipped += laid_out
     return [
         replace(cue, end=max(cue.start, min(cue.end, following.start)))
-        for cue, following in pairwise(found)
-    ] + found[-1:]
+        for cue, following in pairwise(unclipped)
+    ] + unclipped[-1:]
 
 
 def _pieces(segment: Segment) -> list[_Piece]:
@@ -141,24 +141,24 @@ def _may_break(before: str, after: str) -> bool:
 
 
 def _lay_out(pieces: Sequence[_Piece]) -> list[Cue]:
-    """Group pieces into the cues that cost least: few, of like lengths, ending where a clause does.
+    """Group pieces into the cues of least cost: few, of similar lengths, with ends of clauses.
 
-    Dynamic programming over the ends of cues; a piece alone is always possible.
+    Dynamic programming over the ends of cues; a cue of one piece is always possible.
     """
     best = [(0.0, 0)]  # for the first n pieces: the cost, and where their last cue begins
     for end in range(1, len(pieces) + 1):
         best.append(
             min((best[at][0] + _cost(pieces[at:end]), at) for at in _beginnings(pieces, end))
         )
-    found: list[Cue] = []
+    backwards: list[Cue] = []
     end = len(pieces)
     while end:
         begin = best[end][1]
         group = pieces[begin:end]
         stop = min(group[-1].end, group[0].start + 1000 * SECONDS)
-        found.append(Cue(group[0].start, stop, _lines(group)))
+        backwards.append(Cue(group[0].start, stop, _lines(group)))
         end = begin
-    return found[::-1]
+    return backwards[::-1]
 
 
 def _beginnings(pieces: Sequence[_Piece], end: int) -> Iterator[int]:
@@ -187,9 +187,9 @@ def _lines(group: Sequence[_Piece]) -> tuple[str, ...]:
 
 
 def _fold(group: Sequence[_Piece]) -> int | None:
-    """Return before which piece the second line begins: 0 for one line, None if two are too few.
+    """Return the piece that begins the second line: 0 for one line, None if two are too few.
 
-    The lines shall be of like lengths, and the first end where a clause does.
+    Lines of similar lengths are better, and so is a first line that ends a clause.
     """
     whole = _width(group)
     if whole <= COLUMNS:
@@ -205,5 +205,5 @@ def _fold(group: Sequence[_Piece]) -> int | None:
 
 
 def _width(group: Sequence[_Piece]) -> int:
-    """Return the columns of a line; the space before it is none."""
+    """Return the columns of a line, without the space before it."""
     return sum(piece.width for piece in group) - group[0].space

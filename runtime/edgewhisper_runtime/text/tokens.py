@@ -43,8 +43,8 @@ class _AddedToken:
 class Tokenizer:
     """Decodes byte-level BPE ids and knows Whisper's special tokens.
 
-    Reads the Hugging Face `tokenizer.json`. Special is what that file marks as special, and
-    the timestamps; other tokens that were added to the vocabulary are text, written as they are.
+    Reads the Hugging Face `tokenizer.json`. Special tokens are the timestamps and those that the
+    file marks as special; other tokens that were added to the vocabulary are text.
     Raises BundleError for a file that is no Whisper tokenizer.
     """
 
@@ -103,9 +103,9 @@ class Tokenizer:
         return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text as the tokenizers library has them, but no special tokens.
+        """Return the same ids for a text as the tokenizers library, without special tokens.
 
-        Added tokens are found first, the longest at each place; the rest is GPT-2's byte-pair
+        Added tokens are matched first, the longest at each place; the rest is GPT-2's byte-pair
         encoding.
         """
         ids: list[int] = []
@@ -146,10 +146,10 @@ class Tokenizer:
         return [token for piece in pieces for token in self._join(piece)]
 
     def _join(self, piece: bytes) -> list[int]:
-        """Return the ids that the bytes of a piece are joined to, in n log n time for n bytes.
+        """Return the ids of the tokens of a piece, in n log n time for n bytes.
 
-        Of all neighbours that make a token, those join first whose token has the lowest id: ids
-        are in the order in which pairs were joined in training.
+        Neighbouring parts that make a token are joined, the lowest id first: ids are in the order
+        in which pairs were joined in training.
         """
         ranks, length = self._ranks, len(piece)
         ends = list(range(1, length + 1))  # of the part that begins at each byte; 0: none does
@@ -179,7 +179,7 @@ class Tokenizer:
     def prompt(
         self, language: str, task: str = "transcribe", timestamps: bool = False
     ) -> list[int]:
-        """Return the tokens that every transcript is forced to begin with.
+        """Return the forced tokens at the start of every transcript.
 
         `language` is a code such as "en". Raises EdgeWhisperError for a language or task that
         the model does not have.
@@ -202,7 +202,7 @@ class Tokenizer:
 
 
 def _added_token(entry: dict[str, Any]) -> _AddedToken:
-    """Return an entry of `added_tokens`; raise ValueError or KeyError where it is none."""
+    """Return an entry of `added_tokens`; raise ValueError or KeyError if it is malformed."""
     token, content = entry["id"], entry["content"]
     if type(token) is not int or not 0 <= token <= _LARGEST_ID:
         raise ValueError(f"an added token has the id {str(token)[:20]}")
@@ -234,8 +234,8 @@ def _pieces(text: str) -> Iterator[str]:
     classes = "".join(map(_class, text))
     at = 0
     while at < len(text):
-        found = _CONTRACTION.match(text, at) or _PIECE.match(classes, at)
-        end = found.end() if found else at + 1
+        match = _CONTRACTION.match(text, at) or _PIECE.match(classes, at)
+        end = match.end() if match else at + 1
         yield text[at:end]
         at = end
 
@@ -253,8 +253,8 @@ def _class(character: str) -> str:
 def _bytes_of_characters() -> dict[int, int]:
     """Return the byte that byte-level BPE writes as each character (GPT-2's mapping).
 
-    Printable Latin-1 stands for itself; the 68 other bytes follow from U+0100 on, and are no byte
-    as they are.
+    Printable Latin-1 characters stand for themselves. The 68 other bytes are written as U+0100 and
+    the characters after it, so that their own characters stand for no byte.
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]

@@ -51,12 +51,12 @@ def to_tsv(transcript: Transcript, **_facts: Any) -> str:
 
 
 def to_json(transcript: Transcript, **facts: Any) -> str:
-    """Return all there is as one line: `facts`, the problem, and the transcript's own fields."""
+    """Return one line of JSON: `facts`, the problem, and the transcript's own fields."""
     record = {**facts, "problem": transcript.problem, **asdict(transcript)}
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-# `facts` is what else is known, such as `file` and `seconds`; JSON alone has room for it.
+# `facts` are further fields, such as `file` and `seconds`; only JSON has room for them.
 WRITERS: dict[str, Callable[..., str]] = {
     "txt": to_txt,
     "srt": to_srt,
