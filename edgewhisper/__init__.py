@@ -1,10 +1,12 @@
 """EdgeWhisper's host toolkit: quantize Whisper, prove what it cost, ship it.
 
+```python
 import edgewhisper
 
 built = edgewhisper.build("whisper-tiny.en", "onnx-int8")
 print(built.report.gate.verdict, built.bundle.path)
 print(edgewhisper.load(built.bundle).transcribe("speech.wav").text)
+```
 """
 
 from __future__ import annotations
