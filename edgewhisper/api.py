@@ -248,7 +248,7 @@ def _ready(workspace: Workspace, options: EvaluationOptions | None) -> Evaluatio
     from edgewhisper.evaluation import cluster, datasets
     from edgewhisper.evaluation.options import EvaluationOptions
 
-    options = options or EvaluationOptions(datasets.find(workspace))
+    options = options or EvaluationOptions(datasets.find_dataset(workspace))
     if options.engine == "ray":
         cluster.connect(options)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -305,3 +306,46 @@ def test_names_in_the_text_exist(page: Path) -> None:
         elif re.fullmatch(r"edgewhisper(_runtime|_exporters)?(\.\w+)+(\(.*\))?", quoted):
             name = quoted.partition("(")[0]
             assert name in groups or pkgutil.resolve_name(name) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        (
+            "words",
+            ["models/bundles/whisper-base-onnx-int8", "talk.flac"],
+            r"0\.\d\d .*The\n.* harbor\n",
+        ),
+        (
+            "live",
+            ["models/bundles/whisper-base-onnx-int8", "talk.flac"],
+            r"The harbor was .* water\.\n",
+        ),
+        (
+            "build",
+            [],
+            r"smoke: WER \d.* points from fp32 .*\nnot judged: .*whisper-tiny\.en-onnx-int8\n",
+        ),
+        ("recipe", [], r"smoke: WER \d.*% of the texts as in fp32\n.* MB instead of 15\d\.\d MB\n"),
+    ],
+)
+def test_examples(
+    name: str,
+    arguments: list[str],
+    expected: str,
+    desk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program = REPOSITORY / "examples" / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(program), *arguments])
+    runpy.run_path(str(program), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert re.search(expected, printed), printed
+
+
+def test_every_example_is_tested_and_listed() -> None:
+    programs = {path.name for path in (REPOSITORY / "examples").glob("*.py")}
+    assert programs == {"words.py", "live.py", "build.py", "recipe.py"}
+    readme = (REPOSITORY / "examples" / "README.md").read_text()
+    assert all(f"`{program}" in readme for program in programs)

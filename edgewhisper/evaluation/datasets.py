@@ -41,7 +41,7 @@ class DatasetSource(Protocol):
     """Finds and reads one kind of data set.
 
     To add one: write a module with these two functions, and register it as an entry point of the
-    group "edgewhisper.datasets". `--dataset` and `find` then know it by that name.
+    group "edgewhisper.datasets". `--dataset` and `find_dataset` then know it by that name.
     """
 
     def find(
@@ -59,7 +59,7 @@ class DatasetSource(Protocol):
         """
 
 
-def find(
+def find_dataset(
     workspace: Workspace,
     source: str = "librispeech",
     directory: Path | None = None,
