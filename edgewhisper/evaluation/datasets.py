@@ -65,7 +65,12 @@ def find_dataset(
     directory: Path | None = None,
     splits: tuple[str, ...] = (),
 ) -> Dataset:
-    """Return a data set by its registered name; raise DataError where it is not there."""
+    """Return a data set by its registered name, `source`.
+
+    It is read from `directory`, or from where the workspace has it; for LibriSpeech the synthetic
+    smoke set stands in where it has none. `splits` are those to evaluate on: the data set's usual
+    ones unless named. Raises DataError where the data is not there.
+    """
     return _source(source).find(workspace, directory, splits)
 
 
