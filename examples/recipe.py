@@ -8,7 +8,7 @@ from dataclasses import replace
 import edgewhisper
 
 workspace = edgewhisper.Workspace.from_environment()
-options = edgewhisper.EvaluationOptions(edgewhisper.find_dataset(workspace), limit=8)
+options = edgewhisper.EvaluationOptions(edgewhisper.find_dataset(workspace), limit=4)
 
 # As a TOML file would say it: `edgewhisper recipes pytorch-int8` shows all keys.
 recipe = replace(

@@ -20,10 +20,8 @@ import click
 import pytest
 import soundfile
 
-import edgewhisper
-from conftest import DATA, REPOSITORY
+from conftest import DATA, REPOSITORY, BundleOf
 from edgewhisper import cli as host_cli
-from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.recipes import find_recipe
 from edgewhisper_runtime import audio
 from edgewhisper_runtime import cli as runtime_cli
@@ -174,17 +172,10 @@ def options(command: click.Command) -> set[str]:
     return names | {"--help", "--version"}
 
 
-@pytest.fixture(scope="session")
-def base_bundle(workspace: edgewhisper.Workspace, base: Checkpoint) -> Path:
-    """The bundle of the pages' examples: whisper-base by onnx-int8, exported and staged."""
-    from edgewhisper.pipeline import stage_export
-
-    return stage_export(workspace, base, find_recipe("onnx-int8")).path
-
-
 @pytest.fixture
-def desk(tmp_path: Path, base_bundle: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def desk(tmp_path: Path, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory in which what the pages name is there: bundles, clips, the checkout's runtime."""
+    base_bundle = bundle_of("whisper-base", "onnx-int8")
     (tmp_path / "runtime").symlink_to(REPOSITORY / "runtime")
     (tmp_path / "models" / "bundles").mkdir(parents=True)
     for name in ("whisper-base-onnx-int8", "whisper-base-quanto-int8"):
