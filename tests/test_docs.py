@@ -33,6 +33,7 @@ PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "CONTRIBUTING.md",
     REPOSITORY / "examples" / "README.md",
+    REPOSITORY / "runtime" / "README.md",
     *sorted((REPOSITORY / "docs").glob("*.md")),
     REPOSITORY / "edgewhisper" / "__init__.py",
 ]
@@ -189,7 +190,7 @@ def desk(tmp_path: Path, bundle_of: BundleOf, monkeypatch: pytest.MonkeyPatch) -
         (tmp_path / "models" / "bundles" / name).symlink_to(base_bundle)
     clips = [SPEECH / "smoke" / "slt" / "1" / f"slt-1-{number:04}.opus" for number in range(3)]
     shutil.copy(clips[1], tmp_path)
-    for name in ("talk.flac", "vortrag.flac", "speech.wav"):
+    for name in ("talk.flac", "vortrag.flac", "speech.wav", "speech.flac"):
         soundfile.write(tmp_path / name, audio.load(clips[0]), audio.SAMPLE_RATE)
     with soundfile.SoundFile(
         tmp_path / "talk.raw", "w", audio.SAMPLE_RATE, 1, "PCM_16", "LITTLE", "RAW"
