@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Built:
-    """A bundle, the report that it was installed on, and the directory that holds the report."""
+    """A bundle, the report that it was installed on, and the directory of the report's files."""
 
     bundle: Artefact
     report: Report
@@ -55,10 +55,19 @@ def build(
 
     `model` is a name or the path of a checkpoint, `recipe` a name, a path or an object; `options`
     are of the evaluation, on what data is here unless they are given. `export` is a format, "none"
-    for the variant itself, or "auto" for the format that needs least on a device. `on_report` is
-    called before the gate decides; `command` is what the report names as its origin.
+    for the variant itself, or "auto" for the format that needs least on a device. The bundle is
+    installed in `output`, or in the workspace, which is that of the environment unless given.
+    `progress` is told of every task; `on_report` is called before the gate decides; `command` is
+    what the report names as its origin.
 
-    Raises GateFailedError where the gate failed, GateNotProvenError as `gate.enforce` tells.
+    Raises GateFailedError where WER rose by more than the recipe's limit (95 %), and
+    GateNotProvenError where the measured increase is above the limit but not proven to be, unless
+    `accept_not_proven`; with `strict` wherever all splits together or one of them have not passed.
+    In both cases the report is kept and no bundle is installed. Raises CheckpointError for the
+    model, RecipeError for the recipe or an export that it does not have, MissingLibraryError for
+    its library, DataError for evaluation or calibration data, QuantizationError where the variant
+    does not hold what the recipe says, StorageError where files cannot be written, NetworkError
+    where a download fails.
     """
     from edgewhisper import checkpoints, pipeline, quantizers, reports
     from edgewhisper.evaluation import gate
@@ -103,6 +112,9 @@ def evaluate(
     made from a model of that name. The limit is the recipe's unless `max_wer_increase` is given.
     The report's files are written to `output`, or into the workspace. The gate's verdict is in
     the report: nothing is raised for it.
+
+    Raises BundleError for a bundle that is not intact, DataError where its checkpoint is another
+    than `model`, RecipeError for a recipe beside a bundle; otherwise as `build` does.
     """
     from edgewhisper import checkpoints, pipeline, reports
 
@@ -152,6 +164,9 @@ def sweep(
     All recipes that ship unless some are named, of some `libraries` only where these are. Speed is
     measured `rounds` times, in turns. Results, table and plot are written to `output`, or into the
     workspace. What was done before is not done again; a recipe that fails is a row that tells why.
+
+    Raises RecipeError for an unknown recipe or where none is left, CheckpointError for the model,
+    DataError for evaluation data, or where `output` has results of other data or weights.
     """
     chosen = [r if isinstance(r, Recipe) else find_recipe(r) for r in recipes] or all_recipes()
     baseline = find_recipe("fp32")
@@ -180,7 +195,9 @@ def ablate(
 ) -> SweepResult:
     """Find out which part of a model bears a recipe's precision: one part at a time.
 
-    Every part in each recipe's scope is quantized alone, then the encoder and the decoder.
+    Every part in each recipe's scope is quantized alone, then the encoder and the decoder. The
+    rows of the result are named after recipe and part. Raises RecipeError for a recipe that
+    quantizes nothing; otherwise as `sweep` does.
     """
     whole = [recipe if isinstance(recipe, Recipe) else find_recipe(recipe) for recipe in recipes]
     parts = [part for recipe in whole for part in recipe.one_part_at_a_time()]
@@ -201,7 +218,10 @@ def load(
 ) -> Transcriber:
     """Load a bundle for transcribing: by its path, by its name in the workspace, or the latest.
 
-    Raises BundleError where there is none, or where it is not intact.
+    `device` is "cpu" or "cuda". `threads` is how many the bundle computes with, as many as its
+    engine chooses where None. `audio_context` is "full", "adaptive", or the bundle's own where
+    None. Raises BundleError where there is no bundle, or where it is not intact, and
+    MissingLibraryError where its engine is absent.
     """
     from edgewhisper_runtime.loading import load as load_bundle
 
@@ -248,7 +268,7 @@ def _ready(workspace: Workspace, options: EvaluationOptions | None) -> Evaluatio
     from edgewhisper.evaluation import cluster, datasets
     from edgewhisper.evaluation.options import EvaluationOptions
 
-    options = options or EvaluationOptions(datasets.find(workspace))
+    options = options or EvaluationOptions(datasets.find_dataset(workspace))
     if options.engine == "ray":
         cluster.connect(options)
     else:

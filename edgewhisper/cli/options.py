@@ -128,5 +128,5 @@ def evaluation_options(
     from edgewhisper.evaluation import datasets
     from edgewhisper.evaluation.options import EvaluationOptions
 
-    chosen = datasets.find(workspace, dataset, librispeech, splits)
+    chosen = datasets.find_dataset(workspace, dataset, librispeech, splits)
     return EvaluationOptions(chosen, limit, device, threads, engine)

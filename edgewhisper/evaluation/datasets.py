@@ -41,7 +41,7 @@ class DatasetSource(Protocol):
     """Finds and reads one kind of data set.
 
     To add one: write a module with these two functions, and register it as an entry point of the
-    group "edgewhisper.datasets". `--dataset` and `find` then know it by that name.
+    group "edgewhisper.datasets". `--dataset` and `find_dataset` then know it by that name.
     """
 
     def find(
@@ -59,13 +59,18 @@ class DatasetSource(Protocol):
         """
 
 
-def find(
+def find_dataset(
     workspace: Workspace,
     source: str = "librispeech",
     directory: Path | None = None,
     splits: tuple[str, ...] = (),
 ) -> Dataset:
-    """Return a data set by its registered name; raise DataError where it is not there."""
+    """Return a data set by its registered name, `source`.
+
+    It is read from `directory`, or from where the workspace has it; for LibriSpeech the synthetic
+    smoke set stands in where it has none. `splits` are those to evaluate on: the data set's usual
+    ones unless named. Raises DataError where the data is not there.
+    """
     return _source(source).find(workspace, directory, splits)
 
 

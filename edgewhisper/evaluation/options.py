@@ -11,7 +11,10 @@ from edgewhisper_runtime.bundle import AudioContext
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What to evaluate on, and where: `engine` is this process, or a Ray cluster's workers.
+    """What to evaluate on, and where.
+
+    `device` is "cpu" or "cuda". `engine` is "local" for this process, or "ray" for the workers of
+    a Ray cluster.
 
     `limit`: at most so many utterances of a split. `threads`: of each process that computes.
     `audio_context`: how much of a window is encoded, what the bundle says where it is None; the

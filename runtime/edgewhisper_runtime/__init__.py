@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.bundle import Artefact as Artefact
+    from edgewhisper_runtime.bundle import Manifest as Manifest
     from edgewhisper_runtime.errors import AudioError as AudioError
     from edgewhisper_runtime.errors import BundleError as BundleError
     from edgewhisper_runtime.errors import EdgeWhisperError as EdgeWhisperError
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.live import Live as Live
     from edgewhisper_runtime.live import Update as Update
     from edgewhisper_runtime.loading import load as load
+    from edgewhisper_runtime.loading import verify as verify
     from edgewhisper_runtime.options import Options as Options
     from edgewhisper_runtime.transcriber import Transcriber as Transcriber
     from edgewhisper_runtime.transcript import Segment as Segment
     from edgewhisper_runtime.transcript import Transcript as Transcript
+    from edgewhisper_runtime.transcript import Window as Window
     from edgewhisper_runtime.transcript import Word as Word
 
 
@@ -33,6 +36,7 @@ _HOMES = {
     "BundleError": "errors",
     "EdgeWhisperError": "errors",
     "Live": "live",
+    "Manifest": "bundle",
     "MissingLibraryError": "errors",
     "Options": "options",
     "Segment": "transcript",
@@ -41,8 +45,10 @@ _HOMES = {
     "Transcript": "transcript",
     "TranscriptError": "errors",
     "Update": "live",
+    "Window": "transcript",
     "Word": "transcript",
     "load": "loading",
+    "verify": "loading",
 }
 __all__ = [
     "Artefact",
@@ -50,6 +56,7 @@ __all__ = [
     "BundleError",
     "EdgeWhisperError",
     "Live",
+    "Manifest",
     "MissingLibraryError",
     "Options",
     "Segment",
@@ -58,9 +65,11 @@ __all__ = [
     "Transcript",
     "TranscriptError",
     "Update",
+    "Window",
     "Word",
     "__version__",
     "load",
+    "verify",
 ]
 
 # ONNX Runtime's own builds report to their maker from version 1.30 on, and keep an identifier of

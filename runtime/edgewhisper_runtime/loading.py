@@ -32,7 +32,8 @@ def load(
     """Load a bundle: from its directory, which is verified, or one that has been verified.
 
     `threads` is how many the bundle computes with, as many as its engine chooses where None; the
-    process's other work keeps its own number. `audio_context` is the bundle's own where None.
+    process's other work keeps its own number. `device` is "cpu", or "cuda" for a bundle of the
+    host toolkit. `audio_context` is "full", "adaptive", or the bundle's own where None.
     `wrap` takes the engine's backend and returns the one to use: around it, to measure it.
     Raises BundleError when the bundle is not intact, MissingLibraryError when its engine is absent.
     """

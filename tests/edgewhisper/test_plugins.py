@@ -75,7 +75,7 @@ def test_a_sweep_goes_through_what_is_registered_elsewhere(
     result = edgewhisper.sweep(
         tiny_en.name,
         [recipe],
-        EvaluationOptions(datasets.find(workspace, "foreign-data")),
+        EvaluationOptions(datasets.find_dataset(workspace, "foreign-data")),
         rounds=0,
         output=tmp_path / "sweep",
         workspace=workspace,
@@ -97,4 +97,4 @@ def test_what_is_not_registered_is_refused_by_name(workspace: edgewhisper.Worksp
     with pytest.raises(RecipeError, match="library is 'foreign'; use one of bitsandbytes,"):
         edgewhisper.sweep("whisper-tiny.en", [recipe], workspace=workspace)
     with pytest.raises(DataError, match="there is no data set 'foreign-data'"):
-        datasets.find(workspace, "foreign-data")
+        datasets.find_dataset(workspace, "foreign-data")
