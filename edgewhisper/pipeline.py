@@ -24,7 +24,7 @@ from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.quantizers.census import check_scope, take_census
 from edgewhisper.recipes import Recipe, find_recipe
-from edgewhisper.reports import ContextTrial, Machine, Report, SplitReport
+from edgewhisper.reports import ContextTrial, Report, SplitReport
 from edgewhisper.staging import alone, new_directory
 from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper.workspace import Workspace
@@ -329,7 +329,7 @@ def compare(
         device=options.device,
         threads=options.threads,
         language=LANGUAGE,
-        machine=Machine.here(),
+        machine=machine.describe(),
         normalizer=wer.normalizer(),
         bundles={
             "baseline": baseline.manifest,

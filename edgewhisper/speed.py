@@ -9,10 +9,10 @@ from dataclasses import replace
 from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.evaluation.options import EvaluationOptions
-from edgewhisper.reports import Machine, ProfileRun, Timing
-from edgewhisper_runtime.bundle import Artefact, parse
+from edgewhisper.reports import Timing
+from edgewhisper_runtime.bundle import Artefact
 from edgewhisper_runtime.errors import EdgeWhisperError
-from edgewhisper_runtime.measure import profile
+from edgewhisper_runtime.measure import machine, profile
 
 _UTTERANCES = 2  # of each split
 _log = logging.getLogger(__name__)
@@ -31,16 +31,16 @@ def measure(
     `earlier` with the same weights, audio and machine are not repeated. A variant that fails has
     fewer runs than the others, or none.
     """
-    machine = Machine.here()
+    host = machine.describe()
     files = [
         utterance.path
         for split in options.dataset.splits
         for utterance in datasets.utterances(options.dataset, split, options.limit)[:_UTTERANCES]
     ]
     timing = Timing(
-        machine=machine,
+        machine=host,
         device=options.device,
-        threads=options.threads or machine.usable_cores or 1,
+        threads=options.threads or machine.usable_cores(),
         files=tuple(path.name for path in files),
         weights=weights,
         runs=dict.fromkeys(weights, ()),
@@ -58,7 +58,7 @@ def measure(
                 continue
             _log.info("speed, round %d of %d: %s", number + 1, rounds, name)
             try:
-                measured = profile.measure_afresh(
+                run = profile.measure_afresh(
                     variant(name),
                     files,
                     options.device,
@@ -69,7 +69,6 @@ def measure(
             except EdgeWhisperError as error:
                 _log.warning("%s could not be measured: %s", name, error)
                 continue
-            run = parse(ProfileRun, measured, ignore_unknown=True)
             timing = replace(timing, runs=timing.runs | {name: (*timing.runs[name], run)})
             yield timing
     yield timing

@@ -20,11 +20,12 @@ from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.recipes import Recipe, find_recipe
-from edgewhisper.reports import FailedRow, Machine, SweepResult, SweepRow
+from edgewhisper.reports import FailedRow, SweepResult, SweepRow
 from edgewhisper.reports.results import BASELINE, SweepDataset, SweepUtterance
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import Artefact, Origin, to_json
 from edgewhisper_runtime.errors import DataError, EdgeWhisperError, RecipeError
+from edgewhisper_runtime.measure import machine
 
 COLLAPSED = 50.0  # points of WER: a variant that certainly loses more is useless
 _SLOWEST = 3  # times as slow as float32: variants that unpack weights at every decoder step
@@ -242,7 +243,7 @@ def _empty(plan: Plan, expected: Records) -> SweepResult:
         ),
         device=options.device,
         language=LANGUAGE,
-        machine=Machine.here(),
+        machine=machine.describe(),
         normalizer=wer.normalizer(),
         utterances={
             split: {
@@ -263,7 +264,7 @@ def _row(variant: Artefact, records: Records, options: EvaluationOptions) -> Swe
         files={name: file.sha256 for name, file in manifest.files.items()},
         settings=manifest.settings,
         decoding=run.decoding(manifest, options.audio_context),
-        machine=Machine.here(),
+        machine=machine.describe(),
         census=manifest.census,
         calibration=manifest.calibration,
         libraries=manifest.libraries,

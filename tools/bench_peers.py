@@ -28,6 +28,7 @@ from edgewhisper.evaluation import librispeech, wer
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import bundle
+from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.measure import machine, roofline
 
 ROOT = Path(__file__).parent.parent
@@ -182,7 +183,7 @@ def run(
     sizes = {c.name: installed_bytes(environment(work, c.environment)) for c in entered}
     result: dict[str, Any] = {
         "model": checkpoint.name,
-        "machine": machine.describe(),
+        "machine": to_json(machine.describe()),
         "threads": threads,
         "float32_bytes": bundle.read_manifest(float32).weight_bytes,
         "utterances": [

@@ -23,6 +23,7 @@ from edgewhisper.recipes import all_recipes, find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle, loading
+from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.decode.loop import Backend
 from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.options import PLAIN
@@ -117,7 +118,7 @@ def compare(model: str, name: str, speech: Path) -> dict[str, Any]:
     return {
         "model": model,
         "recipe": asdict(recipe),
-        "machine": machine.describe(),
+        "machine": to_json(machine.describe()),
         "libraries": manifest.libraries,
         "files": [str(file.relative_to(speech)) for file in files],
         "windows": sum(map(len, variant_tokens)),

@@ -24,7 +24,7 @@ from edgewhisper.evaluation.context import Decoding, Trial
 from edgewhisper.evaluation.significance import paired_bootstrap
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
-from edgewhisper_runtime.bundle import Adaptive, atomic
+from edgewhisper_runtime.bundle import Adaptive, atomic, to_json
 from edgewhisper_runtime.measure import machine
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "context"
@@ -80,7 +80,7 @@ def decode(model: str, speech: Path, threads: int) -> None:
     stored = {
         "model": model,
         "recipe": RECIPE,
-        "machine": machine.describe(),
+        "machine": to_json(machine.describe()),
         "libraries": export.manifest.libraries,
         "threads": threads,
         "recordings": read(model)["recordings"] if path.exists() else [],

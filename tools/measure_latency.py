@@ -26,7 +26,7 @@ import numpy as np
 
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime import bundle as bundles
-from edgewhisper_runtime.bundle import AudioContext
+from edgewhisper_runtime.bundle import AudioContext, to_json
 from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.options import Options
 
@@ -160,7 +160,7 @@ def main(bundle: Path, recording: Path, seconds: float) -> None:
         rows.append(measure(bundle, samples, context))
     result = {
         "bundle": bundles.verify(bundle).name,
-        "machine": machine.describe(),
+        "machine": to_json(machine.describe()),
         "recording": recording.name,
         "seconds": len(samples) / audio.SAMPLE_RATE,
         "rows": rows,

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from edgewhisper_runtime import bundle as bundles
+from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.measure import machine
 
 ROOT = Path(__file__).parent.parent
@@ -95,7 +96,7 @@ def main(bundle: Path, recording: Path, work: Path) -> None:
         rows.append({"minutes": minutes, "audio_context": context, **figures})
     result = {
         "bundle": bundles.verify(bundle).name,
-        "machine": machine.describe(),
+        "machine": to_json(machine.describe()),
         "recording": recording.name,
         "rows": rows,
     }

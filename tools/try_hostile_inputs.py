@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 
+from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.measure import machine
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +78,7 @@ def count(trials: Iterable[Trial]) -> dict[str, Any]:
 def finish(trials: Iterable[Trial], output: Path | None) -> None:
     """Count the trials, write the counts, and exit."""
     counts = count(trials)
-    write({"machine": machine.describe(), **counts}, output)
+    write({"machine": to_json(machine.describe()), **counts}, output)
     sys.exit(bool(counts["bad"]))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from edgewhisper_runtime import bundle as bundles
+from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.measure.profile import SPEECH
 
@@ -134,7 +135,7 @@ def main(bundle: Path, work: Path, interpreters: tuple[str, ...]) -> None:
     bundle = bundle.resolve()
     result = {
         "bundle": bundles.verify(bundle).name,
-        "machine": machine.describe(),
+        "machine": to_json(machine.describe()),
         "attempts": [attempt(python, bundle, work.resolve()) for python in interpreters],
     }
     (RESULTS / "runtime.json").write_text(json.dumps(result, ensure_ascii=False) + "\n")

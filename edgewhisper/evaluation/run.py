@@ -118,8 +118,8 @@ def _results_path(
         "settings": asdict(manifest.settings),
         "libraries": manifest.libraries,
         "device": options.device,
-        "threads": options.threads or host["usable_cores"],
-        "processor": [host["cpu"], host["isa"]],
+        "threads": options.threads or host.usable_cores,
+        "processor": [host.cpu, host.isa],
         "decoding": decoding(manifest, options.audio_context),
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -5,8 +5,6 @@ from edgewhisper.reports.render import to_html, to_markdown, to_text, write
 from edgewhisper.reports.results import (
     ContextTrial,
     FailedRow,
-    Machine,
-    ProfileRun,
     Report,
     SplitReport,
     SweepResult,
@@ -17,8 +15,6 @@ from edgewhisper.reports.results import (
 __all__ = [
     "ContextTrial",
     "FailedRow",
-    "Machine",
-    "ProfileRun",
     "Report",
     "SplitReport",
     "SweepResult",

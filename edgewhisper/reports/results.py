@@ -19,7 +19,6 @@ from edgewhisper.evaluation.wer import (
     ErrorSummary,
     Normalizer,
     Record,
-    Seconds,
     WerSummary,
 )
 from edgewhisper.recipes import Recipe
@@ -37,53 +36,10 @@ from edgewhisper_runtime.bundle import (
 )
 from edgewhisper_runtime.bundle.fields import FieldError
 from edgewhisper_runtime.errors import DataError
-from edgewhisper_runtime.measure import machine as this_machine
+from edgewhisper_runtime.measure.figures import ProfileRun
+from edgewhisper_runtime.measure.machine import Machine
 
 BASELINE = "fp32"  # the name of its row in a sweep
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The machine of a measurement: see `edgewhisper_runtime.measure.machine.describe`."""
-
-    cpu: str
-    isa: tuple[str, ...]
-    architecture: str
-    cores: int | None
-    usable_cores: int | None
-    memory_bytes: Count
-    system: str
-    python: str
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def here(cls) -> Machine:
-        """Return the machine that this runs on."""
-        return parse(cls, this_machine.describe())
-
-
-@dataclass(frozen=True)
-class ProfileRun:
-    """The figures of one process on a bundle, in seconds, bytes and numbers of decoder steps.
-
-    `seconds` and `audio_seconds` have a value for each file; see
-    `edgewhisper_runtime.measure.profile.measure`.
-    """
-
-    load_seconds: Seconds
-    first_token_seconds: Seconds
-    audio_seconds: tuple[Duration, ...]
-    seconds: tuple[Seconds, ...]
-    cpu_seconds: Seconds
-    encoder_seconds: Seconds
-    decoder_seconds: Seconds
-    decoder_steps: Count
-    peak_rss_load_bytes: Count
-    peak_rss_bytes: Count
-    peak_device_bytes: Count | None = None
-    audio_context: AudioContext = "full"
-    windows: Count = 0
-    windows_encoded_again: dict[str, Count] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -285,7 +241,7 @@ class SweepResult(SweepHeader):
 
     def rtf(self, name: str) -> float | None:
         """Return the median real-time factor of a recipe; None where it was not timed."""
-        figures = [sum(run.seconds) / sum(run.audio_seconds) for run in self.runs(name)]
+        figures = [run.rtf for run in self.runs(name)]
         return statistics.median(figures) if figures else None
 
     def peak_rss_bytes(self, name: str) -> float | None:

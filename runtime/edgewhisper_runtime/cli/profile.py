@@ -41,7 +41,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure real-time factor, memory and size of BUNDLE here, in fresh processes."""
+    from edgewhisper_runtime.bundle import to_json
     from edgewhisper_runtime.measure import profile as profiling
+    from edgewhisper_runtime.measure.figures import to_markdown
 
     if not files:
         files = tuple(sorted(profiling.SPEECH.rglob("*.opus")))
@@ -57,4 +59,4 @@ def command(
         with_roofline=roofline,
         on_progress=lambda done: click.echo(f"profile: {done} of {repeat} processes", err=True),
     )
-    click.echo(json.dumps(report) if as_json else profiling.to_markdown(report))
+    click.echo(json.dumps(to_json(report)) if as_json else to_markdown(report))

@@ -172,7 +172,7 @@ def _finite(tensor: Tensor) -> Tensor:
 
 def _check_processor(activations: str) -> None:
     """Refuse 8-bit activations where the kernels add pairs of products in 16 bits."""
-    isa = machine.describe()["isa"]
+    isa = machine.describe().isa
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
     if activations == "uint8" and x86 and not any("vnni" in flag for flag in isa):
         raise MissingLibraryError(

@@ -7,9 +7,12 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from edgewhisper_runtime.bundle.fields import between
 
 # Instruction sets that decide how fast integer arithmetic is.
 _SPEED_FLAGS = (
@@ -19,21 +22,37 @@ _SPEED_FLAGS = (
 _SPINNING = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS")
 
 
-def describe() -> dict[str, Any]:
-    """Return the processor, its ISA flags that decide speed, cores, memory in bytes, OS, Python."""
+@dataclass(frozen=True)
+class Machine:
+    """What figures were measured on; memory in bytes, `environment`: what decides about threads."""
+
+    cpu: str
+    isa: tuple[str, ...]
+    architecture: str
+    cores: int | None
+    usable_cores: int | None
+    memory_bytes: Annotated[int, between(0, 2**60)]
+    system: str
+    python: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def describe() -> Machine:
+    """Return the machine that this runs on."""
     import psutil
 
-    return {
-        "cpu": _cpu_model(),
-        "isa": [flag for flag in _SPEED_FLAGS if flag in _cpu_flags()],
-        "architecture": platform.machine(),
-        "cores": os.cpu_count(),
-        "usable_cores": usable_cores(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "environment": {name: os.environ[name] for name in _SPINNING if name in os.environ},
-    }
+    flags = _cpu_flags()
+    return Machine(
+        cpu=_cpu_model(),
+        isa=tuple(flag for flag in _SPEED_FLAGS if flag in flags),
+        architecture=platform.machine(),
+        cores=os.cpu_count(),
+        usable_cores=usable_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        environment={name: os.environ[name] for name in _SPINNING if name in os.environ},
+    )
 
 
 def usable_cores() -> int:

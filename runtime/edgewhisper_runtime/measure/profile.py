@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -14,17 +13,21 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
-
 from edgewhisper_runtime import audio, bundle, loading
 from edgewhisper_runtime.decode.loop import Backend
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
 from edgewhisper_runtime.measure import machine, roofline
+from edgewhisper_runtime.measure.figures import (
+    ProfileReport,
+    ProfileRun,
+    summarize,
+)
 from edgewhisper_runtime.memory import return_large_blocks
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.transcript import EncodedAgain
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from edgewhisper_runtime.transcript import Window
@@ -97,7 +100,7 @@ def measure(
     threads: int,
     language: str,
     audio_context: bundle.AudioContext | None = None,
-) -> dict[str, Any]:
+) -> ProfileRun:
     """Load the bundle and transcribe the files once, in this process; all times in seconds.
 
     The first file is transcribed once more beforehand: that run gives the time to the first
@@ -129,25 +132,25 @@ def measure(
     peak_device: Callable[[], int | None] | None = getattr(
         stopwatch.backend, "peak_device_bytes", None
     )
-    return {
-        "load_seconds": load_seconds,
-        "first_token_seconds": first_token,
-        "audio_seconds": [len(clip) / audio.SAMPLE_RATE for clip in clips],
-        "seconds": seconds,
-        "cpu_seconds": cpu_seconds,
-        "encoder_seconds": lap.encoder_seconds,
-        "decoder_seconds": lap.decoder_seconds,
-        "decoder_steps": lap.steps,
-        "audio_context": "adaptive" if transcriber.decoder.adaptive else "full",
-        "windows": len(windows),
-        "windows_encoded_again": {
+    return ProfileRun(
+        load_seconds=load_seconds,
+        first_token_seconds=first_token,
+        audio_seconds=tuple(len(clip) / audio.SAMPLE_RATE for clip in clips),
+        seconds=tuple(seconds),
+        cpu_seconds=cpu_seconds,
+        encoder_seconds=lap.encoder_seconds,
+        decoder_seconds=lap.decoder_seconds,
+        decoder_steps=lap.steps,
+        audio_context="adaptive" if transcriber.decoder.adaptive else "full",
+        windows=len(windows),
+        windows_encoded_again={
             reason: sum(window.encoded_again == reason for window in windows)
             for reason in get_args(EncodedAgain)
         },
-        "peak_rss_load_bytes": load_peak,
-        "peak_rss_bytes": machine.peak_rss(),
-        "peak_device_bytes": peak_device() if peak_device else None,
-    }
+        peak_rss_load_bytes=load_peak,
+        peak_rss_bytes=machine.peak_rss(),
+        peak_device_bytes=peak_device() if peak_device else None,
+    )
 
 
 def profile(
@@ -160,7 +163,7 @@ def profile(
     audio_context: bundle.AudioContext | None = None,
     with_roofline: bool = False,
     on_progress: Callable[[int], None] = lambda _done: None,
-) -> dict[str, Any]:
+) -> ProfileReport:
     """Measure a bundle `repetitions` times, each in a process of its own; return the report.
 
     `with_roofline` measures, in this process, how close it comes to the machine's limits.
@@ -169,7 +172,7 @@ def profile(
     """
     manifest = bundle.verify(directory)
     described = machine.describe()
-    threads = threads or described["usable_cores"]
+    threads = threads or machine.usable_cores()
     # before the work, as it fails for a bundle that has no roofline
     limits = roofline.measure(directory, threads) if with_roofline else None
     runs = []
@@ -183,24 +186,20 @@ def profile(
         if backend.dist
         else {}
     )
-    return {
-        "bundle": manifest.name,
-        "device": device,
-        "threads": threads,
-        "language": language,
-        "summary": summarize(runs)
-        | {
-            "weight_bytes": manifest.weight_bytes,
-            "bundle_bytes": sum(path.stat().st_size for path in directory.iterdir()),
-            "installed_bytes": sum(closure.values()),
-        },
-        "machine": described,
-        "libraries": machine.versions(closure),
-        "installed": closure,
-        "roofline": limits,
-        "files": [path.name for path in files],
-        "runs": runs,
-    }
+    sizes = (path.stat().st_size for path in directory.iterdir())
+    return ProfileReport(
+        bundle=manifest.name,
+        device=device,
+        threads=threads,
+        language=language,
+        summary=summarize(runs, manifest.weight_bytes, sum(sizes), sum(closure.values())),
+        machine=described,
+        libraries=machine.versions(closure),
+        installed=closure,
+        roofline=limits,
+        files=tuple(path.name for path in files),
+        runs=tuple(runs),
+    )
 
 
 def measure_afresh(
@@ -210,7 +209,7 @@ def measure_afresh(
     threads: int,
     language: str,
     audio_context: bundle.AudioContext | None = None,
-) -> dict[str, Any]:
+) -> ProfileRun:
     """Return the figures of `measure` in a fresh process; raise EdgeWhisperError if it fails.
 
     The time to load a directory includes verifying it, as on a device; the time to load an artefact
@@ -226,14 +225,14 @@ def measure_afresh(
     return _parse(result, directory)
 
 
-def _parse(result: subprocess.CompletedProcess[str], directory: Path) -> dict[str, Any]:
+def _parse(result: subprocess.CompletedProcess[str], directory: Path) -> ProfileRun:
     """Return the figures that a measuring process wrote, or raise the error that it ended with."""
     try:
-        content: dict[str, Any] = json.loads(result.stdout)
+        content = json.loads(result.stdout)
     except ValueError:
         content = {}
-    if result.returncode == 0 and "seconds" in content:
-        return content
+    if result.returncode == 0 and content:
+        return bundle.parse(ProfileRun, content)
     error = EdgeWhisperError(
         content.get("error")
         or f"profiling {directory} failed in its own process (exit code {result.returncode}). "
@@ -241,93 +240,6 @@ def _parse(result: subprocess.CompletedProcess[str], directory: Path) -> dict[st
     )
     error.exit_code = result.returncode if "error" in content else EdgeWhisperError.exit_code
     raise error
-
-
-def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of one bundle's runs, as `measure` returns them: medians over the runs."""
-
-    def median(figure: Callable[[dict[str, Any]], float]) -> float:
-        return statistics.median(map(figure, runs))
-
-    per_file = [
-        s / a for run in runs for s, a in zip(run["seconds"], run["audio_seconds"], strict=True)
-    ]
-    return {
-        "rtf": median(lambda run: sum(run["seconds"]) / sum(run["audio_seconds"])),
-        "rtf_file_median": float(np.median(per_file)),
-        "rtf_file_p90": float(np.percentile(per_file, 90)),
-        "load_seconds": median(lambda run: run["load_seconds"]),
-        "first_token_seconds": median(lambda run: run["first_token_seconds"]),
-        "tokens_per_second": median(lambda run: run["decoder_steps"] / run["decoder_seconds"]),
-        "encoder_share": median(lambda run: run["encoder_seconds"] / sum(run["seconds"])),
-        "decoder_share": median(lambda run: run["decoder_seconds"] / sum(run["seconds"])),
-        "cpu_seconds_per_audio_second": median(
-            lambda run: run["cpu_seconds"] / sum(run["audio_seconds"])
-        ),
-        "peak_rss_load_bytes": median(lambda run: run["peak_rss_load_bytes"]),
-        "peak_rss_bytes": median(lambda run: run["peak_rss_bytes"]),
-        "peak_device_bytes": None
-        if runs[0]["peak_device_bytes"] is None
-        else median(lambda run: run["peak_device_bytes"]),
-        "audio_seconds": sum(runs[0]["audio_seconds"]),
-        "repetitions": len(runs),
-        "audio_context": runs[0]["audio_context"],
-        "windows": runs[0]["windows"],
-        "windows_encoded_again": runs[0]["windows_encoded_again"],
-    }
-
-
-def to_markdown(report: dict[str, Any]) -> str:
-    """Return the report's summary as a Markdown table, one figure a line."""
-    figures, host = report["summary"], report["machine"]
-
-    def megabytes(name: str) -> str:
-        return f"{figures[name] / 1e6:.1f} MB"
-
-    rtf = f"{figures['rtf_file_median']:.3f}, {figures['rtf_file_p90']:.3f}"
-    shares = f"{figures['encoder_share']:.0%}, {figures['decoder_share']:.0%}"
-    memory = f"{megabytes('peak_rss_load_bytes')}, {megabytes('peak_rss_bytes')}"
-    measured = f"{len(report['files'])} files, {figures['audio_seconds']:.1f} s, "
-    measured += f"{figures['repetitions']} fresh processes"
-    context = figures["audio_context"]
-    if context == "adaptive":
-        again = figures["windows_encoded_again"]
-        share = sum(again.values()) / figures["windows"]
-        reasons = ", ".join(f"{count} {reason}" for reason, count in again.items())
-        context += f", {share:.0%} of {figures['windows']} windows encoded again ({reasons})"
-    rows = [
-        ("Real-time factor (all audio)", f"{figures['rtf']:.3f}"),
-        ("RTF per file: median, p90", rtf),
-        ("Load time", f"{figures['load_seconds']:.2f} s"),
-        ("Time to first token", f"{figures['first_token_seconds']:.2f} s"),
-        ("Decoder tokens per second", f"{figures['tokens_per_second']:.1f}"),
-        ("Share of time: encoder, decoder", shares),
-        ("CPU seconds per audio second", f"{figures['cpu_seconds_per_audio_second']:.3f}"),
-        ("Peak RSS: after load, in all", memory),
-        ("Audio context", context),
-        ("Weights", megabytes("weight_bytes")),
-        ("Whole bundle", megabytes("bundle_bytes")),
-        ("Installed closure, without Python", megabytes("installed_bytes")),
-    ]
-    if figures["peak_device_bytes"] is not None:
-        rows.append(("Peak memory on the device", megabytes("peak_device_bytes")))
-    if report["roofline"] is not None:
-        rows += roofline.to_rows(report["roofline"])
-    rows += [
-        ("Device, threads", f"{report['device']}, {report['threads']}"),
-        ("CPU", f"{host['cpu']} ({', '.join(host['isa'])})"),
-        ("Libraries", ", ".join(f"{name} {version}" for name, version in _main_libraries(report))),
-        ("Audio", measured),
-    ]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"| {report['bundle']:<{width}} | |", f"|{'-' * (width + 2)}|---|"]
-    return "\n".join(lines + [f"| {name:<{width}} | {value} |" for name, value in rows])
-
-
-def _main_libraries(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the five largest installed distributions with their versions: the engine's."""
-    names = [name for name in report["installed"] if name in report["libraries"]][:5]
-    return [(name, report["libraries"][name]) for name in names]
 
 
 def _main() -> None:
@@ -358,7 +270,7 @@ def _main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # reported by the process that waits for this one
         sys.exit(1)
-    json.dump(run, sys.stdout)
+    json.dump(bundle.to_json(run), sys.stdout)
 
 
 if __name__ == "__main__":

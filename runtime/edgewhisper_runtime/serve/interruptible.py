@@ -19,10 +19,16 @@ class InterruptibleBackend:
     Decoding one window takes hundreds of calls; the longest of them encodes it.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    vocabulary: int
+
+    def __init__(self) -> None:
+        self._check: Callable[[], None] = _go_on
+
+    def around(self, backend: Backend) -> Backend:
+        """Return a backend that calls `backend`; see `loading.load`, `wrap`."""
         self._backend = backend
         self.vocabulary = backend.vocabulary
-        self._check: Callable[[], None] = _go_on
+        return self
 
     @contextmanager
     def checked(self, check: Callable[[], None]) -> Iterator[None]:

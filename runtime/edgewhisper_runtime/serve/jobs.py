@@ -128,7 +128,8 @@ class Job:
 class Jobs:
     """One transcriber, which `load` returns, and at most `waiting` submissions in its queue.
 
-    Each may take `timeout` seconds of work.
+    `load` takes what `loading.load` takes as `wrap`. A submission may take `timeout` seconds of
+    work.
 
     One thread does the work: a transcriber is not safe for concurrent calls, and its engine
     uses all the threads it was given already, so that two at a time would each take twice as long.
@@ -136,7 +137,7 @@ class Jobs:
 
     def __init__(
         self,
-        load: Callable[[], Transcriber],
+        load: Callable[..., Transcriber],
         waiting: int,
         timeout: float,
         metrics: Metrics,
@@ -235,8 +236,6 @@ class Jobs:
             self._metrics.work.inc(perf_counter() - started)
 
 
-def _load(load: Callable[[], Transcriber]) -> tuple[Transcriber, InterruptibleBackend]:
-    transcriber = load()
-    backend = InterruptibleBackend(transcriber.decoder.backend)
-    transcriber.decoder.backend = backend
-    return transcriber, backend
+def _load(load: Callable[..., Transcriber]) -> tuple[Transcriber, InterruptibleBackend]:
+    backend = InterruptibleBackend()
+    return load(wrap=backend.around), backend

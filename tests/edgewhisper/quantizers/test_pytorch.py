@@ -97,7 +97,7 @@ def test_eight_bits_are_refused_where_they_overflow(
     tiny_en: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = stage(tiny_en, INT8)
-    described = machine.describe() | {"isa": ["avx2", "fma"]}
+    described = replace(machine.describe(), isa=("avx2", "fma"))
     monkeypatch.setattr(machine, "describe", lambda: described)
     monkeypatch.setattr(pytorch_layers.platform, "machine", lambda: "x86_64")
     with pytest.raises(MissingLibraryError, match="without VNNI"):

@@ -10,39 +10,40 @@ import soundfile
 
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.measure import machine, profile
+from edgewhisper_runtime.measure.figures import ProfileReport, to_markdown
 
 
 @pytest.fixture(scope="module")
-def report(onnx_bundle: Path, smoke_clip: Path) -> dict:
+def report(onnx_bundle: Path, smoke_clip: Path) -> ProfileReport:
     return profile.profile(onnx_bundle, [smoke_clip, smoke_clip], repetitions=2, threads=2)
 
 
-def test_every_figure_is_there_and_adds_up(report: dict) -> None:
-    summary = report["summary"]
-    assert len(report["runs"]) == summary["repetitions"] == 2
-    assert 0 < summary["encoder_share"] + summary["decoder_share"] < 1
-    assert 0 < summary["first_token_seconds"] < 60
-    assert summary["rtf"] > 0
-    assert summary["rtf_file_p90"] >= summary["rtf_file_median"]
-    assert summary["tokens_per_second"] > 0
-    assert report["threads"] == 2
-    assert summary["peak_device_bytes"] is None
+def test_every_figure_is_there_and_adds_up(report: ProfileReport) -> None:
+    summary = report.summary
+    assert len(report.runs) == summary.repetitions == 2
+    assert 0 < summary.encoder_share + summary.decoder_share < 1
+    assert 0 < summary.first_token_seconds < 60
+    assert summary.rtf > 0
+    assert summary.rtf_file_p90 >= summary.rtf_file_median
+    assert summary.tokens_per_second > 0
+    assert report.threads == 2
+    assert summary.peak_device_bytes is None
 
 
-def test_memory_is_of_the_measuring_process(report: dict) -> None:
-    summary = report["summary"]
-    assert summary["weight_bytes"] < summary["peak_rss_load_bytes"] <= summary["peak_rss_bytes"]
-    assert summary["peak_rss_bytes"] < 4e9
+def test_memory_is_of_the_measuring_process(report: ProfileReport) -> None:
+    summary = report.summary
+    assert summary.weight_bytes < summary.peak_rss_load_bytes <= summary.peak_rss_bytes
+    assert summary.peak_rss_bytes < 4e9
 
 
-def test_sizes_on_disk(report: dict, onnx_bundle: Path) -> None:
+def test_sizes_on_disk(report: ProfileReport, onnx_bundle: Path) -> None:
     weights = sum(path.stat().st_size for path in onnx_bundle.glob("*.onnx"))
-    assert report["summary"]["weight_bytes"] == weights
+    assert report.summary.weight_bytes == weights
     whole = sum(path.stat().st_size for path in onnx_bundle.iterdir())
-    assert report["summary"]["bundle_bytes"] == whole
-    assert {"onnxruntime", "edgewhisper-runtime"} <= report["installed"].keys()
-    assert report["installed"]["onnxruntime"] > 1e6
-    assert report["libraries"]["onnxruntime"]
+    assert report.summary.bundle_bytes == whole
+    assert {"onnxruntime", "edgewhisper-runtime"} <= report.installed.keys()
+    assert report.installed["onnxruntime"] > 1e6
+    assert report.libraries["onnxruntime"]
     of_host = machine.closure("edgewhisper", ["torch", "quanto"])
     assert {"torch", "optimum-quanto", "edgewhisper-runtime"} <= of_host.keys()
     assert of_host["torch"] > 100e6
@@ -53,17 +54,15 @@ def test_windows_that_were_encoded_again_are_counted(onnx_bundle: Path, data: Pa
     directory = data / "LibriSpeech" / "test-other" / "1998" / "15444"
     files = [directory / f"1998-15444-{number}.flac" for number in ("0007", "0000")]
     found = profile.profile(onnx_bundle, files, 1, threads=2, audio_context="adaptive")
-    assert found["summary"]["windows"] == 2
-    assert found["summary"]["windows_encoded_again"] == {"looping": 1, "unsure": 0}
-    assert "adaptive, 50% of 2 windows encoded again (1 looping, 0 unsure)" in profile.to_markdown(
-        found
-    )
+    assert found.summary.windows == 2
+    assert found.summary.windows_encoded_again == {"looping": 1, "unsure": 0}
+    assert "adaptive, 50% of 2 windows encoded again (1 looping, 0 unsure)" in to_markdown(found)
 
 
-def test_the_table_shows_the_figures(report: dict) -> None:
-    table = profile.to_markdown(report)
-    assert f"{report['summary']['rtf']:.3f}" in table
-    assert report["machine"]["cpu"] in table
+def test_the_table_shows_the_figures(report: ProfileReport) -> None:
+    table = to_markdown(report)
+    assert f"{report.summary.rtf:.3f}" in table
+    assert report.machine.cpu in table
     assert all(line.startswith("|") and line.endswith("|") for line in table.splitlines())
 
 

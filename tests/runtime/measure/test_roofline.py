@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from edgewhisper_runtime.bundle import parse
 from edgewhisper_runtime.errors import EdgeWhisperError
-from edgewhisper_runtime.measure import profile, roofline
+from edgewhisper_runtime.measure import roofline
+from edgewhisper_runtime.measure.figures import ProfileReport, to_markdown
 
 if TYPE_CHECKING:
     from conftest import BundleOf, Run
@@ -48,7 +50,7 @@ def test_profile_shows_it(onnx_bundle: Path, run: Run, smoke_clip: Path) -> None
     report = json.loads(run(*arguments, "--json", script="edgewhisper-runtime").stdout)
     check(report["roofline"])
     assert report["roofline"]["encoder_weights_in"] == "int8"
-    said = profile.to_markdown(report)
+    said = to_markdown(parse(ProfileReport, report))
     assert "Gop/s int8" in said
     assert "to read its" in said
 

@@ -87,8 +87,8 @@ def test_a_client_that_hangs_up_is_forgotten(
 def test_a_window_ends_with_the_call_of_the_engine(
     transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch, texts: dict[Path, str]
 ) -> None:
-    backend = InterruptibleBackend(transcriber.decoder.backend)
-    monkeypatch.setattr(transcriber.decoder, "backend", backend)
+    backend = InterruptibleBackend()
+    monkeypatch.setattr(transcriber.decoder, "backend", backend.around(transcriber.decoder.backend))
     calls = 0
 
     def end_with_the_fifth() -> None:
