@@ -40,7 +40,7 @@ test-runtime: $(VENV)-runtime/.done $(BUNDLES)
 	EDGEWHISPER_TEST_BUNDLES=$(BUNDLES) $(VENV)-runtime/bin/python -m pytest tests/runtime $(ARGS)
 
 test-bundles $(BUNDLES): $(VENV)/.dev
-	$(BIN)/python tests/bundles.py $(BUNDLES)
+	$(BIN)/python -P tests/bundles.py $(BUNDLES)
 
 lint: $(VENV)/.dev types
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """The bundles that tests of the runtime use, made by the host toolkit.
 
-    python tests/bundles.py DIR
+    python -P tests/bundles.py DIR
 
 writes them into DIR, for a test run that has the runtime alone (EDGEWHISPER_TEST_BUNDLES=DIR).
 """

@@ -10,21 +10,23 @@ import pytest
 
 from edgewhisper.evaluation import context, librispeech
 from edgewhisper.evaluation.context import Decoding, Trial, Window
+from edgewhisper.evaluation.datasets import Utterance
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import load
-from edgewhisper_runtime.bundle import Adaptive
+from edgewhisper_runtime.bundle import Adaptive, Artefact
 from edgewhisper_runtime.options import PLAIN
 from edgewhisper_runtime.transcriber import Transcriber
 
 
 @pytest.fixture(scope="module")
-def utterances(data: Path) -> list[librispeech.Utterance]:
-    dataset = librispeech.find(data / "LibriSpeech", ("dev-clean",))
+def utterances(workspace: Workspace, data: Path) -> list[Utterance]:
+    dataset = librispeech.find(workspace, data / "LibriSpeech", ("dev-clean",))
     return librispeech.utterances(dataset, "dev-clean", 6)
 
 
 @pytest.fixture(scope="module")
-def trials(onnx_bundle: Path, utterances: list[librispeech.Utterance]) -> list[Trial]:
-    contexts = context.Contexts(onnx_bundle, threads=2)
+def trials(onnx_bundle: Path, utterances: list[Utterance]) -> list[Trial]:
+    contexts = context.Contexts(Artefact.verified(onnx_bundle), threads=2)
     return [contexts.decode(one.path, one.reference) for one in utterances]
 
 
@@ -40,7 +42,7 @@ def test_a_threshold_is_below_most_windows(trials: list[Trial]) -> None:
 
 
 def test_the_text_for_a_threshold_is_the_one_that_the_runtime_gives(
-    onnx_bundle: Path, utterances: list[librispeech.Utterance], trials: list[Trial]
+    onnx_bundle: Path, utterances: list[Utterance], trials: list[Trial]
 ) -> None:
     """Texts follow from decoding without a threshold; here the runtime decodes with one."""
     decoder = load(onnx_bundle, threads=2).decoder

@@ -70,7 +70,9 @@ def test_what_is_downloaded_is_found_and_read(
     assert not list(own_home.parent.rglob("*escaped*"))
 
 
-def test_an_interruption_is_resumed_where_it_broke(server: Server, tarball: bytes) -> None:
+def test_an_interruption_is_resumed_where_it_broke(
+    server: Server, tarball: bytes, own_home: Path
+) -> None:
     server.break_after = 300_000
     with pytest.raises(NetworkError, match="resumes it"):
         fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
@@ -81,7 +83,9 @@ def test_an_interruption_is_resumed_where_it_broke(server: Server, tarball: byte
     assert 0 < int(ranges[1].removeprefix("bytes=").removesuffix("-")) <= 300_000
 
 
-def test_a_server_without_ranges_starts_over(server: Server, tarball: bytes) -> None:
+def test_a_server_without_ranges_starts_over(
+    server: Server, tarball: bytes, own_home: Path
+) -> None:
     server.break_after, server.ranges = 300_000, False
     with pytest.raises(NetworkError):
         fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
@@ -103,7 +107,7 @@ def test_corruption_is_found_and_the_file_deleted(
 
 @pytest.mark.parametrize("surplus", [-1000, 1000])
 def test_a_wrong_size_is_refused_before_it_is_downloaded(
-    server: Server, tarball: bytes, surplus: int
+    server: Server, tarball: bytes, surplus: int, own_home: Path
 ) -> None:
     content = tarball[:surplus] if surplus < 0 else tarball + bytes(surplus)
     server.files["/test-clean.tar.gz"] = content
@@ -111,12 +115,12 @@ def test_a_wrong_size_is_refused_before_it_is_downloaded(
         fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
 
 
-def test_an_unreachable_server() -> None:
+def test_an_unreachable_server(own_home: Path) -> None:
     with pytest.raises(NetworkError, match="could not be downloaded"):
         fetch_split(Workspace(own_home), "test-clean", "http://127.0.0.1:9")
 
 
-def test_an_absent_archive(server: Server) -> None:
+def test_an_absent_archive(server: Server, own_home: Path) -> None:
     with pytest.raises(NetworkError, match="404"):
         fetch_split(Workspace(own_home), "dev-clean", server.url)
 
