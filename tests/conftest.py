@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
-from importlib.util import find_spec
+from importlib.metadata import distributions, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("EDGEWHISPER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 BUNDLES = os.environ.get("EDGEWHISPER_TEST_BUNDLES")
-# tests/edgewhisper is a package of that name too, but without a file of its own.
-HOST = getattr(find_spec("edgewhisper"), "origin", None) is not None
+# By what is installed: the source of the host is there in any case.
+HOST = any(distribution.name == "edgewhisper" for distribution in distributions())
 PROGRAM = "edgewhisper" if HOST else "edgewhisper-runtime"
 # The fixtures that make a test slow: all that decode, or read hours of audio, need one of them.
 SLOW_FIXTURES = {"base", "bundle_of", "data", "tiny_en", "tokenizer_of"}
@@ -52,7 +51,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in slow]
 
 
-def _require_host() -> None:
+@pytest.fixture(scope="session")
+def host() -> None:
+    """Skips a test where the host toolkit and its libraries are not installed."""
     if not HOST:
         pytest.skip("needs the host toolkit")
 
@@ -69,9 +70,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def workspace(home: Path) -> Workspace:
+def workspace(home: Path, host: None) -> Workspace:
     """The workspace of that directory."""
-    _require_host()
     from edgewhisper.workspace import Workspace
 
     return Workspace(home)

@@ -11,6 +11,7 @@ from edgewhisper_runtime import audio
 from edgewhisper_runtime.audio import features
 
 
+@pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("mels", [80, 128])
 def test_equal_to_the_reference_extractor(speech: list[Path], mels: int) -> None:
     from transformers import WhisperFeatureExtractor
@@ -35,6 +36,7 @@ def test_zeros_follow_the_last_whole_hop_of_sound(speech: list[Path]) -> None:
     assert not zeros[:, heard:].any()
 
 
+@pytest.mark.usefixtures("host")
 def test_equal_when_the_window_is_full() -> None:
     from transformers import WhisperFeatureExtractor
 

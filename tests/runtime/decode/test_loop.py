@@ -19,11 +19,12 @@ RULES = TokenRules((), (), END, ROOM)
 
 
 @pytest.fixture(scope="module")
-def backend() -> Backend:
+def backend(host: None) -> Backend:
     """A small random model, which decodes anything: of the host toolkit."""
-    torch_backend = pytest.importorskip("edgewhisper.backend", reason="needs the host toolkit")
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    from edgewhisper.backend import TorchBackend
 
     torch.manual_seed(1)
     config = WhisperConfig(
@@ -33,8 +34,7 @@ def backend() -> Backend:
         pad_token_id=0, bos_token_id=1, eos_token_id=END, decoder_start_token_id=1,
         suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
-    backend: Backend = torch_backend.TorchBackend(WhisperForConditionalGeneration(config))
-    return backend
+    return TorchBackend(WhisperForConditionalGeneration(config))
 
 
 def decode(backend: Backend, features: np.ndarray, rules: TokenRules) -> list[list[int]]:

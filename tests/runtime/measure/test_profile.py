@@ -44,6 +44,10 @@ def test_sizes_on_disk(report: ProfileReport, onnx_bundle: Path) -> None:
     assert {"onnxruntime", "edgewhisper-runtime"} <= report.installed.keys()
     assert report.installed["onnxruntime"] > 1e6
     assert report.libraries["onnxruntime"]
+
+
+@pytest.mark.usefixtures("host")
+def test_what_the_host_installs_is_counted() -> None:
     of_host = machine.closure("edgewhisper", ["torch", "quanto"])
     assert {"torch", "optimum-quanto", "edgewhisper-runtime"} <= of_host.keys()
     assert of_host["torch"] > 100e6

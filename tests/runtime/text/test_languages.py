@@ -15,6 +15,7 @@ def test_they_are_those_of_the_model(tokenizer_of: TokenizerOf) -> None:
     assert list(LANGUAGES) == [*sorted(tokens, key=tokens.__getitem__), "yue"]
 
 
+@pytest.mark.usefixtures("host")
 def test_they_are_called_as_transformers_calls_them() -> None:
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
