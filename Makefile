@@ -33,7 +33,7 @@ test: $(VENV)/.dev
 
 # What needs neither weights nor recorded speech: under a minute.
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest --fast $(ARGS)
+	$(BIN)/python -m pytest --fast -n 2 $(ARGS)
 
 # The runtime where the host toolkit is not installed, on bundles made before.
 test-runtime: $(VENV)-runtime/.done $(BUNDLES)
