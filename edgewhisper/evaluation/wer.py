@@ -18,17 +18,14 @@ from edgewhisper.evaluation.significance import (
     paired_bootstrap,
 )
 from edgewhisper_runtime.bundle import Interval
-from edgewhisper_runtime.bundle.fields import Rule, between
+from edgewhisper_runtime.bundle.fields import Count, Duration, Seconds, between
 from edgewhisper_runtime.errors import DataError
 
 _NORMALIZER = "whisper-normalizer"  # a distribution of OpenAI's English normalizer
 _BUCKETS = ((5.0, "under 5 s"), (10.0, "5 to 10 s"), (20.0, "10 to 20 s"), (np.inf, "over 20 s"))
 
-Count = Annotated[int, between(0, 2**40)]
 Percent = Annotated[float, between(0, 1e6)]  # of word errors, which can be more than the words
 Share = Annotated[float, between(0, 1)]
-Seconds = Annotated[float, between(0, 1e9)]
-Duration = Annotated[Seconds, Rule(lambda seconds: seconds > 0, "be above 0")]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from typing import Any
 from edgewhisper.evaluation.gate import GateVerdict
 from edgewhisper.evaluation.wer import (
     Comparison,
-    Count,
-    Duration,
     ErrorSummary,
     Normalizer,
     Record,
@@ -34,7 +32,7 @@ from edgewhisper_runtime.bundle import (
     parse,
     to_json,
 )
-from edgewhisper_runtime.bundle.fields import FieldError
+from edgewhisper_runtime.bundle.fields import Count, Duration, FieldError
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.measure.figures import ProfileRun
 from edgewhisper_runtime.measure.machine import Machine

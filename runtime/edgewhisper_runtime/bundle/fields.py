@@ -54,6 +54,11 @@ def matching(pattern: str, words: str) -> Rule:
     return Rule(lambda value: re.fullmatch(pattern, value) is not None, f"be {words}")
 
 
+Count = Annotated[int, between(0, 2**40)]
+Seconds = Annotated[float, between(0, 1e9)]
+Duration = Annotated[Seconds, Rule(lambda seconds: seconds > 0, "be above 0")]  # of audio
+
+
 class _OtherKeys:
     """Marks the field that takes the keys which have no field of their own."""
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 
 from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.bundle.fields import (
+    Count,
     FieldError,
     OtherKeys,
     Rule,
@@ -54,7 +55,6 @@ FileName = Annotated[Name, Rule(lambda name: name != MANIFEST, f"not be {MANIFES
 Date = Annotated[str, Rule(_is_date, "be a date and time in ISO 8601")]
 Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "a SHA-256: 64 hexadecimal digits")]
 Bytes = Annotated[int, between(0, 2**40)]
-Count = Annotated[int, between(0, 2**40)]
 TokenIds = Annotated[tuple[Annotated[int, between(0, 2**20)], ...], at_most(2**16)]
 Layer = Annotated[int, between(0, 255)]
 Libraries = Annotated[dict[Name, str], at_most(256)]

@@ -5,18 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from edgewhisper_runtime.bundle import AudioContext
-from edgewhisper_runtime.bundle.fields import between
+from edgewhisper_runtime.bundle.fields import Count, Duration, Seconds
 from edgewhisper_runtime.measure import roofline
 from edgewhisper_runtime.measure.machine import Machine
-
-Count = Annotated[int, between(0, 2**60)]
-Seconds = Annotated[float, between(0, 1e9)]
-Duration = Annotated[float, between(1e-4, 1e7)]  # seconds of audio
 
 
 @dataclass(frozen=True)
