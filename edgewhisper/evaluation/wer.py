@@ -33,6 +33,7 @@ class Record:
     """One evaluated utterance: raw texts, seconds of audio and of computing, what went wrong.
 
     `language` is that of the reference, as a code of Whisper's; it decides how texts are scored.
+    `detected_language` is the model's, where the evaluation asked for it.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Record:
     seconds: Seconds
     problem: str | None = None
     language: str = "en"
+    detected_language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,11 @@ def normalizer() -> Normalizer:
         if file.name in {"english.py", "basic.py", "english.json"}:
             digest.update(file.read_binary())
     return Normalizer(_NORMALIZER, distribution.version, digest.hexdigest())
+
+
+def has_words(reference: str, language: str) -> bool:  # noqa: ARG001 # normalizers differ
+    """Return whether anything is left of a reference after normalization."""
+    return bool(_normalize()(reference).strip())
 
 
 def count_errors(records: Sequence[Record]) -> list[ErrorCounts]:

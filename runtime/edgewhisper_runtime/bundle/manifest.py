@@ -169,11 +169,16 @@ class ExportRecord:
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """The data that was evaluated on; `limit` counts utterances of a split, None: all."""
+    """The data that was evaluated on; `limit` counts utterances of a split, None: all.
+
+    `skipped` counts what could not be used and was left out.
+    """
 
     name: str
     synthetic: bool
     limit: Count | None = None
+    licence: str = ""
+    skipped: Count = 0
 
 
 @dataclass(frozen=True)
