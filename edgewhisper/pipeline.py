@@ -340,6 +340,7 @@ def compare(
             role: {split: tuple(of_split) for split, of_split in of_role.items()}
             for role, of_role in records.items()
         },
+        skipped=tuple(map(str, options.dataset.skipped)),
     )
 
 

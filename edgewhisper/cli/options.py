@@ -139,6 +139,42 @@ def dataset(
     )
 
 
+def files_of_data(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --data and --limit, which give the command `files` and `language` of a data set.
+
+    They are those of the data's most frequent language.
+    """
+
+    @wraps(command)
+    def started(*arguments: Any, data: str | None, limit: int, **options: Any) -> Any:
+        if data is not None:
+            from edgewhisper.evaluation.datasets import thinned
+
+            if options["files"]:
+                raise click.UsageError("--data and --audio exclude each other.")
+            speech = dataset(
+                Workspace.from_environment(), data, None, (), options["language"], skip_bad=False
+            )
+            language = next(iter(speech.languages))
+            utterances = [u for of in speech.utterances.values() for u in of]
+            spoken = [u.path for u in utterances if u.language == language]
+            options |= {"files": tuple(thinned(spoken, limit)), "language": language}
+        return command(*arguments, **options)
+
+    started = click.option(
+        "--limit",
+        default=24,  # as many as the smoke set has
+        show_default=True,
+        type=click.IntRange(1),
+        help="At most so many files of the data.",
+    )(started)
+    return click.option(
+        "--data",
+        metavar="DATA",
+        help="Data to measure with, as `edgewhisper evaluate` takes it, instead of --audio.",
+    )(started)
+
+
 def evaluation(command: F) -> F:
     """Add the options that `evaluation_options` takes."""
     options = (

@@ -54,6 +54,8 @@ def _render(template: str, report: Report, escape: bool) -> str:
     environment.filters["signed"] = lambda number: f"{number:+.2f}"
     environment.filters["signed_interval"] = lambda i: f"{i.low:+.2f} to {i.high:+.2f}"
     environment.filters["two"] = lambda number: f"{number:.2f}"
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    environment.filters["in_dataset"] = report.dataset.named
     variant, baseline = report.variant, report.baseline
     return environment.get_template(template).render(
         report=report,

@@ -180,6 +180,10 @@ class DatasetRecord:
     licence: str = ""
     skipped: Count = 0
 
+    def named(self, split: str) -> str:
+        """Return the name of a split in reports, with the data set's."""
+        return self.name if self.synthetic or split == self.name else f"{self.name} {split}"
+
 
 @dataclass(frozen=True)
 class Interval:
