@@ -66,28 +66,29 @@ def check(
 
     card = cards.find(workspace, data)
     utterances, problems = datasets.read(card, splits, to_code(language), Bars())
-    rows = [
-        {
-            "split": split,
-            "utterances": len(of_split),
-            "hours": sum(utterance.duration for utterance in of_split) / 3600,
-            "speakers": len({utterance.speaker for utterance in of_split if utterance.speaker}),
-            "languages": sorted({utterance.language for utterance in of_split}),
-        }
-        for split, of_split in utterances.items()
-    ]
+    languages = {split: sorted({u.language for u in of}) for split, of in utterances.items()}
+    speakers = {split: len({u.speaker for u in of} - {""}) for split, of in utterances.items()}
+    hours = {split: sum(u.duration for u in of) / 3600 for split, of in utterances.items()}
     if as_json:
-        content = {"name": card.name, "format": card.format, "splits": rows}
+        splits_found = {
+            split: {
+                "utterances": len(of_split),
+                "hours": hours[split],
+                "speakers": speakers[split],
+                "languages": languages[split],
+            }
+            for split, of_split in utterances.items()
+        }
+        content = {"name": card.name, "format": card.format, "splits": splits_found}
         click.echo(json.dumps(content | {"problems": [vars(problem) for problem in problems]}))
     else:
-        heads = ("split", "utterances", "hours", "speakers", "languages")
-        lines = [
-            (r["split"], str(r["utterances"]), f"{r['hours']:.2f}", str(r["speakers"] or "unknown"),
-             ", ".join(r["languages"]))
-            for r in rows
+        rows = [
+            (split, str(len(of_split)), f"{hours[split]:.2f}", str(speakers[split] or "unknown"),
+             ", ".join(languages[split]))
+            for split, of_split in utterances.items()
         ]  # fmt: skip
         click.echo(f"{card.name}, read as {card.format}")
-        click.echo(aligned([heads, *lines]))
+        click.echo(aligned([("split", "utterances", "hours", "speakers", "languages"), *rows]))
         for problem in problems:
             click.echo(printable(str(problem)))
     if problems:

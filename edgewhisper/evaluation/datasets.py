@@ -13,8 +13,7 @@ from edgewhisper.evaluation import cards, checking, formats
 from edgewhisper.evaluation.cards import Card
 from edgewhisper.evaluation.checking import Utterance
 from edgewhisper.evaluation.formats import Problem
-from edgewhisper.evaluation.librispeech import find as find_librispeech
-from edgewhisper.evaluation.librispeech import root_of
+from edgewhisper.evaluation.librispeech import find_card, root_of
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import DatasetRecord
@@ -89,7 +88,7 @@ def find_dataset(
     `skip_bad` leaves such utterances out.
     """
     if data is None:
-        card = find_librispeech(workspace, librispeech, splits)
+        card = find_card(workspace, librispeech, splits)
     else:
         card = cards.find(workspace, data)
     root = root_of(workspace, librispeech)

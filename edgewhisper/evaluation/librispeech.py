@@ -20,7 +20,9 @@ def card(root: Path) -> Card:
     return Card(str(root), LIBRISPEECH, _FORMAT, language="en", licence="CC BY 4.0")
 
 
-def find(workspace: Workspace, directory: Path | None = None, splits: tuple[str, ...] = ()) -> Card:
+def find_card(
+    workspace: Workspace, directory: Path | None = None, splits: tuple[str, ...] = ()
+) -> Card:
     """Return the card of LibriSpeech, or of the smoke set where LibriSpeech is not here.
 
     `splits` are those that will be asked for. Raises DataError where a directory or split that was

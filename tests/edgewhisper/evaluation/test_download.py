@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgewhisper.evaluation.download import ARCHIVES, Archive, fetch_split
-from edgewhisper.evaluation.librispeech import find, utterances
+from edgewhisper.evaluation.datasets import find_dataset, utterances
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import DataError, NetworkError
 from loopback import Server, serve
