@@ -63,9 +63,11 @@ def check(
         else:
             assumed += not item.language and language is None
             utterance, reasons = _utterance(item, language or "en")
-            for key in (("id", item.id, split), ("audio", os.path.normpath(item.audio))):
-                if key in places:
-                    reasons.append(f"the {key[0]} {key[1]} is that of {places[key]} too")
+            keys = (("audio", os.path.normpath(item.audio)), ("id", item.id, split))
+            # An id that was made of the path is no second problem.
+            if twice := next(filter(places.__contains__, keys), None):
+                reasons.append(f"the {twice[0]} {twice[1]} is that of {places[twice]} too")
+            for key in keys:
                 places.setdefault(key, item.where)
             if utterance and not reasons:
                 usable[split].append(utterance)

@@ -27,6 +27,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "offset": ("offset",),
     "split": ("split", "subset"),
 }  # fmt: skip
+_CLIPS = "clips"  # where Common Voice has the audio, beside its tables
 _OPTIONAL = ("id", "speaker", "language")
 
 
@@ -63,7 +64,7 @@ def columns(named: Mapping[str, str], present: Collection[str]) -> dict[str, str
 def entry(
     where: str, row: Mapping[str, Any], columns: Mapping[str, str], base: Path
 ) -> Entry | Problem:
-    """Return the entry of a row, or its problem; paths of audio are relative to `base`."""
+    """Return the entry of a row, or its problem; audio is looked for below `base`."""
     try:
         texts = {field: _text(row, columns, field) for field in ("audio", "text", *_OPTIONAL)}
         seconds = {field: _seconds(row, columns, field) for field in ("duration", "offset")}
@@ -78,8 +79,14 @@ def entry(
             "read: cut it into a file for each utterance",
         )
     texts["id"] = texts["id"] or texts["audio"]
-    audio = base / texts.pop("audio")
+    audio = _path(base, texts.pop("audio"))
     return Entry(where, audio, **texts, duration=seconds["duration"])
+
+
+def _path(base: Path, name: str) -> Path:
+    """Return a file's path, as a row names it: relative to `base`, or to clips/ in it."""
+    in_clips = base / _CLIPS / name
+    return in_clips if in_clips.is_file() and not (base / name).exists() else base / name
 
 
 def _text(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> str:

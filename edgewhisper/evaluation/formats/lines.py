@@ -62,4 +62,6 @@ def first(path: Path) -> str:
     """Return the beginning of a file, "" where it is no text; for recognizing a format."""
     with path.open("rb") as file:
         head = file.readline(1 << 16).removeprefix(codecs.BOM_UTF8)
-    return "" if b"\0" in head else head.decode("utf-8", "replace").strip()
+    encoding = "utf-16" if head.startswith(_UTF16) else "utf-8"
+    text = head.decode(encoding, "replace").strip()
+    return "" if "\0" in text else text

@@ -14,8 +14,6 @@ from typing import Any
 from edgewhisper.evaluation.formats import Entry, Problem, Source, fields
 from edgewhisper_runtime.errors import DataError
 
-_CLIPS = "clips"  # where Common Voice has the audio, beside its tables
-
 Row = tuple[int, Mapping[str, Any]]  # the number of its line, and its values by column
 
 
@@ -77,12 +75,4 @@ class Manifest:
                 continue
             columns = known[present]
             split = str(values.get(columns.get("split", "")) or "").strip() or path.stem
-            yield split, fields.entry(where, values, columns, _base(source, path, columns))
-
-
-def _base(source: Source, path: Path, columns: Mapping[str, str]) -> Path:
-    """Return the directory that paths of audio are relative to."""
-    if source.audio is not None:
-        return source.audio
-    clips = path.parent / _CLIPS
-    return clips if columns["audio"] == "path" and clips.is_dir() else path.parent
+            yield split, fields.entry(where, values, columns, source.audio or path.parent)

@@ -133,7 +133,9 @@ def test_other_utterances_and_other_references_start_nothing_over(
     rows = [{"audio_filepath": str(path), "text": "some words"} for path in sources]
     first = texts(*rows[:3])
     assert stored() == 3
-    assert texts(rows[2], rows[0]) == {key: first[key] for key in (str(sources[2]), str(sources[0]))}
+    assert texts(rows[2], rows[0]) == {
+        key: first[key] for key in (str(sources[2]), str(sources[0]))
+    }
     assert texts(*rows[:3], limit=2).keys() < first.keys()
     corrected = [row | {"text": "other words", "id": f"u{n}"} for n, row in enumerate(rows)]
     assert list(texts(*corrected[:3]).values()) == list(first.values())
