@@ -21,7 +21,7 @@ _TOLERANCE_SECONDS, _TOLERANCE_SHARE = 0.25, 0.02
 _LONGEST_NAME = 512  # characters of an id or a speaker
 _NAMES = {"\t": "a tab", "\n": "a line break", "\ufeff": "a byte order mark"}
 _SHOWN = 1000  # problems in a message
-_STEP = 100  # entries between two reports of progress
+_STEP = 100  # entries between two reports of progress; fewer are checked at once
 _log = logging.getLogger(__name__)
 
 
@@ -72,7 +72,7 @@ def check(
             if utterance and not reasons:
                 usable[split].append(utterance)
             problems += [Problem(item.where, reason) for reason in reasons]
-        if done % _STEP == 0 or done == len(items):
+        if len(items) > _STEP and (done % _STEP == 0 or done == len(items)):
             progress(task, done, len(items))
     if assumed:
         _log.warning(

@@ -192,7 +192,7 @@ def test_a_card_says_what_the_data_does_not(directory: Path, german: list[Row], 
         assert dataset.languages == {"de": 3}
         assert dataset.record(None).licence == "CC BY 4.0"
     assert [found.name for found in cards.all_cards(workspace)] == ["factory"]
-    with pytest.raises(DataError, match="there is no column for the audio.*'aufnahme'"):
+    with pytest.raises(DataError, match=r"there is no column for the audio.*'aufnahme'"):
         find_dataset(workspace, directory / "list.csv")
     with pytest.raises(DataError, match=r"neither a path nor the name .* \(factory\)"):
         find_dataset(workspace, "factories")
@@ -342,7 +342,7 @@ def test_a_split_that_is_not_there(
 ) -> None:
     path = common_voice(directory, german)
     assert find_dataset(workspace, path, ("validated",)).splits == ("validated",)
-    with pytest.raises(DataError, match="no split 'dev'; it has .*test, validated"):
+    with pytest.raises(DataError, match=r"no split 'dev'; it has .*test, validated"):
         find_dataset(workspace, path, ("dev",))
 
 

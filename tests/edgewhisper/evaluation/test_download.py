@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgewhisper.evaluation.download import ARCHIVES, Archive, fetch_split
 from edgewhisper.evaluation.datasets import find_dataset, utterances
+from edgewhisper.evaluation.download import ARCHIVES, Archive, fetch_split
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import DataError, NetworkError
 from loopback import Server, serve
