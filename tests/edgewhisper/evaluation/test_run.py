@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgewhisper.evaluation import datasets
+from edgewhisper.evaluation import datasets, wer
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.evaluation.run import evaluate
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.bundle import Artefact
 
+LONG = "librispeech_1089-134686_concat"
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -142,3 +143,24 @@ def test_other_utterances_and_other_references_start_nothing_over(
     assert stored() == 3
     assert texts(*rows[:3], rows[3]).items() > first.items()
     assert stored() == 4
+
+
+def test_a_long_recording_goes_through_long_form(
+    artefact: Artefact, fresh: Workspace, data: Path
+) -> None:
+    """All of its 276 s is transcribed, beside a short one of the same batch."""
+    chapter = data / "LibriSpeech" / "test-clean" / "1089" / "134686"
+    lines = (chapter / "1089-134686.trans.txt").read_text().splitlines()
+    text = " ".join(line.partition(" ")[2] for line in lines)
+    short = next(chapter.glob("*-0000.flac"))
+    rows = [
+        {"audio_filepath": str(data / "longform" / f"{LONG}.flac"), "text": text},
+        {"audio_filepath": str(short), "text": lines[0].partition(" ")[2]},
+    ]
+    manifest = fresh.root / "long.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = datasets.find_dataset(fresh, manifest, language="en")
+    long, beside = evaluate(fresh, artefact, EvaluationOptions(dataset))["long"]
+    assert long.duration > 270
+    assert wer.summarize_errors([long]).wer < 15
+    assert wer.summarize_errors([beside]).wer < 30
