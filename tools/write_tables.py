@@ -21,9 +21,10 @@ import click
 
 from edgewhisper import reports, sweeps
 from edgewhisper.evaluation.wer import Comparison
-from edgewhisper.recipes import all_recipes
+from edgewhisper.recipes import all_recipes, measured
 from edgewhisper.reports import SweepResult
 from edgewhisper_runtime import cli, errors
+from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.cli import streams
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +59,24 @@ def load(name: str) -> SweepResult:
 def results() -> str:
     """Return what README.md shows of the sweep over whisper-base."""
     return reports.to_table(load("whisper-base"), SHOWN)
+
+
+def summary(name: str) -> measured.Measured:
+    """Return what `edgewhisper recipes` shows of a sweep."""
+    result = load(name)
+    fp32 = result.rtf("fp32")
+    rows = {}
+    for recipe, row in result.measured.items():
+        own = result.rtf(recipe)
+        overall = row.gate.overall if row.gate else None
+        rows[recipe] = measured.Row(
+            row.weight_bytes,
+            round(overall.d, 4) if overall else 0.0,
+            row.gate.verdict if row.gate else "passed",
+            round(own / fp32, 4) if own and fp32 else None,
+        )
+    counts = (f"{len(utterances)} of {split}" for split, utterances in result.utterances.items())
+    return measured.Measured(name, f"{result.dataset.name}: {', '.join(counts)}", rows)
 
 
 def matrix(name: str) -> str:
@@ -198,15 +217,25 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
 }
 
 
-@click.command()
-@click.option("--check", is_flag=True, help="Only tell whether the tables are up to date.")
-def main(check: bool) -> None:
-    """Write every table of the documentation, and the figures that the results hold of texts."""
+def write_results(*, check: bool) -> None:
+    """Write the figures that results hold of texts, and what ships of them; or check them."""
     for name in (*MODELS, "ablation"):
         if not check:
             reports.write_sweep(load(name), RESULTS / name)
         elif load(name) != reports.read_sweep(RESULTS / name):
             sys.exit(f"the figures of {RESULTS / name} are out of date: run {sys.argv[0]}")
+    content = json.dumps(to_json(summary("whisper-base")), indent=1) + "\n"
+    if not check:
+        measured.FILE.write_text(content)
+    elif content != measured.FILE.read_text():
+        sys.exit(f"{measured.FILE} is out of date: run {sys.argv[0]}")
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Only tell whether the tables are up to date.")
+def main(check: bool) -> None:
+    """Write every table of the documentation, and the figures that the results hold of texts."""
+    write_results(check=check)
     for path, tables in TABLES.items():
         text = path.read_text()
         for name, table in tables.items():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from edgewhisper.workspace import cards
 from edgewhisper_runtime.errors import CheckpointError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,26 @@ def all_cards() -> list[ModelCard]:
 
 
 def find_card(name: str) -> ModelCard:
-    """Return the card of a model such as "whisper-base" or "base"; raise CheckpointError."""
-    by_name = {card.name: card for card in all_cards()}
-    card = by_name.get(name) or by_name.get(f"whisper-{name}")
-    if card is None:
-        raise CheckpointError(
-            f"unknown model {name!r}. Use one of {', '.join(by_name)}, "
-            "or the path of a Hugging Face Whisper checkpoint."
-        )
-    return card
+    """Return the card of a model such as "whisper-base", "base" or "openai/whisper-base".
+
+    Raises CheckpointError for any other name, with what may have been meant.
+    """
+    by_name: dict[str, ModelCard] = {}
+    for card in all_cards():
+        hub = (source.repository for source in card.sources if source.repository)
+        for alias in (card.name, card.name.removeprefix("whisper-"), *hub):
+            by_name[alias] = card
+    if name in by_name:
+        return by_name[name]
+    close = get_close_matches(name, by_name, n=1)
+    names = ", ".join(dict.fromkeys(card.name for card in by_name.values()))
+    meant = f"Did you mean {close[0]}?" if close else f"Use one of {names}, or a directory."
+    elsewhere = (
+        f" For a model of the Hugging Face hub, `hf download {name} --local-dir DIR` and name DIR."
+        if _HUB_ID.fullmatch(name) and not close
+        else ""
+    )
+    raise CheckpointError(f"there is no model {name!r}. {meant}{elsewhere}")
 
 
 def _read(path: Path) -> ModelCard:

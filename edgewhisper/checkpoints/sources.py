@@ -26,6 +26,7 @@ from edgewhisper_runtime.errors import CheckpointError, NetworkError, StorageErr
 _log = logging.getLogger(__name__)
 _HUB_SIDE_FILES = ("config.json", "generation_config.json", "tokenizer.json")
 _CHUNK = 2**20
+_SECONDS_TO_ANSWER = 1.5
 
 
 def get(workspace: Workspace, card: ModelCard, source: Source, staging: Path) -> dict[str, Any]:
@@ -61,9 +62,15 @@ def _from_hub(
     """Download with huggingface_hub, which resumes a partial file; HF_ENDPOINT names a mirror."""
     import httpx2
     from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import logging as hub_logging
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
+    hub_logging.set_verbosity_error()  # it tells of each of its attempts
+    try:  # the library tries again for half a minute before it says that there is no network
+        httpx2.head(endpoint, timeout=_SECONDS_TO_ANSWER)
+    except httpx2.HTTPError as error:
+        raise NetworkError(f"{endpoint} cannot be reached ({error}).") from error
     partial = _downloads(workspace, card)
     _log.info("fetching %s from %s", source.repository, endpoint)
     try:

@@ -128,7 +128,7 @@ def _get(workspace: Workspace, card: cards.ModelCard, directory: Path | None, ta
         else [partial(sources.from_directory, directory)]
     )
     failures: list[str] = []
-    for attempt in attempts:
+    for number, attempt in enumerate(attempts, 1):
         try:
             with new_directory(target) as staging:
                 provenance = attempt(staging)
@@ -139,12 +139,12 @@ def _get(workspace: Workspace, card: cards.ModelCard, directory: Path | None, ta
             return
         except NetworkError as error:
             failures.append(str(error))
-            _log.warning("%s: %s", card.name, error)
-    packaged = ", ".join(c.name for c in cards.all_cards() if c.packaged)
+            if number < len(attempts):
+                _log.warning("%s: %s", card.name, error)
+    packaged = " and ".join(c.name for c in cards.all_cards() if c.packaged)
     raise NetworkError(
-        f"{card.name} could not be fetched: {' '.join(failures)} "
-        f"Models that need no hub: {packaged}. "
-        f"Or copy a checkpoint here and run `edgewhisper fetch {card.name} --from DIR`."
+        f"{card.name} could not be fetched: {' '.join(failures)} {packaged} need no hub "
+        f"(--model NAME), or copy a checkpoint here: `edgewhisper fetch {card.name} --from DIR`."
     )
 
 

@@ -12,6 +12,7 @@ from edgewhisper_runtime.cli import info, run, serve, transcribe, verify
 _SUMMARIES = {
     "ablate": "Find out which part of a model bears which precision.",
     "build": "Quantize, evaluate, gate and install a bundle.",
+    "bundles": "List the bundles that were built here.",
     "data": "Get, list and check data to evaluate on.",
     "evaluate": "Compare a variant's WER with the fp32 baseline's.",
     "fetch": "Get a model's checkpoint, verified.",
@@ -42,7 +43,7 @@ class _Lazy(click.Group):
             formatter.write_dl(sorted((_SUMMARIES | own).items()))
 
 
-@click.group(cls=_Lazy)
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="edgewhisper")
 @click.pass_context
@@ -52,7 +53,8 @@ def group(context: click.Context, debug: bool) -> None:  # noqa: ARG001 # read b
     from edgewhisper.workspace import Workspace
 
     show_messages()
-    # A function: only a command that is given no bundle looks for one, and needs a home for it.
+    # Functions: only a command that needs a bundle of the workspace needs a home for it.
+    context.obj = lambda: Workspace.from_environment().bundles
     context.default_map = {
         "transcribe": {"bundle": lambda: Workspace.from_environment().latest_bundle()}
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewhisper.cli import options
+from edgewhisper.recipes import RECOMMENDED
 from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
 
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 
 @click.command("build")
 @options.model()
-@click.option("--recipe", "recipe_name", required=True, help="Recipe name, or path of a TOML file.")
+@click.option(
+    "-r",
+    "--recipe",
+    "recipe_name",
+    default=RECOMMENDED,
+    show_default=True,
+    help="Recipe name, or path of a TOML file.",
+)
 @options.evaluation
 @click.option(
     "--export",

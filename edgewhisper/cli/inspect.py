@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from edgewhisper.cli.table import aligned
+from edgewhisper_runtime.cli import options
 
 
-@click.command("inspect")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command("inspect", cls=options.Sectioned, examples=("bundle/",))
+@click.argument("bundle", type=options.Bundle())
 @click.option("--json", "as_json", is_flag=True, help="The census on stdout as JSON.")
 def command(bundle: Path, as_json: bool) -> None:
     """Load BUNDLE and count what it really holds: dtype, granularity and bytes by part.

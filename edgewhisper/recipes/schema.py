@@ -1,13 +1,11 @@
-"""The recipe schema, and how to read a recipe from a TOML file that must fit it."""
+"""The recipe schema: what a recipe says, and which contradictions it must not have."""
 
 from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from edgewhisper_exporters import eligibility, plugins
@@ -15,7 +13,6 @@ from edgewhisper_runtime.bundle import RecipeRecord, parse, to_json
 from edgewhisper_runtime.bundle.fields import FieldError
 from edgewhisper_runtime.errors import RecipeError
 
-_RECIPES = Path(__file__).parent  # each recipe in a file of its name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Scheme = Literal["none", "dynamic", "static"]
@@ -176,7 +173,7 @@ class Recipe:
         return parse(RecipeRecord, to_json(self))
 
     @classmethod
-    def from_record(cls, record: RecipeRecord, origin: str | Path) -> Recipe:
+    def from_record(cls, record: RecipeRecord, origin: object) -> Recipe:
         """Return the recipe that a manifest holds; raise RecipeError as `from_dict` does."""
         return cls.from_dict(to_json(record), str(origin))
 
@@ -263,32 +260,3 @@ _OVERRIDE_FAULT = (
 _ACTIVATIONS_FAULT = (
     "activations.granularity goes with a quantized activations.dtype, and only with it."
 )
-
-
-def all_recipes() -> list[Recipe]:
-    """Return the recipes that come with EdgeWhisper, the baseline first."""
-    recipes = [_read(path) for path in sorted(_RECIPES.glob("*.toml"))]
-    return sorted(recipes, key=lambda r: (r.name != "fp32", r.quantizes, r.name))
-
-
-def find_recipe(name: str) -> Recipe:
-    """Return a recipe by name or by the path of a TOML file; raise RecipeError."""
-    if name.endswith(".toml") or "/" in name:
-        return _read(Path(name))
-    path = _RECIPES / f"{name}.toml"
-    if not path.is_file():
-        raise RecipeError(
-            f"unknown recipe {name!r}. Use one of {', '.join(r.name for r in all_recipes())}, "
-            "or the path of your own .toml file."
-        )
-    return _read(path)
-
-
-def _read(path: Path) -> Recipe:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe {path} could not be read ({error}).") from error
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"the recipe {path} is not valid TOML ({error}).") from error
-    return Recipe.from_dict(content, str(path))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
 
 from edgewhisper_runtime.errors import EdgeWhisperError
+from edgewhisper_runtime.text import languages
 
 Padding = Literal["silence", "zeros"]
 VoiceDetector = Literal["auto", "silero", "energy", "none"]
+
+_MAX_PENALTY = 10
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,16 @@ class Options:
     the decoder's positions, as in openai-whisper. The text of earlier windows is put there only
     with `condition_on_previous_text`.
 
+    Tokens that the text has already are made less likely by `repetition_penalty`, from 1 (none)
+    on, and a phrase of `no_repeat_ngram` tokens never comes twice in a window (0: it may).
+    `suppress` are ids of tokens that are never written; -1 stands for the model's own list.
+
+    Only `clips` of the recording are transcribed: pairs of start and end in seconds, in order; the
+    end of the last may be infinite. Empty for all of it. With `multilingual` the language is
+    detected in every window anew. With words, where a window's text has the signs of one that
+    nobody spoke, and silence of more than `hallucination_silence_threshold` seconds around it, it
+    is left out.
+
     `vad` is the voice detector that finds the long pauses, which are left out: Silero's model, the
     energy gate, or none; "auto" is Silero's where it is installed, else the energy gate. True and
     False are accepted for "auto" and "none". `padding` fills what is shorter than a window: the
@@ -54,6 +69,9 @@ class Options:
     prompt: str = ""
     hotwords: tuple[str, ...] = ()
     condition_on_previous_text: bool = False
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    suppress: tuple[int, ...] = (-1,)
     vad: VoiceDetector = "auto"
     padding: Padding = "silence"
     batch_size: int | None = None
@@ -74,10 +92,31 @@ class Options:
                 "windows decoded at once cannot build on each other: leave out batch_size or "
                 "condition_on_previous_text."
             )
-        if self.seed < 0:
-            raise EdgeWhisperError("seed must not be negative.")
+        if self.seed < 0 or self.no_repeat_ngram < 0:
+            raise EdgeWhisperError("seed and no_repeat_ngram must not be negative.")
+        if not 1 <= self.repetition_penalty <= _MAX_PENALTY:
+            raise EdgeWhisperError(f"repetition_penalty must be a number from 1 to {_MAX_PENALTY}.")
         if not self.temperatures or not all(0 <= t <= 1 for t in self.temperatures):
             raise EdgeWhisperError("temperatures must be one or more numbers from 0 to 1.")
+
+    def having(self, **named: Any) -> Options:
+        """Return these options with other values, by our names or those of `ALIASES`.
+
+        A single temperature, hotwords in one text with commas, and the language's English name are
+        accepted too. Raises EdgeWhisperError for a name that no option has, and as the class does.
+        """
+        known = {field.name for field in fields(self)}
+        values: dict[str, Any] = {}
+        for name, value in named.items():
+            field = ALIASES.get(name, name)
+            if field not in known:
+                close = get_close_matches(name, [*known, *ALIASES], n=1)
+                hint = f" Did you mean {close[0]}?" if close else ""
+                raise EdgeWhisperError(f"there is no option {name!r}.{hint}")
+            if field in values:
+                raise EdgeWhisperError(f"{field} is given twice, once as {name}.")
+            values[field] = _ACCEPTED.get(field, _as_it_is)(value)
+        return replace(self, **values)
 
     @property
     def timed(self) -> bool:
@@ -96,6 +135,46 @@ class Options:
         prompt, hotwords = (f" {text}" if text else "" for text in texts)
         return prompt, hotwords
 
+
+# What openai-whisper, faster-whisper and other tools call an option, where the meaning is the same.
+ALIASES = {
+    "word_timestamps": "words",
+    "initial_prompt": "prompt",
+    "vad_filter": "vad",
+    "temperature": "temperatures",
+    "compression_ratio_threshold": "max_compression_ratio",
+    "logprob_threshold": "min_log_probability",
+    "log_prob_threshold": "min_log_probability",
+    "no_speech_threshold": "max_no_speech",
+    "no_repeat_ngram_size": "no_repeat_ngram",
+    "suppress_tokens": "suppress",
+}
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _language(value: str | None) -> str | None:
+    return None if value is None else languages.to_code(value)
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Iterable) else (value,)
+
+
+def split_words(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Return words that are given one by one, or in one text with commas between them."""
+    given = value.split(",") if isinstance(value, str) else value
+    return tuple(word.strip() for word in given if word.strip())
+
+
+_ACCEPTED: dict[str, Callable[[Any], Any]] = {
+    "language": _language,
+    "temperatures": _several,
+    "hotwords": split_words,
+    "suppress": _several,
+}
 
 # As the study evaluates: one greedy pass over each window, whatever its text looks like.
 PLAIN = Options(

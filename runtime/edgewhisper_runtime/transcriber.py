@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.builder import TranscriptBuilder
@@ -44,14 +44,16 @@ class Transcriber:
         source: Source,
         options: Options = _DEFAULT,
         on_segment: Callable[[Segment], object] = lambda _segment: None,
+        **named: Any,
     ) -> Transcript:
         """Transcribe a file, a file's bytes, or samples float32 [n] at 16 kHz, of any length.
 
         Where the options name no language it is detected in the first window; an English-only
-        model has one. `on_segment` is called with each segment as soon as it is there.
+        model has one. `on_segment` is called with each segment as soon as it is there. `named`
+        are single options, as `Options.having` takes them: `word_timestamps=True`.
         Raises AudioError for unusable audio, EdgeWhisperError for an unknown language or task.
         """
-        stream = self.stream(source, options)
+        stream = self.stream(source, options.having(**named))
         while True:
             try:
                 on_segment(next(stream))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 from conftest import Run
@@ -126,3 +127,27 @@ def test_inspect_counts_what_is_there(run: Run, tiny_bundle: Path, tmp_path: Pat
     manifest["recipe"]["scope"].remove("output")
     (other / "manifest.json").write_text(json.dumps(manifest))
     assert run("inspect", other).returncode == 14
+
+
+def test_the_list_of_recipes_fits_80_columns(run: Run) -> None:
+    short, whole = run("recipes").stdout, run("recipes", "--all").stdout
+    assert max(map(len, whole.splitlines())) <= 80
+    assert "onnx-int8 *" in short
+    assert "hqq-int1-g16" not in short
+    assert "hqq-int1-g16" in whole
+    only = run("recipes", "--library", "quanto", "--json").stdout
+    assert {recipe["library"] for recipe in json.loads(only)} == {"quanto"}
+    assert run("recipes", "--library", "quant").returncode == 2
+
+
+def test_bundles_are_known_by_name(run: Run, onnx_bundle: Path, tmp_path: Path) -> None:
+    here = partial(run, env_home=tmp_path)
+    assert "no bundle was built here" in here("bundles").stderr
+    shutil.copytree(onnx_bundle, tmp_path / "bundles" / "tiny")
+    (bundle,) = json.loads(here("bundles", "--json").stdout)
+    assert bundle["path"] == str(tmp_path / "bundles" / "tiny")
+    assert here("bundles").stdout.splitlines()[1].startswith("tiny ")
+    assert here("info", "tiny").returncode == 0
+    absent = here("info", "tini")
+    assert absent.returncode == 6
+    assert "there is no bundle tini. Did you mean tiny?" in absent.stderr

@@ -20,7 +20,7 @@ from edgewhisper_runtime.memory import return_large_blocks
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="edgewhisper-runtime")
 def group(debug: bool) -> None:

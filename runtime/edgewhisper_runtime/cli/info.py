@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgewhisper_runtime.cli import options
+
 if TYPE_CHECKING:
     from edgewhisper_runtime.bundle import Adaptive
 
 
-@click.command("info")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command("info", cls=options.Sectioned, examples=("bundle/",))
+@click.argument("bundle", type=options.Bundle())
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
 def command(bundle: Path, as_json: bool) -> None:
     """Say what BUNDLE is and what it was measured to do, without reading its weights."""

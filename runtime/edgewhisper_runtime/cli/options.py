@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
-from edgewhisper_runtime.options import Options, Padding
+from edgewhisper_runtime.cli import spellings
+from edgewhisper_runtime.errors import BundleError, printable
+from edgewhisper_runtime.options import Options, Padding, split_words
 from edgewhisper_runtime.text import languages
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -16,7 +20,28 @@ _DEFAULT = Options()
 
 
 class Sectioned(click.Command):
-    """A command whose help lists its options under the titles that `option` gave them."""
+    """A command whose help lists its options under the titles that `option` gave them.
+
+    It takes its options by the names of other Whisper tools too. `examples` are command lines
+    without the command itself; an empty one is the command alone.
+    """
+
+    def __init__(self, *arguments: Any, examples: Sequence[str], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        with formatter.section("Examples"), formatter.indentation():
+            for example in self.examples:
+                formatter.write(
+                    f"{'':>{formatter.current_indent - 2}}{ctx.command_path} {example}".rstrip()
+                    + "\n"
+                )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments after `spellings.translate`."""
+        return super().parse_args(ctx, spellings.translate(args, self))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, in the order in which their first options were added."""
@@ -24,10 +49,36 @@ class Sectioned(click.Command):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record and isinstance(parameter, click.Option):
-                sections.setdefault(getattr(parameter, "section", "Help"), []).append(record)
+                sections.setdefault(getattr(parameter, "section", "Other"), []).append(record)
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+class Bundle(click.ParamType[Path]):
+    """A bundle's directory; the host toolkit knows those it has built by their names too.
+
+    Its group keeps a function that returns the directory of all of them as the root context's
+    `obj`.
+    """
+
+    name = "bundle"
+
+    def convert(self, value: Any, _param: Any, ctx: click.Context | None) -> Path:
+        """Return the directory; raise BundleError for one that is not there."""
+        named = Path(value)
+        if named.exists():
+            return named
+        find_built = ctx.find_root().obj if ctx else None
+        if find_built is None:
+            raise BundleError(f"there is no directory {printable(str(named))}.")
+        built = Path(find_built())
+        if (built / named).is_dir():
+            return built / named
+        names = [path.name for path in built.glob("*") if path.is_dir()]
+        close = get_close_matches(named.name, names, n=1)
+        hint = f"Did you mean {close[0]}?" if close else "`edgewhisper bundles` lists those here."
+        raise BundleError(f"there is no bundle {printable(str(named))}. {hint}")
 
 
 class _Option(click.Option):
@@ -45,6 +96,7 @@ def language(default: str | None = None) -> Callable[[F], F]:
     """Add --language, a code, tag or name; the command gets the code, None to detect it."""
     return option(
         "Speech",
+        "-l",
         "--language",
         type=languages.to_code,
         metavar="LANGUAGE",
@@ -93,7 +145,7 @@ def decoding(command: F) -> F:
         option(
             "Speech",
             "--hotwords",
-            type=_words,
+            type=split_words,
             metavar="WORD,WORD",
             default="",
             help="Names and terms that may occur.",
@@ -138,6 +190,33 @@ def decoding(command: F) -> F:
             default=_DEFAULT.best_of,
             show_default=True,
             help="Samples to choose from at temperatures above 0.",
+        ),
+        option(
+            "Decoding",
+            "--repetition-penalty",
+            type=float,
+            metavar="X",
+            default=_DEFAULT.repetition_penalty,
+            show_default=True,
+            help="Above 1, words that a window has already are less likely.",
+        ),
+        option(
+            "Decoding",
+            "--no-repeat-ngram",
+            type=click.IntRange(0),
+            metavar="N",
+            default=_DEFAULT.no_repeat_ngram,
+            show_default=True,
+            help="A phrase of so many tokens comes once in a window; 0: as often as it likes.",
+        ),
+        option(
+            "Decoding",
+            "--suppress",
+            type=_ids,
+            metavar="ID,ID",
+            default=",".join(map(str, _DEFAULT.suppress)),
+            show_default=True,
+            help="Tokens never to write; -1 is the model's own list.",
         ),
         option(
             "Decoding",
@@ -210,5 +289,5 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split(",")))
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def _ids(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(",") if number.strip())

@@ -11,8 +11,15 @@ from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.cli import options
 
 
-@click.command("profile")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(
+    "profile",
+    cls=options.Sectioned,
+    examples=(
+        "bundle/",
+        "bundle/ --audio talk.wav --repeat 5 --json",
+    ),
+)
+@click.argument("bundle", type=options.Bundle())
 @click.option(
     "--audio",
     "files",

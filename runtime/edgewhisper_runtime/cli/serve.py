@@ -16,8 +16,15 @@ _MEGABYTE = 10**6
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
-@click.command("serve", cls=options.Sectioned)
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.command(
+    "serve",
+    cls=options.Sectioned,
+    examples=(
+        "bundle/",
+        "bundle/ --port 9000 --model-alias gpt-4o-transcribe",
+    ),
+)
+@click.argument("bundle", type=options.Bundle())
 @options.option(
     "Server", "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
 )

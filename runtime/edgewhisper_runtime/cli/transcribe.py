@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgewhisper_runtime.bundle import AudioContext
-from edgewhisper_runtime.bundle.atomic import storage_errors, write_text
+from edgewhisper_runtime.bundle.atomic import write_text
+from edgewhisper_runtime.cli import jobs, options, recordings, streams
 from edgewhisper_runtime.cli import live as listening
-from edgewhisper_runtime.cli import options, recordings, streams
 from edgewhisper_runtime.errors import (
     BundleError,
     EdgeWhisperError,
@@ -27,64 +25,71 @@ from edgewhisper_runtime.errors import (
     printable,
 )
 from edgewhisper_runtime.options import Options
-from edgewhisper_runtime.text.writers import WRITERS
+from edgewhisper_runtime.text.subtitles import STANDARD, Layout
+from edgewhisper_runtime.text.writers import WRITERS, clock
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.transcriber import Transcriber
-    from edgewhisper_runtime.transcript import Transcript
+    from edgewhisper_runtime.transcript import Segment, Transcript
 
-_TIMED_FORMATS = {"srt", "vtt", "tsv"}
 _REMEDY = {
     "empty": "If it holds speech, look at its level and --language.",
     "looping": "The model failed on it; try a larger model or a less quantized variant.",
 }
+_ALL = "all"
 _CLEAR_LINE = "\r\x1b[K"
-_LONGEST_NAME = 255  # bytes of a file name, in nearly all file systems
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A recording, and the file for each format; None for stdout."""
-
-    recording: recordings.Input
-    outputs: dict[str, Path | None]
-
-    def is_done(self) -> bool:
-        """Whether every output is there and no older than the recording."""
-        path = self.recording.path
-        if path is None:
-            return False
-        try:
-            changed = path.stat().st_mtime_ns
-            return path.is_file() and all(  # a pipe brings something else each time
-                out and out.is_file() and out.stat().st_mtime_ns >= changed
-                for out in self.outputs.values()
-            )
-        except OSError:  # it is not there: reading it gives the better error
-            return False
-
-    @property
-    def on_stdout(self) -> bool:
-        """Whether the transcript goes to stdout."""
-        return None in self.outputs.values()
-
-
-@click.command("transcribe", cls=options.Sectioned)
+@click.command(
+    "transcribe",
+    cls=options.Sectioned,
+    examples=("talk.m4a", "talks/ -o texts/ -f srt -f txt", "--mic --language German"),
+)
 @click.argument("files", nargs=-1)
 @listening.sources
 @options.option(
     "Output",
+    "-o",
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="Write a file for each of FILES and each format here; else, the text goes to stdout.",
 )
 @options.option(
     "Output",
+    "-f",
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice(list(WRITERS)),
+    type=click.Choice([*WRITERS, _ALL]),
     help="Format to write (repeatable); txt by default.",
+)
+@options.option(
+    "Output",
+    "--max-line-width",
+    type=click.IntRange(1),
+    metavar="N",
+    default=STANDARD.columns,
+    show_default=True,
+    help="Columns of a line of subtitles.",
+)
+@options.option(
+    "Output",
+    "--max-line-count",
+    type=click.IntRange(1),
+    metavar="N",
+    default=STANDARD.lines,
+    show_default=True,
+    help="Lines that subtitles show at once.",
+)
+@options.option(
+    "Output",
+    "--max-words-per-line",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Words of a line of subtitles; as many as fit by default.",
+)
+@options.option(
+    "Output", "--verbose", is_flag=True, help="Show the text of one file on stderr as it comes."
 )
 @options.option("Output", "--json", "as_json", is_flag=True, help="The same as --format json.")
 @options.option(
@@ -92,10 +97,11 @@ class _Job:
 )
 @options.option(
     "Engine",
+    "-m",
     "--bundle",
-    type=click.Path(path_type=Path),
+    type=options.Bundle(),
     envvar="EDGEWHISPER_BUNDLE",
-    help="Bundle to run.",
+    help="Bundle to run: its directory, or its name where it was built.",
 )
 @options.engine
 @options.language()
@@ -115,6 +121,10 @@ def command(
     live: bool,
     output_dir: Path | None,
     formats: tuple[str, ...],
+    max_line_width: int,
+    max_line_count: int,
+    max_words_per_line: int | None,
+    verbose: bool,
     as_json: bool,
     overwrite: bool,
     bundle: Path | None,
@@ -139,7 +149,7 @@ def command(
     if bundle is None:
         raise BundleError(
             "no bundle is named and none was built here. Build one with "
-            "`edgewhisper build --recipe quanto-int8`, or name one with --bundle DIR."
+            "`edgewhisper build`, or name one with --bundle DIR."
         )
     if source := listening.open_source(mic, input_device, live):
         with source, listening.stopped_by_signals(source):
@@ -147,38 +157,40 @@ def command(
             live_text = Live(transcriber, Options(language=language, task=task, **decoding))
             listening.listen(source, live_text, as_json)
         return
-    chosen_formats = set(formats) | ({"json"} if as_json else set()) or {"txt"}
+    chosen_formats = set(WRITERS) if _ALL in formats else set(formats)
+    chosen_formats = chosen_formats | ({"json"} if as_json else set()) or {"txt"}
+    layout = Layout(max_line_width, max_line_count, max_words_per_line)
     timestamps = chosen_formats != {"txt"} if timestamps is None else timestamps
     decoding_options = Options(language=language, task=task, timestamps=timestamps, **decoding)
-    _check_formats(chosen_formats, timestamps, to_stdout=output_dir is None, count=len(inputs))
-    planned = _plan(inputs, chosen_formats, output_dir)
-    jobs = planned if overwrite else _undone(planned)
-    if not jobs:
+    jobs.check_formats(chosen_formats, timestamps, to_stdout=output_dir is None, count=len(inputs))
+    planned = jobs.plan(inputs, chosen_formats, output_dir)
+    waiting = planned if overwrite else jobs.undone(planned)
+    if not waiting:
         return
     if output_dir is not None:
-        _check_directory(output_dir)
+        jobs.check_directory(output_dir)
     transcriber = load(bundle, device, threads, audio_context)
     with ExitStack() as stack:
-        paths = [stack.enter_context(job.recording.opened()) for job in jobs]
+        paths = [stack.enter_context(job.recording.opened()) for job in waiting]
         if len(inputs) == 1:
-            transcripts = _transcribe_one(transcriber, paths[0], decoding_options)
+            transcripts = _transcribe_one(transcriber, paths[0], decoding_options, verbose=verbose)
         else:
             transcripts = transcriber.transcribe_many(paths, decoding_options)
-        failures = _write_all(jobs, paths, transcripts, several=len(inputs) > 1)
+        failures = _write_all(waiting, paths, transcripts, layout, several=len(inputs) > 1)
     if failures:
         if len(inputs) > 1:
             names = ", ".join(job.recording.label for job, _ in failures)
-            streams.say(f"{len(failures)} of {len(jobs)} failed: {names}")
+            streams.say(f"{len(failures)} of {len(waiting)} failed: {names}")
         sys.exit(failures[0][1])
 
 
 def _transcribe_one(
-    transcriber: Transcriber, path: Path, decoding_options: Options
+    transcriber: Transcriber, path: Path, decoding_options: Options, verbose: bool
 ) -> Iterator[Transcript | Exception]:
-    """Transcribe, on a terminal with a progress bar over the seconds of the file."""
+    """Transcribe: `verbose` with the text as it comes, else a progress bar on a terminal."""
     from edgewhisper_runtime.audio import duration
 
-    shown = sys.stderr.isatty()
+    shown = sys.stderr.isatty() and not verbose
     outcome: Transcript | Exception
     try:
         length = round(duration(path)) if shown else 0
@@ -188,34 +200,44 @@ def _transcribe_one(
             outcome = transcriber.transcribe(
                 path,
                 decoding_options,
-                on_segment=lambda segment: bar.update(round(segment.end) - bar.pos),
+                on_segment=_show if verbose else partial(_advance, bar),
             )
     except Exception as error:  # noqa: BLE001 # it is reported
         outcome = error
     yield outcome
 
 
+def _show(segment: Segment) -> None:
+    times = f"[{clock(segment.start)} --> {clock(segment.end)}]"
+    streams.say(f"{times} {segment.text.strip()}")
+
+
+def _advance(bar: Any, segment: Segment) -> None:
+    bar.update(round(segment.end) - bar.pos)
+
+
 def _write_all(
-    jobs: Sequence[_Job],
+    waiting: Sequence[jobs.Job],
     paths: Sequence[Path],
     transcripts: Iterator[Transcript | Exception],
+    layout: Layout,
     several: bool,
-) -> list[tuple[_Job, int]]:
+) -> list[tuple[jobs.Job, int]]:
     """Write the transcripts in order; return the jobs that failed, with their exit codes."""
     failures = []
     # Text on the same terminal would break up the progress bar.
-    shown = several and sys.stderr.isatty() and not (jobs[0].on_stdout and sys.stdout.isatty())
+    shown = several and sys.stderr.isatty() and not (waiting[0].on_stdout and sys.stdout.isatty())
     before = _CLEAR_LINE if shown else ""
     begin = time.perf_counter()
     with click.progressbar(
-        jobs, label="transcribing", show_pos=True, file=sys.stderr, hidden=not shown
+        waiting, label="transcribing", show_pos=True, file=sys.stderr, hidden=not shown
     ) as progress:
         for job, path, transcript in zip(progress, paths, transcripts, strict=True):
             seconds = time.perf_counter() - begin
             if isinstance(transcript, Exception):
                 errors = iter([_named(transcript, path, job)])
             else:
-                errors = _write(job, transcript, seconds, prefixed=several)
+                errors = _write(job, transcript, seconds, layout, prefixed=several)
             codes = [streams.report(error, job.recording.label, before) for error in errors]
             failures += [(job, code) for code in codes[:1]]
             begin = time.perf_counter()
@@ -223,7 +245,7 @@ def _write_all(
 
 
 def _write(
-    job: _Job, transcript: Transcript, seconds: float, prefixed: bool
+    job: jobs.Job, transcript: Transcript, seconds: float, layout: Layout, prefixed: bool
 ) -> Iterator[Exception]:
     """Write a transcript in its formats; yield its problem, and the errors of writing it.
 
@@ -232,7 +254,7 @@ def _write(
     label = job.recording.label
     for name, path in job.outputs.items():
         try:
-            text = WRITERS[name](transcript, file=label, seconds=round(seconds, 3))
+            text = WRITERS[name](transcript, layout, file=label, seconds=round(seconds, 3))
             if path:
                 write_text(path, text)
             else:
@@ -248,87 +270,15 @@ def _write(
         )
 
 
-def _named(error: Exception, path: Path, job: _Job) -> Exception:
+def _named(error: Exception, path: Path, job: jobs.Job) -> Exception:
     """Return the error with the user's name of the recording: stdin's file is temporary."""
     if isinstance(error, EdgeWhisperError):
         error.args = (str(error).replace(str(path), job.recording.label),)
     return error
 
 
-def _ends_job(error: Exception, job: _Job) -> bool:
+def _ends_job(error: Exception, job: jobs.Job) -> bool:
     """Tell whether the next transcript would fail too: stdout refuses it, or the disk is full."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
     full = {errno.ENOSPC, errno.EDQUOT}
     return isinstance(cause, OSError) and (job.on_stdout or cause.errno in full)
-
-
-def _check_formats(formats: set[str], timestamps: bool, to_stdout: bool, count: int) -> None:
-    timed = sorted(formats & _TIMED_FORMATS)
-    if timed and not timestamps:
-        raise click.UsageError(f"{timed[0]} is made of times; leave out --no-timestamps.")
-    if to_stdout and len(formats) > 1:
-        raise click.UsageError("stdout takes one format; for more, add --output-dir DIR.")
-    if to_stdout and timed and count > 1:
-        raise click.UsageError(
-            f"stdout takes the {timed[0]} of one file; for {count}, add --output-dir DIR."
-        )
-
-
-def _plan(
-    inputs: Sequence[recordings.Input], formats: set[str], output_dir: Path | None
-) -> list[_Job]:
-    """Return the jobs; raise UsageError where one would overwrite another's input or output."""
-    if output_dir is None:
-        return [_Job(recording, dict.fromkeys(formats)) for recording in inputs]
-    # Path.resolve raises for a loop of links, which must fail that recording only.
-    paths = {os.path.realpath(recording.path) for recording in inputs if recording.path}
-    owners: dict[Path, recordings.Input] = {}
-    jobs = []
-    for recording in inputs:
-        target = output_dir / recording.name
-        outputs: dict[str, Path | None] = {}
-        for name in sorted(formats):
-            output = outputs[name] = _output(target, f".{name}")
-            if os.path.realpath(output) in paths:
-                message = (
-                    f"{output} is to be transcribed, and would be overwritten. Choose another "
-                    "--output-dir."
-                )
-                raise click.UsageError(printable(message))
-            other = owners.setdefault(output, recording)
-            if other is not recording:
-                message = (
-                    f"{other.label} and {recording.label} would both be written to {output}. "
-                    "Name each recording once, rename one, or name the directory above them."
-                )
-                raise click.UsageError(printable(message))
-        jobs.append(_Job(recording, outputs))
-    return jobs
-
-
-def _output(target: Path, suffix: str) -> Path:
-    """Return the target with another suffix; where the name is too long, its stem is cut."""
-    stem = target.stem
-    while len(os.fsencode(stem + suffix)) > _LONGEST_NAME:
-        stem = stem[:-1]
-    return target.with_name(stem + suffix)
-
-
-def _undone(jobs: Sequence[_Job]) -> list[_Job]:
-    waiting = []
-    for job in jobs:
-        if job.is_done():
-            streams.say(
-                f"{job.recording.label}: skipped, its transcript is there and newer; "
-                "--overwrite does it again"
-            )
-        else:
-            waiting.append(job)
-    return waiting
-
-
-def _check_directory(path: Path) -> None:
-    """Raise StorageError now for a directory that would refuse the first transcript."""
-    with storage_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from edgewhisper_runtime.cli import options
 
-@click.command("verify")
-@click.argument("bundle", type=click.Path(path_type=Path))
+
+@click.command("verify", cls=options.Sectioned, examples=("bundle/",))
+@click.argument("bundle", type=options.Bundle())
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
 def command(bundle: Path, as_json: bool) -> None:
     """Check every file of BUNDLE against its manifest."""

@@ -113,6 +113,11 @@ class WindowDecoder:
         """
         language = options.language if self.tokenizer.multilingual else options.language or "en"
         self.tokenizer.prompt(language or "en", options.task)  # a wrong one fails before the work
+        if absent := [id_ for id_ in options.suppress if not -1 <= id_ < self.backend.vocabulary]:
+            raise EdgeWhisperError(
+                f"suppress has {absent[0]}; the model's token ids go up to "
+                f"{self.backend.vocabulary - 1}."
+            )
         prompt, hotwords = map(self.tokenizer.encode, options.hint_texts)
         room = self.max_text_tokens - len(hotwords)
         if room < 0:
@@ -264,12 +269,17 @@ class WindowDecoder:
         return [*prompt, *request.prefix]
 
     def _rules(self, request: Request) -> TokenRules:
+        options, own = request.options, self.settings.suppress
+        if -1 not in options.suppress:  # special tokens are never text
+            own = tuple(token for token in own if token >= self.tokenizer.end_of_text)
         return TokenRules(
-            suppress=self.settings.suppress,
+            suppress=(*own, *(token for token in options.suppress if token >= 0)),
             suppress_first=() if request.prefix else self.settings.suppress_first,
             end_of_text=self.tokenizer.end_of_text,
             room=self.settings.max_tokens - len(self._prompt(request)),
             first_timestamp=self.tokenizer.first_timestamp if request.timestamps else None,
+            repetition_penalty=options.repetition_penalty,
+            no_repeat_ngram=options.no_repeat_ngram,
         )
 
     def _assess(

@@ -1,8 +1,8 @@
 """Segments to subtitle cues: short enough to read, broken where a speaker would pause.
 
-Lines of at most 42 columns, two to a cue, and 7 s a cue are the limits of Netflix's Timed Text
-Style Guide for Latin scripts. A column is a character; those that Unicode calls wide or fullwidth
-take two.
+Lines of at most 42 columns, two to a cue, and 7 s a cue, where nothing else is asked for, are the
+limits of Netflix's Timed Text Style Guide for Latin scripts. A column is a character; those that
+Unicode calls wide or fullwidth take two.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
+from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.transcript import Segment, Word
 
-COLUMNS = 42
 SECONDS = 7
 _LONGEST_PAUSE = 1000  # ms; a longer one ends a cue
 
@@ -37,8 +37,30 @@ _BOUND = frozenset({"Mn", "Mc", "Me", "Pe", "Pf", "Po", "Lm"})
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How much text a cue shows: lines of at most so many columns, and of so many words if given.
+
+    Where lines are not broken at spaces, each place where one may end counts as the end of a word.
+    Raises EdgeWhisperError for a number below 1.
+    """
+
+    columns: int = 42
+    lines: int = 2
+    words: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what types cannot."""
+        words = 1 if self.words is None else self.words
+        if min(self.columns, self.lines, words) < 1:
+            raise EdgeWhisperError("subtitles have at least one line, one column and one word.")
+
+
+STANDARD = Layout()
+
+
+@dataclass(frozen=True)
 class Cue:
-    """One or two lines of text, and when to show them, in milliseconds."""
+    """Lines of text, and when to show them, in milliseconds."""
 
     start: int
     end: int
@@ -75,7 +97,7 @@ def columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def cues(segments: Iterable[Segment]) -> list[Cue]:
+def cues(segments: Iterable[Segment], layout: Layout = STANDARD) -> list[Cue]:
     """Return the segments as cues, in order and without overlaps.
 
     Words keep their own times; in a segment without words, each character takes an equal share of
@@ -83,9 +105,9 @@ def cues(segments: Iterable[Segment]) -> list[Cue]:
     """
     unclipped: list[Cue] = []
     for segment in segments:
-        laid_out = _lay_out(_pieces(segment))
+        laid_out = _lay_out(_pieces(segment, layout), layout)
         if any(cue.start == cue.end for cue in laid_out):  # words may have no length
-            laid_out = _lay_out(_pieces(replace(segment, words=[])))
+            laid_out = _lay_out(_pieces(replace(segment, words=[]), layout), layout)
         unclipped += laid_out
     return [
         replace(cue, end=max(cue.start, min(cue.end, following.start)))
@@ -93,12 +115,12 @@ def cues(segments: Iterable[Segment]) -> list[Cue]:
     ] + unclipped[-1:]
 
 
-def _pieces(segment: Segment) -> list[_Piece]:
+def _pieces(segment: Segment, layout: Layout) -> list[_Piece]:
     """Cut the segment's text wherever a line may end."""
     pieces: list[_Piece] = []
     text, start, end, last = "", 0, 0, ""
     for character, begin, until in _characters(segment):
-        full = columns((text + character).strip()) > COLUMNS
+        full = columns((text + character).strip()) > layout.columns
         if text.strip() and (full or _may_break(last, character)):
             pieces.append(_Piece(text, start, end))
             text = ""
@@ -140,7 +162,7 @@ def _may_break(before: str, after: str) -> bool:
     return any(map(_WITHOUT_SPACES.match, (before, after)))
 
 
-def _lay_out(pieces: Sequence[_Piece]) -> list[Cue]:
+def _lay_out(pieces: Sequence[_Piece], layout: Layout) -> list[Cue]:
     """Group pieces into the cues of least cost: few, of similar lengths, with ends of clauses.
 
     Dynamic programming over the ends of cues; a cue of one piece is always possible.
@@ -148,7 +170,10 @@ def _lay_out(pieces: Sequence[_Piece]) -> list[Cue]:
     best = [(0.0, 0)]  # for the first n pieces: the cost, and where their last cue begins
     for end in range(1, len(pieces) + 1):
         best.append(
-            min((best[at][0] + _cost(pieces[at:end]), at) for at in _beginnings(pieces, end))
+            min(
+                (best[at][0] + _cost(pieces[at:end], layout), at)
+                for at in _beginnings(pieces, end, layout)
+            )
         )
     backwards: list[Cue] = []
     end = len(pieces)
@@ -156,12 +181,12 @@ def _lay_out(pieces: Sequence[_Piece]) -> list[Cue]:
         begin = best[end][1]
         group = pieces[begin:end]
         stop = min(group[-1].end, group[0].start + 1000 * SECONDS)
-        backwards.append(Cue(group[0].start, stop, _lines(group)))
+        backwards.append(Cue(group[0].start, stop, _lines(group, layout)))
         end = begin
     return backwards[::-1]
 
 
-def _beginnings(pieces: Sequence[_Piece], end: int) -> Iterator[int]:
+def _beginnings(pieces: Sequence[_Piece], end: int, layout: Layout) -> Iterator[int]:
     """Yield where a cue that ends before piece `end` may begin."""
     yield end - 1
     for begin in range(end - 2, -1, -1):
@@ -169,39 +194,56 @@ def _beginnings(pieces: Sequence[_Piece], end: int) -> Iterator[int]:
         if (
             following.start - piece.end > _LONGEST_PAUSE
             or pieces[end - 1].end - piece.start > 1000 * SECONDS
-            or _width(pieces[begin:end]) > 2 * COLUMNS + 1
+            or _fewest_lines(pieces[begin:end], layout) > layout.lines
         ):
             return
-        if _fold(pieces[begin:end]) is not None:
-            yield begin
+        yield begin
 
 
-def _cost(group: Sequence[_Piece]) -> float:
-    return 1 + (_width(group) / (2 * COLUMNS)) ** 2 + group[-1].reluctance
+def _cost(group: Sequence[_Piece], layout: Layout) -> float:
+    full = _width(group) / (layout.lines * layout.columns)
+    return 1 + full**2 + group[-1].reluctance
 
 
-def _lines(group: Sequence[_Piece]) -> tuple[str, ...]:
-    cut = _fold(group)
-    parts = (group[:cut], group[cut:]) if cut else (group,)
-    return tuple("".join(piece.text for piece in part).strip() for part in parts)
+def _fits(line: Sequence[_Piece], layout: Layout) -> bool:
+    return _width(line) <= layout.columns and len(line) <= (layout.words or len(line))
 
 
-def _fold(group: Sequence[_Piece]) -> int | None:
-    """Return the piece that begins the second line: 0 for one line, None if two are too few.
+def _fewest_lines(group: Sequence[_Piece], layout: Layout) -> int:
+    """Return how many lines a group takes where each line is filled before the next begins."""
+    begin, lines = 0, 1
+    for end in range(2, len(group) + 1):
+        if not _fits(group[begin:end], layout):
+            begin, lines = end - 1, lines + 1
+    return lines
 
-    Lines of similar lengths are better, and so is a first line that ends a clause.
+
+def _lines(group: Sequence[_Piece], layout: Layout) -> tuple[str, ...]:
+    """Break a group into as few lines as it takes, the best of that number.
+
+    Lines of similar lengths are better, and so are those that end a clause. Dynamic programming
+    over the ends of lines.
     """
-    whole = _width(group)
-    if whole <= COLUMNS:
-        return 0
-    folds = []
-    upper = -group[0].space
-    for cut in range(1, len(group)):
-        upper += group[cut - 1].width
-        lower = whole - upper - group[cut].space
-        if max(upper, lower) <= COLUMNS:
-            folds.append((abs(upper - lower) + COLUMNS / 2 * group[cut - 1].reluctance, cut))
-    return min(folds)[1] if folds else None
+    count = _fewest_lines(group, layout)
+    mean = _width(group) / count
+    best: dict[int, tuple[float, tuple[int, ...]]] = {
+        0: (0.0, ())
+    }  # by the pieces in the lines so far: the cost, and where lines begin
+    for last in (False,) * (count - 1) + (True,):
+        longer: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for begin, (cost, begins) in best.items():
+            for end in range(begin + 1, len(group) + 1):
+                line = group[begin:end]
+                if not _fits(line, layout) and end > begin + 1:
+                    break
+                reluctance = 0.0 if last else layout.columns / 2 * line[-1].reluctance
+                candidate = (cost + abs(_width(line) - mean) + reluctance, (*begins, begin))
+                longer[end] = min(candidate, longer.get(end, candidate))
+        best = longer
+    begins = (*best[len(group)][1], len(group))
+    return tuple(
+        "".join(piece.text for piece in group[begin:end]).strip() for begin, end in pairwise(begins)
+    )
 
 
 def _width(group: Sequence[_Piece]) -> int:

@@ -8,25 +8,26 @@ from dataclasses import asdict
 from typing import Any
 
 from edgewhisper_runtime.text import subtitles
+from edgewhisper_runtime.text.subtitles import STANDARD, Layout
 from edgewhisper_runtime.transcript import Transcript
 
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
-def to_txt(transcript: Transcript, **_facts: Any) -> str:
+def to_txt(transcript: Transcript, _layout: Layout = STANDARD, **_facts: Any) -> str:
     """Return the text on one line."""
     return transcript.text.strip() + "\n"
 
 
-def to_srt(transcript: Transcript, **_facts: Any) -> str:
+def to_srt(transcript: Transcript, layout: Layout = STANDARD, **_facts: Any) -> str:
     """Return SubRip subtitles, laid out by `subtitles.cues`."""
     return "\n".join(
         f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n" + _lines(cue)
-        for number, cue in enumerate(subtitles.cues(transcript.segments), 1)
+        for number, cue in enumerate(subtitles.cues(transcript.segments, layout), 1)
     )
 
 
-def to_vtt(transcript: Transcript, **_facts: Any) -> str:
+def to_vtt(transcript: Transcript, layout: Layout = STANDARD, **_facts: Any) -> str:
     """Return WebVTT subtitles (W3C), laid out by `subtitles.cues`."""
     return "\n".join(
         [
@@ -34,13 +35,13 @@ def to_vtt(transcript: Transcript, **_facts: Any) -> str:
             *(
                 f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n"
                 + _lines(cue).translate(_VTT_ESCAPES)
-                for cue in subtitles.cues(transcript.segments)
+                for cue in subtitles.cues(transcript.segments, layout)
             ),
         ]
     )
 
 
-def to_tsv(transcript: Transcript, **_facts: Any) -> str:
+def to_tsv(transcript: Transcript, _layout: Layout = STANDARD, **_facts: Any) -> str:
     """Return one row for each segment: start and end in milliseconds, and its text."""
     rows = [
         f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{text}\n"
@@ -50,13 +51,14 @@ def to_tsv(transcript: Transcript, **_facts: Any) -> str:
     return "".join(["start\tend\ttext\n", *rows])
 
 
-def to_json(transcript: Transcript, **facts: Any) -> str:
+def to_json(transcript: Transcript, _layout: Layout = STANDARD, **facts: Any) -> str:
     """Return one line of JSON: `facts`, the problem, and the transcript's own fields."""
     record = {**facts, "problem": transcript.problem, **asdict(transcript)}
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-# `facts` are further fields, such as `file` and `seconds`; only JSON has room for them.
+# Each takes a transcript, the layout of subtitles, and `facts`: further fields, such as `file` and
+# `seconds`, for which only JSON has room.
 WRITERS: dict[str, Callable[..., str]] = {
     "txt": to_txt,
     "srt": to_srt,
@@ -64,6 +66,11 @@ WRITERS: dict[str, Callable[..., str]] = {
     "tsv": to_tsv,
     "json": to_json,
 }
+
+
+def clock(seconds: float) -> str:
+    """Return a time as HH:MM:SS.mmm, as WebVTT writes it."""
+    return _time(round(1000 * seconds), ".")
 
 
 def _lines(cue: subtitles.Cue) -> str:

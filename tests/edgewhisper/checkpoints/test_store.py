@@ -90,14 +90,23 @@ def test_a_file_the_hub_lacks(hub: Server, own_home: Path) -> None:
         fetch(Workspace.from_environment(), hub_card(hub))
 
 
-@pytest.mark.parametrize("name", ["whisper-tiny.en", "tiny.en"])
+@pytest.mark.parametrize("name", ["whisper-tiny.en", "tiny.en", "openai/whisper-tiny.en"])
 def test_names(tiny_en: Checkpoint, name: str) -> None:
     assert resolve(Workspace.from_environment(), name) == tiny_en
 
 
-def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(CheckpointError, match=r"unknown model 'whisper-giant'.*whisper-small"):
-        resolve(Workspace.from_environment(), "whisper-giant")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("giant", r"there is no model 'giant'\. Use one of whisper-tiny.*whisper-small"),
+        ("whisper-smal", r"Did you mean whisper-small\?"),
+        ("openai/whisper-larg-v3", r"Did you mean openai/whisper-large-v3\?"),
+        ("somebody/my-model", "hf download somebody/my-model --local-dir DIR"),
+    ],
+)
+def test_an_unknown_name(name: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        resolve(Workspace.from_environment(), name)
 
 
 def test_every_size_has_a_card_with_pinned_hashes() -> None:

@@ -117,13 +117,3 @@ def test_a_wrong_recipe_is_told_its_key(change: dict[str, object], message: str)
 def test_a_missing_key() -> None:
     with pytest.raises(RecipeError, match="the key library is missing"):
         Recipe.from_dict({k: v for k, v in GOOD.items() if k != "library"}, "here")
-
-
-def test_files_that_are_no_recipes(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="could not be read"):
-        find_recipe(str(tmp_path / "absent.toml"))
-    (tmp_path / "bad.toml").write_text("name = ")
-    with pytest.raises(RecipeError, match="not valid TOML"):
-        find_recipe(str(tmp_path / "bad.toml"))
-    with pytest.raises(RecipeError, match=r"unknown recipe 'quanto-int9'.*quanto-int8"):
-        find_recipe("quanto-int9")

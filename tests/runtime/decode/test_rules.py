@@ -58,3 +58,28 @@ def test_without_timestamps_only_suppression_rules() -> None:
     plain.apply(logits, [[], [7]])
     assert set(np.flatnonzero(np.isinf(logits[0]))) == {3, 4, 5, END}
     assert set(np.flatnonzero(np.isinf(logits[1]))) == {3, 4}
+
+
+def test_repeated_tokens_are_less_likely_by_the_penalty() -> None:
+    rules = TokenRules((), (), END, 200, FIRST, repetition_penalty=2.0)
+    logits = np.full((1, VOCABULARY), 1.0, np.float32)
+    logits[0, 8] = -1.0
+    rules.apply(logits, [[FIRST, 7, 8, 7]])
+    assert logits[0, 7] == 0.5
+    assert logits[0, 8] == -2.0
+    assert logits[0, 9] == 1.0
+
+
+@given(st.lists(st.integers(6, 9), max_size=40), st.integers(1, 4))
+def test_no_phrase_comes_twice(words: list[int], n: int) -> None:
+    rules = TokenRules((), (), END, 200, no_repeat_ngram=n)
+    text: list[int] = []
+    for word in words:
+        logits = np.zeros((1, VOCABULARY), np.float32)
+        rules.apply(logits, [text])
+        seen = {tuple(text[i : i + n]) for i in range(len(text) - n + 1)}
+        for token in range(TEXT):
+            repeats = len(text) >= n - 1 and (*text[len(text) - n + 1 :], token) in seen
+            assert np.isinf(logits[0, token]) == repeats
+        if np.isfinite(logits[0, word]):
+            text.append(word)

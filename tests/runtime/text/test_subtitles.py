@@ -8,9 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edgewhisper_runtime.text.subtitles import COLUMNS, SECONDS, columns, cues
+from edgewhisper_runtime.errors import EdgeWhisperError
+from edgewhisper_runtime.text.subtitles import SECONDS, STANDARD, Layout, columns, cues
 from edgewhisper_runtime.transcript import Segment, Word
 
+COLUMNS = STANDARD.columns
 LATIN = st.text("abcdefghij", min_size=1, max_size=12)
 SPACED = st.lists(
     st.tuples(LATIN, st.sampled_from(["", ",", ".", "?", ";", '."'])), max_size=40
@@ -152,3 +154,30 @@ def test_scripts_without_spaces_break_between_characters(
 
 def test_wide_characters_take_two_columns() -> None:
     assert columns("ab天ｱ \uff21") == 2 + 2 + 1 + 1 + 2
+
+
+LAYOUTS = st.builds(Layout, st.integers(4, 60), st.integers(1, 4), st.none() | st.integers(1, 5))
+
+
+@given(segments(SPACED), LAYOUTS)
+def test_a_layout_of_ones_own_holds_and_loses_nothing(spoken: list[Segment], own: Layout) -> None:
+    laid_out = cues(spoken, own)
+    for cue in laid_out:
+        assert 1 <= len(cue.lines) <= own.lines
+        for line in cue.lines:
+            assert columns(line) <= own.columns
+            assert own.words is None or len(line.split()) <= own.words
+    shown = "".join(line for cue in laid_out for line in cue.lines)
+    assert shown.replace(" ", "") == "".join(s.text for s in spoken).replace(" ", "")
+
+
+def test_three_lines_are_of_similar_lengths() -> None:
+    text = "the quick brown fox jumps over the lazy dog and runs far away from it"
+    (cue,) = cues([Segment(0, 6, text, [], 0)], Layout(columns=26, lines=3))
+    assert [columns(line) for line in cue.lines] == [19, 23, 25]
+
+
+@pytest.mark.parametrize("wrong", [{"columns": 0}, {"lines": 0}, {"words": 0}])
+def test_a_layout_without_room_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(EdgeWhisperError, match="at least one"):
+        Layout(**wrong)

@@ -1,0 +1,81 @@
+"""Recipes as TOML files: those that ship, a user's own, and one made from another."""
+
+from __future__ import annotations
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from edgewhisper.recipes.schema import Recipe
+from edgewhisper_runtime.errors import RecipeError
+
+RECOMMENDED = "onnx-int8"  # the recipe of `build` and of every example
+_RECIPES = Path(__file__).parent  # each recipe in a file of its name
+_BASE = "base"
+_MOST_BASES = 8  # one upon the other: more are a circle
+
+
+def all_recipes() -> list[Recipe]:
+    """Return the recipes that come with EdgeWhisper, the baseline first."""
+    recipes = [_recipe(path) for path in sorted(_RECIPES.glob("*.toml"))]
+    return sorted(recipes, key=lambda r: (r.name != "fp32", r.quantizes, r.name))
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe by name, or by the path of a TOML file; raise RecipeError.
+
+    A file with `base = "NAME"` holds only what differs from that recipe: its name and the keys to
+    replace, one by one in a table, as a whole in a list.
+    """
+    return _recipe(find_file(name))
+
+
+def find_file(name: str, beside: Path = Path()) -> Path:
+    """Return the TOML file of a recipe that is named as for `find_recipe`; raise RecipeError.
+
+    A relative path is relative to the directory `beside`.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return beside / name
+    path = _RECIPES / f"{name}.toml"
+    if not path.is_file():
+        close = get_close_matches(name, [file.stem for file in _RECIPES.glob("*.toml")], n=1)
+        hint = f"Did you mean {close[0]}?" if close else "`edgewhisper recipes --all` lists them."
+        raise RecipeError(
+            f"there is no recipe {name!r}. {hint} A recipe of your own is named by the path of its "
+            ".toml file."
+        )
+    return path
+
+
+def _recipe(path: Path) -> Recipe:
+    content = _read(path)
+    for _ in range(_MOST_BASES):
+        if _BASE not in content:
+            return Recipe.from_dict(content, str(path))
+        base = content.pop(_BASE)
+        if not isinstance(base, str):
+            raise RecipeError(f"{path}: base is the name or path of a recipe, not {base!r}.")
+        if "name" not in content:
+            raise RecipeError(f"{path}: a recipe made from {base} needs a name of its own.")
+        content = _merged(_read(find_file(base, path.parent)), content)
+    raise RecipeError(f"{path}: its recipes are made from each other in a circle.")
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `own`; a table in both is merged likewise."""
+    merged = base | own
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            merged[key] = _merged(base[key], value)
+    return merged
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe {path} could not be read ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"the recipe {path} is not valid TOML ({error}).") from error
