@@ -264,6 +264,6 @@ def test_ctrl_c(onnx_bundle: Path, data: Path, home: Path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
     assert "interrupted" in stderr
     assert "Traceback" not in stderr

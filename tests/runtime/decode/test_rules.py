@@ -64,6 +64,7 @@ def test_repeated_tokens_are_less_likely_by_the_penalty() -> None:
     rules = TokenRules((), (), END, 200, FIRST, repetition_penalty=2.0)
     logits = np.full((1, VOCABULARY), 1.0, np.float32)
     logits[0, 8] = -1.0
+    logits[0, FIRST:] = -9.0
     rules.apply(logits, [[FIRST, 7, 8, 7]])
     assert logits[0, 7] == 0.5
     assert logits[0, 8] == -2.0
