@@ -71,6 +71,8 @@ def find_card(name: str) -> ModelCard:
             by_name[alias] = card
     if name in by_name:
         return by_name[name]
+    if Path(name).is_absolute() or name.startswith((".", "~")):
+        raise CheckpointError(f"there is no directory {name}. A model is a directory or a name.")
     close = get_close_matches(name, by_name, n=1)
     names = ", ".join(dict.fromkeys(card.name for card in by_name.values()))
     meant = f"Did you mean {close[0]}?" if close else f"Use one of {names}, or a directory."

@@ -132,6 +132,13 @@ class Recipe:
         return bool(self.scope)
 
     @property
+    def quantization(self) -> str:
+        """What is quantized, in the field's words; the study calls weight-only "dynamic" too."""
+        if self.scheme == "dynamic" and self.activations.dtype in _FLOATS:
+            return "weight-only"
+        return self.scheme
+
+    @property
     def batchable(self) -> bool:
         """Whether texts do not depend on how many utterances are decoded at once."""
         return self.scheme != "dynamic" or self.activations.granularity != "per-tensor"

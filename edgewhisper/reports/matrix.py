@@ -43,14 +43,25 @@ def to_table(result: SweepResult, names: Collection[str] | None = None) -> str:
     """
     splits = list(result.utterances)
     heads = [f"WER % {split}" for split in splits]
-    columns = ["recipe", "scheme", "scope", "MB", *heads, "gate", "RTF", "peak RSS, MB"]
+    columns = [
+        "recipe",
+        "artefact",
+        "quantization",
+        "scope",
+        "MB",
+        *heads,
+        "gate",
+        "RTF",
+        "peak RSS, MB",
+    ]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, row in sorted(result.rows.items(), key=lambda item: _order(item[1].recipe)):
         if names is not None and name not in names:
             continue
         if isinstance(row, FailedRow):
             reason = row.error.replace("|", "\\|")
-            cells = [name, row.recipe.scheme, f"failed: {reason}", *[""] * (len(columns) - 3)]
+            cells = [name, "", row.recipe.quantization, f"failed: {reason}"]
+            cells += [""] * (len(columns) - len(cells))
         else:
             cells = _cells(result, name, row)
         lines.append(f"| {' | '.join(cells)} |")
@@ -59,15 +70,26 @@ def to_table(result: SweepResult, names: Collection[str] | None = None) -> str:
 
 def _cells(result: SweepResult, name: str, row: SweepRow) -> list[str]:
     """Return the cells of a recipe that was measured."""
-    scheme: str = row.recipe.scheme
+    quantization = row.recipe.quantization
     if row.calibration is not None:
-        scheme += f", {len(row.calibration.utterances)} of {row.recipe.calibration.split}"
+        quantization += f", {len(row.calibration.utterances)} of {row.recipe.calibration.split}"
+    exports = row.recipe.exports
+    artefact = f"{exports[0].upper()} export" if exports else "variant"
     size = f"{row.weight_bytes / 1e6:.1f}"
     if row is not result.baseline:
         size += f" ({100 * (row.weight_bytes / result.baseline.weight_bytes - 1):+.1f} %)"
     verdict = "baseline" if row.gate is None else row.gate.verdict
     wers = [_wer(row, split, len(of_split)) for split, of_split in result.utterances.items()]
-    return [name, scheme, summarize(row.census), size, *wers, verdict, *_speed(result, name)]
+    return [
+        name,
+        artefact,
+        quantization,
+        summarize(row.census),
+        size,
+        *wers,
+        verdict,
+        *_speed(result, name),
+    ]
 
 
 def to_plot(result: SweepResult) -> str:
@@ -168,7 +190,8 @@ def _footer(result: SweepResult) -> str:
     text = (
         f"{result.model.name} on {result.dataset.name}: {data}. In brackets: the difference from "
         "fp32 in points, with its paired 95 % interval (over utterances and over speakers, the "
-        "wider at each end). The gate judges all splits together."
+        "wider at each end). The gate judges all splits together. MB: the weights of the artefact "
+        "that was measured. The study calls weight-only recipes dynamic too."
     )
     timed = result.speed
     if timed is not None and result.rtf(BASELINE) is not None:

@@ -75,5 +75,5 @@ def _refuse_code(directory: Path, manifest: bundle.Manifest) -> None:
     if manifest.backend == "torchscript":
         raise BundleError(
             f"{directory} is a TorchScript bundle. TorchScript can hold code, so it is not opened. "
-            "Build the bundle again (edgewhisper build --export pytorch)."
+            "Build the bundle again, with --export pytorch."
         )

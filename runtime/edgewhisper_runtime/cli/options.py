@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -10,13 +10,14 @@ from typing import Any, TypeVar, get_args
 import click
 
 from edgewhisper_runtime.cli import spellings
-from edgewhisper_runtime.errors import BundleError, printable
+from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, printable
 from edgewhisper_runtime.options import Options, Padding, split_words
 from edgewhisper_runtime.text import languages
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DEFAULT = Options()
+_FAULTS = f"{__name__}.faults"
 
 
 class Sectioned(click.Command):
@@ -40,8 +41,20 @@ class Sectioned(click.Command):
                 )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments after `spellings.translate`."""
-        return super().parse_args(ctx, spellings.translate(args, self))
+        """Parse the arguments after `spellings.translate`.
+
+        Raises what is wrong with the values: an error by itself, several as one UsageError.
+        """
+        rest = super().parse_args(ctx, spellings.translate(args, self))
+        faults = ctx.meta.get(_FAULTS, [])
+        if len(faults) == 1:
+            raise faults[0]
+        if faults:
+            messages = (
+                f.format_message() if isinstance(f, click.UsageError) else f for f in faults
+            )
+            raise click.UsageError("".join(f"\n- {message}" for message in messages), ctx)
+        return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, in the order in which their first options were added."""
@@ -85,6 +98,16 @@ class _Option(click.Option):
     def __init__(self, *names: Any, section: str, **settings: Any) -> None:
         super().__init__(*names, **settings)
         self.section = section
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        """Check the value; an error waits for `Sectioned.parse_args`, which raises all."""
+        try:
+            return super().handle_parse_result(ctx, opts, args)
+        except (click.UsageError, EdgeWhisperError) as error:
+            ctx.meta.setdefault(_FAULTS, []).append(error)
+            return None, args
 
 
 def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:

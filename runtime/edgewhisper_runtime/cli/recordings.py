@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 import click
 
 from edgewhisper_runtime.bundle.atomic import storage_errors
-from edgewhisper_runtime.errors import AudioError
+from edgewhisper_runtime.errors import AudioError, printable
 
 # The files that are taken from a directory; how a file is read depends on its content only.
 SUFFIXES = frozenset({
@@ -24,6 +25,7 @@ MEDIA_SUFFIXES = frozenset({
     ".3g2", ".3gp", ".aac", ".amr", ".asf", ".awb", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov",
     ".mp4", ".webm", ".wma", ".wmv",
 })  # fmt: skip
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ def find(arguments: Sequence[str]) -> list[Input]:
         if argument == "-":
             inputs.append(Input(None, Path("stdin")))
             continue
+        if _URL.match(argument) and not os.path.lexists(argument):
+            raise click.UsageError(
+                f"{printable(argument)} is a URL: download it, and name the file."
+            )
         for path in _matches(argument):
             is_directory = os.path.isdir(path)  # noqa: PTH112 # Path.is_dir refuses a name too long
             inputs += _below(path) if is_directory else [Input(path, Path(path.name))]

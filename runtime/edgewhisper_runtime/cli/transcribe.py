@@ -148,8 +148,8 @@ def command(
     inputs = [] if mic or live else recordings.find(files)
     if bundle is None:
         raise BundleError(
-            "no bundle is named and none was built here. Build one with "
-            "`edgewhisper build`, or name one with --bundle DIR."
+            "no bundle is named, and none was built here. Name one with --bundle DIR, or set "
+            "EDGEWHISPER_BUNDLE."
         )
     if source := listening.open_source(mic, input_device, live):
         with source, listening.stopped_by_signals(source):
