@@ -28,6 +28,7 @@ from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime import cli as runtime_cli
+from edgewhisper_runtime.cli.spellings import translate
 from edgewhisper_runtime.measure.profile import SPEECH
 from servers import serving
 
@@ -309,7 +310,8 @@ def test_names_in_the_text_exist(page: Path, pytestconfig: pytest.Config) -> Non
                 parse(command)
         elif words[0].startswith("--"):
             own = hasattr(pytestconfig.option, words[0].strip("-").replace("-", "_"))  # the tests'
-            assert own or set(words[0].split("/")) <= known, quoted
+            spelled = translate(words[0].split("/"), runtime_cli.transcribe)
+            assert own or set(spelled) <= known, quoted
         elif re.fullmatch(r"[\w.-]+/[\w./-]+\.(py|toml|md)", quoted):
             assert any((root / quoted).is_file() for root in ROOTS), quoted
         elif re.fullmatch(r"edgewhisper(_runtime|_exporters)?(\.\w+)+(\(.*\))?", quoted):
