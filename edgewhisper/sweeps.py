@@ -247,7 +247,9 @@ def _empty(plan: Plan, expected: Records) -> SweepResult:
         normalizer=wer.normalizer(),
         utterances={
             split: {
-                record.id: SweepUtterance(record.speaker, record.reference, record.duration)
+                record.id: SweepUtterance(
+                    record.speaker, record.reference, record.duration, record.language
+                )
                 for record in of_split
             }
             for split, of_split in expected.items()

@@ -30,7 +30,10 @@ Share = Annotated[float, between(0, 1)]
 
 @dataclass(frozen=True)
 class Record:
-    """One evaluated utterance: raw texts, seconds of audio and of computing, what went wrong."""
+    """One evaluated utterance: raw texts, seconds of audio and of computing, what went wrong.
+
+    `language` is that of the reference, as a code of Whisper's; it decides how texts are scored.
+    """
 
     id: str
     speaker: str
@@ -39,6 +42,7 @@ class Record:
     duration: Duration
     seconds: Seconds
     problem: str | None = None
+    language: str = "en"
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ class SweepUtterance:
     speaker: str
     reference: str
     duration: Duration
+    language: str = "en"
 
 
 @dataclass(frozen=True)
