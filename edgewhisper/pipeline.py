@@ -18,7 +18,15 @@ from pathlib import Path
 from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import calibration, context, gate, run, wer
+from edgewhisper.evaluation import (
+    calibration,
+    comparison,
+    context,
+    gate,
+    normalizing,
+    run,
+    wer,
+)
 from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
@@ -226,7 +234,7 @@ def choose_context(full: Report, adaptive: Report) -> Report:
     first is a paired comparison with less noise than the gate's, which compares with float32.
     """
     limit = full.gate.max_wer_increase
-    difference = wer.compare(full.records["variant"], adaptive.records["variant"])
+    difference = comparison.compare(full.records["variant"], adaptive.records["variant"])
     proven = difference.interval.high <= limit
     trials = (
         _trial(full),
@@ -330,7 +338,7 @@ def compare(
         threads=options.threads,
         language=LANGUAGE,
         machine=machine.describe(),
-        normalizer=wer.normalizer(),
+        normalizer=normalizing.normalizer(),
         bundles={
             "baseline": baseline.manifest,
             "variant": replace(variant.manifest, audio_context=audio_context),
@@ -358,7 +366,7 @@ def judge(
         split: SplitReport(
             wer.summarize(of_split),
             wer.summarize(variant[split]),
-            wer.compare({split: of_split}, {split: variant[split]}),
+            comparison.compare({split: of_split}, {split: variant[split]}),
         )
         for split, of_split in baseline.items()
     }

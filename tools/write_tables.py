@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from edgewhisper import reports, sweeps
-from edgewhisper.evaluation.wer import Comparison
+from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.recipes import all_recipes
 from edgewhisper.reports import SweepResult
 from edgewhisper_runtime import cli, errors

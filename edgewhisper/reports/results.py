@@ -11,14 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.evaluation.gate import GateVerdict
-from edgewhisper.evaluation.wer import (
-    Comparison,
-    ErrorSummary,
-    Normalizer,
-    Record,
-    WerSummary,
-)
+from edgewhisper.evaluation.normalizing import Normalizer
+from edgewhisper.evaluation.wer import ErrorSummary, Record, WerSummary
 from edgewhisper.recipes import Recipe
 from edgewhisper_runtime.bundle import (
     AudioContext,
