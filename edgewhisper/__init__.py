@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from edgewhisper.api import evaluate as evaluate
     from edgewhisper.api import load as load
     from edgewhisper.api import sweep as sweep
+    from edgewhisper.evaluation.comparison import Comparison as Comparison
     from edgewhisper.evaluation.datasets import Dataset as Dataset
     from edgewhisper.evaluation.datasets import find_dataset as find_dataset
-    from edgewhisper.evaluation.comparison import Comparison as Comparison
     from edgewhisper.evaluation.gate import GateVerdict as GateVerdict
     from edgewhisper.evaluation.options import EvaluationOptions as EvaluationOptions
     from edgewhisper.evaluation.wer import WerSummary as WerSummary

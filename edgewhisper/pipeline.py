@@ -32,7 +32,7 @@ from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.quantizers.census import check_scope, take_census
 from edgewhisper.recipes import Recipe, find_recipe
-from edgewhisper.reports import ContextTrial, Report, SplitReport
+from edgewhisper.reports import REPORT_FILES, ContextTrial, Report, SplitReport
 from edgewhisper.staging import alone, new_directory
 from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper.workspace import Workspace
@@ -266,12 +266,13 @@ def install(
     workspace: Workspace,
     variant: Artefact,
     report: Report,
-    report_file: Path,
+    report_directory: Path,
     target: Path | None = None,
 ) -> Artefact:
     """Install a measured variant as a bundle; return the bundle.
 
-    Its audio context is that of the report. The bundle of an export includes the runtime's wheel.
+    Its audio context is that of the report, whose files are part of the bundle. The bundle of an
+    export includes the runtime's wheel.
     Raises StorageError where `target` is something else than a bundle.
     """
     manifest = variant.manifest
@@ -281,12 +282,15 @@ def install(
         for file in manifest.files:
             shutil.copyfile(variant.path / file, staging / file)
         files = dict(manifest.files)
+        for name in REPORT_FILES:
+            shutil.copyfile(report_directory / name, staging / name)
+            files[name] = bundle.describe_file(staging / name)
         if manifest.export is not None:
             wheel = write_runtime_wheel(staging)
             files[wheel.name] = bundle.describe_file(wheel)
         installed = replace(
             manifest,
-            evaluation=_evaluation(report, report_file),
+            evaluation=_evaluation(report, files["report.json"].sha256),
             files=files,
             audio_context=report.variant.audio_context,
         )
@@ -296,7 +300,7 @@ def install(
     return workspace.written(target, installed)
 
 
-def _evaluation(report: Report, report_file: Path) -> bundle.EvaluationRecord:
+def _evaluation(report: Report, sha256: str) -> bundle.EvaluationRecord:
     """Return what a bundle's manifest keeps of a report."""
     content = {
         "verdict": report.gate.verdict,
@@ -305,7 +309,8 @@ def _evaluation(report: Report, report_file: Path) -> bundle.EvaluationRecord:
         "baseline": {split: s.baseline for split, s in report.summary.items()},
         "variant": {split: s.variant for split, s in report.summary.items()},
         "comparison": {split: s.comparison for split, s in report.summary.items()},
-        "report_sha256": bundle.describe_file(report_file).sha256,
+        "report_sha256": sha256,
+        "created": report.created,
     }
     return bundle.parse(bundle.EvaluationRecord, bundle.to_json(content))
 

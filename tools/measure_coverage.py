@@ -25,6 +25,25 @@ from edgewhisper_runtime.bundle import Interval, atomic
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 RESAMPLES = 1000
+KINDS = ("over utterances", "bootstrap over speakers", "over speakers", "the gate's")
+PAGE = """# How often the gate's interval holds the true difference
+
+Of {repetitions} simulated data sets each: the share in which the 95 % interval holds the true
+difference, and in brackets the share in which it ends below it, so that a variant at the limit
+would pass by chance (2.5 % are stated). Errors go together within a speaker: the speaker effect is
+the coefficient of variation of the error rates between speakers. `Model` in
+`tools/measure_coverage.py` says how the data are drawn. This page was written by
+`python tools/measure_coverage.py --repetitions {repetitions} --seed {seed}`; the counts are in
+`coverage.json`.
+
+{table}
+
+"Over utterances" and "over speakers" are jackknife intervals with Student's t; "the gate's" is at
+each end the wider of the two. With five speakers it is wider than it states, because the wider of
+two counts. Failures that are rare and large, as in the last row, are held by no interval that is
+computed from the few utterances at hand: where none of them happened, nothing shows them. Empty and
+looping outputs are therefore counted apart in every report.
+"""
 Counts = NDArray[np.int64]
 
 
@@ -32,10 +51,10 @@ Counts = NDArray[np.int64]
 class Model:
     """Data of `speakers` with so many utterances each, on average if `uneven`.
 
-    Rates are of errors per word. The baseline's errors that the variant does not make have the rate
-    `churn`, the variant's own `churn + difference`. `effect` is the coefficient of variation of both
-    rates between speakers, `burst` between utterances of a speaker. In a share `loops` of the
-    utterances the variant says every word wrong besides.
+    Rates are of errors per word: `churn` of the baseline's that the variant does not make, `churn +
+    difference` of the variant's own. `effect` is the coefficient of variation of both rates between
+    speakers, `burst` between utterances of a speaker. In a share `loops` of the utterances the
+    variant gets every word wrong besides.
     """
 
     speakers: int
@@ -117,20 +136,10 @@ def _bootstrap(
 
 def to_markdown(results: dict[str, Any]) -> str:
     """Return the page with the table of stored counts."""
-    kinds = ("over utterances", "bootstrap over speakers", "over speakers", "the gate's")
     repetitions = results["repetitions"]
     lines = [
-        "# How often the gate's interval holds the true difference",
-        "",
-        f"Of {repetitions} simulated data sets each: the share in which the 95 % interval holds the "
-        "true difference, and in brackets the share in which it ends below it, so that a variant at "
-        "the limit would pass by chance (2.5 % are stated). Errors go together within a speaker: the "
-        "speaker effect is the coefficient of variation of the error rates between speakers. How the "
-        "data are drawn is in `Model` in `tools/measure_coverage.py`, which wrote this page with "
-        f"`python tools/measure_coverage.py --repetitions {repetitions} --seed {results['seed']}`.",
-        "",
-        f"| speakers | utterances each | speaker effect | {' | '.join(kinds)} |",
-        "|---" * (len(kinds) + 3) + "|",
+        f"| speakers | utterances each | speaker effect | {' | '.join(KINDS)} |",
+        "|---" * (len(KINDS) + 3) + "|",
     ]
     for row in results["rows"]:
         model = Model(**row["model"])
@@ -139,19 +148,11 @@ def to_markdown(results: dict[str, Any]) -> str:
         if model.loops:
             effect += f", and {100 * model.loops:g} % of utterances all wrong"
         cells = [str(model.speakers), each, effect]
-        for kind in kinds:
+        for kind in KINDS:
             held, below = (row["counts"][kind][key] for key in ("held", "ended_below"))
             cells.append(f"{100 * held / repetitions:.1f} ({100 * below / repetitions:.1f})")
         lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        '"Over utterances" and "over speakers" are jackknife intervals with Student\'s t, "the '
-        "gate's\" is at each end the wider of the two. Failures that are rare and large, as in the "
-        "last row, are held by no interval that is computed from the few utterances at hand: where "
-        "none of them happened, nothing shows them. Empty and looping outputs are therefore counted "
-        "apart in every report.",
-    ]
-    return "\n".join(lines) + "\n"
+    return PAGE.format(table="\n".join(lines), repetitions=repetitions, seed=results["seed"])
 
 
 @click.command()

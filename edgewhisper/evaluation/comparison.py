@@ -9,10 +9,9 @@ from typing import Annotated
 import numpy as np
 
 from edgewhisper.evaluation import normalizing
-from edgewhisper.evaluation.normalizing import Metric
 from edgewhisper.evaluation.significance import Estimate, Level, estimates, widest
 from edgewhisper.evaluation.wer import ErrorCounts, Record, count_errors
-from edgewhisper_runtime.bundle import Interval
+from edgewhisper_runtime.bundle import Interval, Metric
 from edgewhisper_runtime.bundle.fields import Count, between
 from edgewhisper_runtime.errors import DataError
 

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
-from typing import Literal
 
-Metric = Literal["WER", "CER", "MER"]
+from edgewhisper_runtime.bundle import Metric
 
 # Appendix C names Chinese, Japanese, Thai, Lao and Burmese. Cantonese and Khmer are not spaced
 # either; Korean is, but writers differ in where, so Korean is usually scored in characters too.

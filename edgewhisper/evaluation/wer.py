@@ -10,9 +10,8 @@ from typing import Annotated
 import numpy as np
 
 from edgewhisper.evaluation import normalizing
-from edgewhisper.evaluation.normalizing import Metric
 from edgewhisper.evaluation.significance import estimates, widest
-from edgewhisper_runtime.bundle import Interval
+from edgewhisper_runtime.bundle import Interval, Metric
 from edgewhisper_runtime.bundle.fields import Count, Duration, Seconds, between
 from edgewhisper_runtime.errors import DataError
 
@@ -135,6 +134,11 @@ def count_errors(records: Sequence[Record]) -> list[ErrorCounts]:
     if empty:
         raise DataError(f"no words are left in the references of {', '.join(empty)}. Leave it out.")
     return counts
+
+
+def has_words(text: str, language: str) -> bool:
+    """Tell whether anything is left of a text to score once it is normalized."""
+    return bool(normalizing.units(text, language))
 
 
 @lru_cache(maxsize=2**17)

@@ -82,9 +82,8 @@ def test_a_failed_gate_installs_nothing_and_shows_what_it_measured(
     assert "variant WER" in result.stdout
     assert "the gate failed: WER changed by" in result.stderr
     assert not target.exists()
-    report = json.loads(
-        (home / "reports" / "whisper-tiny.en-quanto-int2" / "report.json").read_text()
-    )
+    reports = home / "reports" / "whisper-tiny.en-quanto-int2"
+    report = json.loads((reports / "latest" / "report.json").read_text())
     assert report["gate"]["verdict"] == "failed"
     assert report["summary"]["test-clean"]["variant"]["wer"] > 50
 

@@ -19,7 +19,7 @@ from edgewhisper.evaluation.wer import Record, by_language, count_errors
         ("de", "Größe: 20 Äpfel, bitte.", "größe 20 äpfel bitte"),
         ("fr", "L'été, c'est l'ÉTÉ", "l été c est l été"),
         ("zh", "四川大学。 (笑)", "四 川 大 学"),
-        ("ja", "今日は、ガラス！", "今 日 は ガ ラ ス"),
+        ("ja", "今日は、ガラス。", "今 日 は ガ ラ ス"),
         ("ko", "안녕하세요 여러분", "안 녕 하 세 요 여 러 분"),
         ("yue", "你好 World", "你 好 w o r l d"),
     ],
