@@ -131,6 +131,7 @@ def _compare(
 def _figures(path: Path, records: list[Record]) -> tuple[dict[str, Any], str]:
     """Return the figures of transcripts, as JSON and as text."""
     from edgewhisper.evaluation import normalizing, wer
+    from edgewhisper.reports.render import UNITS
     from edgewhisper_runtime.bundle import to_json
 
     summary, languages = wer.summarize_errors(records), wer.by_language(records)
@@ -140,18 +141,19 @@ def _figures(path: Path, records: list[Record]) -> tuple[dict[str, Any], str]:
         "by_language": to_json(languages),
         "normalizer": to_json(normalizing.normalizer()),
     }
+    interval = summary.interval
+    head = (
+        f"{path}: {summary.metric} {summary.wer:.2f} % (95 %: {interval.low:.2f} to "
+        f"{interval.high:.2f}), {summary.utterances} utterances, {summary.words} "
+        f"{UNITS[summary.metric]}; substitutions {summary.substitutions}, deletions "
+        f"{summary.deletions}, insertions {summary.insertions}"
+    )
     lines = [
-        f"{path}: {summary.metric} {summary.wer:.2f} % (95 %: {summary.interval.low:.2f} to "
-        f"{summary.interval.high:.2f}), {summary.utterances} utterances; substitutions, deletions, "
-        f"insertions: {summary.substitutions}, {summary.deletions}, {summary.insertions} of "
-        f"{summary.words}"
-    ]
-    lines += [
         f"  {language}: {score.metric} {score.wer:.2f} %, {score.utterances} utterances, "
         f"{score.normalizer}{'. ' + score.remark if score.remark else ''}"
         for language, score in languages.items()
     ]
-    return content, "\n".join(lines)
+    return content, "\n".join([head, *lines])
 
 
 def _report(path: Path) -> tuple[Any, Any, str]:

@@ -111,6 +111,8 @@ def _paired(baseline: Records, variant: Records) -> tuple[list[Record], list[Rec
         raise DataError("the two evaluations hold different utterances; evaluate both again.")
     if not before:
         raise DataError("there is no utterance to compare.")
+    if sum(map(len, baseline.values())) > len(before):
+        raise DataError("an utterance's id stands twice in the evaluation. Give each its own.")
     keys = sorted(before)
     return [before[key] for key in keys], [after[key] for key in keys]
 

@@ -188,8 +188,8 @@ def _many_comparisons(result: SweepResult) -> str:
         return ""
     verdicts = [row.gate.verdict for row in result.measured.values() if row.gate is not None]
     return (
-        f" A recipe whose true increase is at the limit passes by chance in {100 * TAIL:g} % of all "
-        f"evaluations, so of {judged} up to {judged * TAIL:.1f} may pass that should not. "
+        f" A recipe whose true increase is at the limit passes by chance in {100 * TAIL:g} % of "
+        f"all evaluations, so of {judged} up to {judged * TAIL:.1f} may pass that should not. "
         f"{verdicts.count('passed')} passed; {len(result.passed_by_holm)}, marked *, pass with "
         "Holm's correction too: the chance that any of these should not is at most "
         f"{100 * TAIL:g} %."

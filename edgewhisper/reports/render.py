@@ -13,7 +13,7 @@ from edgewhisper.reports.results import Report
 from edgewhisper_runtime.bundle import Interval, Metric, atomic
 
 REPORT_FILES = ("report.json", "report.md", "report.html")
-_UNITS = {"WER": "words", "CER": "characters", "MER": "words and characters"}
+UNITS = {"WER": "words", "CER": "characters", "MER": "words and characters"}
 _TEMPLATES = Path(__file__).parent
 
 
@@ -58,7 +58,7 @@ def _render(template: str, report: Report, escape: bool) -> str:
     environment.filters["signed"] = lambda number: f"{number:+.2f}"
     environment.filters["signed_interval"] = lambda i: f"{i.low:+.2f} to {i.high:+.2f}"
     environment.filters["two"] = lambda number: f"{number:.2f}"
-    environment.filters["units"] = _UNITS.__getitem__
+    environment.filters["units"] = UNITS.__getitem__
     environment.filters["both_intervals"] = both_intervals
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     variant, baseline = report.variant, report.baseline

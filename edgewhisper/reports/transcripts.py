@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,29 +61,36 @@ def _read_json_lines(path: Path, language: str) -> tuple[list[Record], list[str]
     records: list[Record] = []
     problems: list[str] = []
     lines: dict[str, int] = {}
+    named: set[str] = set()  # records that have an id of their own
     for number, line in _lines(path, problems):
         try:
-            record = _record(json.loads(line), language)
+            values = json.loads(line)
+            record = _record(values, language)
             if record.id in lines:
                 raise ValueError(f"{record.id} is in line {lines[record.id]} too")
-        except (ValueError, EdgeWhisperError) as error:
+        except (ValueError, TypeError, EdgeWhisperError) as error:
             problems.append(f"line {number}: {str(error).rstrip('.')}")
             continue
         lines[record.id] = number
+        named |= {record.id} if values.get("id") else set()
         records.append(record)
+    # Other engines' paths may be those of another machine, so names of files are compared.
+    names = [record.id if record.id in named else Path(record.id).stem for record in records]
+    if len(set(names)) == len(names):
+        records = [replace(r, id=name) for r, name in zip(records, names, strict=True)]
     return records, problems
 
 
 def _record(values: Any, language: str) -> Record:
-    """Return a line's record; raise ValueError or EdgeWhisperError for what it lacks."""
+    """Return a line's record; raise an error for what is wrong with it."""
     if not isinstance(values, dict):
-        raise ValueError("no JSON object")
+        raise TypeError("no JSON object")
     reference = _text(values, "text", "reference")
     own = to_code(_text(values, "language", "lang", default=language)) or language
     if not normalizing.units(reference, own):
         raise ValueError("no words are left of the reference")
     return Record(
-        id=_text(values, "id", default="") or Path(_text(values, "audio_filepath")).stem,
+        id=_text(values, "id", "audio_filepath"),
         speaker=_text(values, "speaker", default=""),
         reference=reference,
         hypothesis=_text(values, "pred_text", "hypothesis"),
@@ -99,7 +107,7 @@ def _text(values: dict[str, Any], *keys: str, default: str | None = None) -> str
             raise ValueError(f"no {keys[0]}")
         return default
     if not isinstance(values[key], str):
-        raise ValueError(f"{key} is no text")
+        raise TypeError(f"{key} is no text")
     return str(values[key])
 
 
@@ -107,7 +115,7 @@ def _number(values: dict[str, Any], *keys: str) -> float:
     """Return a number of seconds, 0 where there is none."""
     number = next((values[key] for key in keys if values.get(key) is not None), 0.0)
     if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise ValueError(f"{keys[0]} is no number")  # noqa: TRY004 # one kind for all of a line
+        raise TypeError(f"{keys[0]} is no number")
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{keys[0]} is {number}")
     return float(number)
