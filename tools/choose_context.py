@@ -49,7 +49,7 @@ more word errors than those of full windows.
 Every window was decoded in full and, without a threshold, with each margin. From these the text
 for any threshold follows. Greedy, one text for each window, recipe `{RECIPE}`. WER in percent by
 Whisper's normalizers (zh: characters); differences in points, with 95 % intervals by a paired
-bootstrap over utterances, all splits together. Time is CPU time against full windows, decoded in
+jackknife over utterances, all splits together. Time is CPU time against full windows, decoded in
 turn by one thread on a busy machine: rough.
 """
 
