@@ -60,6 +60,16 @@ def test_the_whole_job(
     verified = run("verify", bundle)
     assert verified.returncode == 0
     assert "files intact" in verified.stdout
+    informed = run("info", bundle).stdout
+    for line in (
+        "gate",
+        "not judged",
+        "synthetic smoke set, utterances: 3 of smoke",
+        "report.html",
+    ):
+        assert line in informed
+    content = json.loads((bundle / "report.json").read_text())
+    assert content["created"] in informed
 
     profiled = run("profile", bundle, "--audio", smoke_clip, "--repeat", 1, "--json")
     assert profiled.returncode == 0, profiled.stderr
