@@ -20,6 +20,7 @@ from edgewhisper_runtime.bundle import Artefact, AudioContext, to_json
 from edgewhisper_runtime.errors import BundleError, DataError, RecipeError
 
 if TYPE_CHECKING:
+    from edgewhisper.checkpoints import Checkpoint
     from edgewhisper.evaluation.options import EvaluationOptions
     from edgewhisper.reports import Report, SweepResult
     from edgewhisper_runtime.transcriber import Transcriber
@@ -69,7 +70,7 @@ def build(
     does not hold what the recipe says, StorageError where files cannot be written, NetworkError
     where a download fails.
     """
-    from edgewhisper import checkpoints, pipeline, quantizers, reports
+    from edgewhisper import pipeline, quantizers, reports
     from edgewhisper.evaluation import gate
 
     workspace = workspace or Workspace.from_environment()
@@ -80,7 +81,7 @@ def build(
     to_format = _format(recipe, export, "cpu" if options is None else options.device)
     quantizers.adapter(recipe.library)
     options = _ready(workspace, options)
-    checkpoint = checkpoints.resolve(workspace, model)
+    checkpoint = _resolve(workspace, model, options)
     variant, report = pipeline.measure(workspace, checkpoint, recipe, options, to_format, progress)
     report = replace(report, command=command)
     where = reports.write(report, workspace.new_report(variant.manifest.name))
@@ -116,7 +117,7 @@ def evaluate(
     Raises BundleError for a bundle that is not intact, DataError where its checkpoint is another
     than `model`, RecipeError for a recipe beside a bundle; otherwise as `build` does.
     """
-    from edgewhisper import checkpoints, pipeline, reports
+    from edgewhisper import pipeline, reports
 
     workspace = workspace or Workspace.from_environment()
     if bundle is not None and recipe is not None:
@@ -126,7 +127,7 @@ def evaluate(
         variant = workspace.open(Path(bundle))
         origin = variant.manifest.model
         recipe = Recipe.from_record(variant.manifest.recipe, bundle)
-        checkpoint = checkpoints.resolve(workspace, model or origin.name)
+        checkpoint = _resolve(workspace, model or origin.name, options)
         if checkpoint.weights != origin.weights:
             raise DataError(
                 f"{bundle} was made from other weights than {checkpoint.path} holds, so there is "
@@ -134,8 +135,8 @@ def evaluate(
             )
     else:
         recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or "fp32")
-        checkpoint = checkpoints.resolve(workspace, model or DEFAULT_MODEL)
-        speech = options.dataset.root
+        checkpoint = _resolve(workspace, model or DEFAULT_MODEL, options)
+        speech = options.dataset.librispeech
         variant = pipeline.stage(workspace, checkpoint, recipe, speech, progress)
     baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
     limit = recipe.max_wer_increase if max_wer_increase is None else max_wer_increase
@@ -247,10 +248,10 @@ def _sweep(
     named: bool,
 ) -> SweepResult:
     """Sweep into a directory that was named, or into that of the model under `output`."""
-    from edgewhisper import checkpoints, sweeps
+    from edgewhisper import sweeps
 
     options = _ready(workspace, options)
-    checkpoint = checkpoints.resolve(workspace, model)
+    checkpoint = _resolve(workspace, model, options)
     where = output if named else output / checkpoint.name
     plan = sweeps.Plan(workspace, checkpoint, recipes, options, rounds, command)
     result = sweeps.sweep(plan, where, progress)
@@ -274,6 +275,16 @@ def _ready(workspace: Workspace, options: EvaluationOptions | None) -> Evaluatio
         check_device(options.device)
     _log.info("evaluating on %s (%s)", options.dataset.name, ", ".join(options.dataset.splits))
     return options
+
+
+def _resolve(workspace: Workspace, model: str, options: EvaluationOptions) -> Checkpoint:
+    """Return a model's checkpoint; raise DataError where it lacks a language of the data."""
+    from edgewhisper import checkpoints
+    from edgewhisper.evaluation import datasets
+
+    checkpoint = checkpoints.resolve(workspace, model)
+    datasets.check_languages(options.dataset, checkpoint, detect=options.detect_language)
+    return checkpoint
 
 
 def _format(recipe: Recipe, export: str, device: str) -> str | None:

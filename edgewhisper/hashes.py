@@ -9,6 +9,8 @@ from pathlib import Path
 
 from edgewhisper_runtime.bundle import File, atomic
 
+_WRITTEN_AT_ONCE = 1000  # hashes
+
 
 class HashCache:
     """Remembers hashes of files by path, size and modification time, in one file on disk.
@@ -27,12 +29,19 @@ class HashCache:
         if key not in self._known:
             self._read()
         if key not in self._known:
-            digest = hashlib.sha256()
-            for path in files:
-                with path.open("rb") as content:
-                    hashlib.file_digest(content, lambda: digest)
-            self._write({key: digest.hexdigest()})
+            self._write({key: _digest(files)})
         return self._known[key]
+
+    def digests(self, files: Sequence[Path]) -> list[str]:
+        """Return the SHA-256 in hex of each file's content."""
+        keys = [_key([path]) for path in files]
+        if not self._known.keys() >= set(keys):
+            self._read()
+        missing = {k: path for k, path in zip(keys, files, strict=True) if k not in self._known}
+        for first in range(0, len(missing), _WRITTEN_AT_ONCE):
+            some = list(missing.items())[first : first + _WRITTEN_AT_ONCE]
+            self._write({key: _digest([path]) for key, path in some})
+        return [self._known[key] for key in keys]
 
     def describe(self, path: Path) -> File:
         """Return the size in bytes and the SHA-256 of one file."""
@@ -53,6 +62,14 @@ class HashCache:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write("".join(f"{key} {sha256}\n" for key, sha256 in new.items()))
+
+
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as content:
+            hashlib.file_digest(content, lambda: digest)
+    return digest.hexdigest()
 
 
 def _key(files: Sequence[Path]) -> str:

@@ -27,7 +27,6 @@ from edgewhisper.evaluation import (
     run,
     wer,
 )
-from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.quantizers.census import check_scope, take_census
@@ -206,7 +205,7 @@ def measure(
     that `choose_context` returns. The synthetic set can prove nothing, so on it only full windows
     are tried.
     """
-    speech, limit = options.dataset.root, recipe.max_wer_increase
+    speech, limit = options.dataset.librispeech, recipe.max_wer_increase
     baseline = stage(workspace, checkpoint, find_recipe("fp32"))
     if to_format is None:
         variant = stage(workspace, checkpoint, recipe, speech, progress)
@@ -338,10 +337,10 @@ def compare(
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         edgewhisper=metadata.version("edgewhisper"),
-        dataset=bundle.DatasetRecord(options.dataset.name, synthetic, options.limit),
+        dataset=options.dataset.record(options.limit),
         device=options.device,
         threads=options.threads,
-        language=LANGUAGE,
+        language=", ".join(options.dataset.languages),
         machine=machine.describe(),
         normalizer=normalizing.normalizer(),
         bundles={
@@ -354,6 +353,7 @@ def compare(
             role: {split: tuple(of_split) for split, of_split in of_role.items()}
             for role, of_role in records.items()
         },
+        skipped=tuple(map(str, options.dataset.skipped)),
     )
 
 

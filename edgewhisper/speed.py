@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from edgewhisper.evaluation import datasets
-from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.reports import Timing
 from edgewhisper_runtime.bundle import Artefact
@@ -32,10 +31,11 @@ def measure(
     fewer runs than the others, or none.
     """
     host = machine.describe()
+    language = next(iter(options.dataset.languages))  # a process has one: the most frequent
     files = [
         utterance.path
         for split in options.dataset.splits
-        for utterance in datasets.utterances(options.dataset, split, options.limit)[:_UTTERANCES]
+        for utterance in _in_language(language, options, split)[:_UTTERANCES]
     ]
     timing = Timing(
         machine=host,
@@ -63,7 +63,7 @@ def measure(
                     files,
                     options.device,
                     timing.threads,
-                    LANGUAGE,
+                    language,
                     options.audio_context,
                 )
             except EdgeWhisperError as error:
@@ -72,3 +72,8 @@ def measure(
             timing = replace(timing, runs=timing.runs | {name: (*timing.runs[name], run)})
             yield timing
     yield timing
+
+
+def _in_language(language: str, options: EvaluationOptions, split: str) -> list[datasets.Utterance]:
+    of_split = datasets.utterances(options.dataset, split, options.limit)
+    return [utterance for utterance in of_split if utterance.language == language]

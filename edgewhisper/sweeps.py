@@ -16,7 +16,6 @@ from pathlib import Path
 from edgewhisper import pipeline, reports, speed, worker
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import comparison, datasets, gate, normalizing, run, wer
-from edgewhisper.evaluation.batches import LANGUAGE
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.recipes import Recipe, find_recipe
@@ -137,7 +136,8 @@ def _is_current(plan: Plan, recipe: Recipe, row: SweepRow | FailedRow | None) ->
     if not isinstance(row, SweepRow):
         return False
     try:
-        planned = pipeline.plan(plan.workspace, plan.checkpoint, recipe, plan.options.dataset.root)
+        speech = plan.options.dataset.librispeech
+        planned = pipeline.plan(plan.workspace, plan.checkpoint, recipe, speech)
     except EdgeWhisperError:  # raised again when its turn comes
         return False
     made = (row.recipe, row.settings, row.libraries, row.calibration, row.decoding)
@@ -146,14 +146,14 @@ def _is_current(plan: Plan, recipe: Recipe, row: SweepRow | FailedRow | None) ->
         planned.settings,
         planned.libraries,
         planned.calibration,
-        run.decoding(planned, plan.options.audio_context),
+        run.decoding(planned, plan.options),
     )
 
 
 def _measure_speed(plan: Plan, result: SweepResult, output: Path) -> SweepResult:
     """Measure every variant that has not collapsed, and write the results after each time."""
     files = {name: row.files for name, row in result.measured.items() if not row.collapsed}
-    speech = plan.options.dataset.root
+    speech = plan.options.dataset.librispeech
 
     def variant(name: str) -> Artefact:
         recipe = result.measured[name].recipe
@@ -172,7 +172,7 @@ def _evaluated(
 
     Raises EdgeWhisperError, also if the process that computes them dies.
     """
-    speech = plan.options.dataset.root
+    speech = plan.options.dataset.librispeech
     workspace, options = plan.workspace, plan.options
     variant = pipeline.staged(workspace, plan.checkpoint, recipe, speech)
     if variant is not None:
@@ -201,7 +201,7 @@ def _evaluate(
     Any error of a library becomes an EdgeWhisperError, as it concerns this recipe only.
     """
     try:
-        speech = options.dataset.root
+        speech = options.dataset.librispeech
         variant = pipeline.artefact(workspace, checkpoint, recipe, speech, progress)
         run.evaluate(
             workspace,
@@ -236,13 +236,11 @@ def _empty(plan: Plan, expected: Records) -> SweepResult:
         command=plan.command,
         model=Origin(checkpoint.name, checkpoint.provenance, checkpoint.weights),
         dataset=SweepDataset(
-            options.dataset.name,
-            options.dataset.synthetic,
-            options.limit,
-            {split: sum(record.duration for record in rs) for split, rs in expected.items()},
+            **vars(options.dataset.record(options.limit)),
+            seconds={split: sum(r.duration for r in rs) for split, rs in expected.items()},
         ),
         device=options.device,
-        language=LANGUAGE,
+        language=", ".join(options.dataset.languages),
         machine=machine.describe(),
         normalizer=normalizing.normalizer(),
         utterances={
@@ -265,7 +263,7 @@ def _row(variant: Artefact, records: Records, options: EvaluationOptions) -> Swe
         weight_bytes=manifest.weight_bytes,
         files={name: file.sha256 for name, file in manifest.files.items()},
         settings=manifest.settings,
-        decoding=run.decoding(manifest, options.audio_context),
+        decoding=run.decoding(manifest, options),
         machine=machine.describe(),
         census=manifest.census,
         calibration=manifest.calibration,

@@ -117,6 +117,11 @@ class Workspace:
         return self.root / "ablations"
 
     @property
+    def data(self) -> Path:
+        """Data cards: TOML files that name data sets."""
+        return self.root / "data"
+
+    @property
     def librispeech(self) -> Path:
         """Where downloaded splits of LibriSpeech are put."""
         return self.root / "librispeech" / "LibriSpeech"

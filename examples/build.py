@@ -12,7 +12,7 @@ import edgewhisper
 
 workspace = edgewhisper.Workspace.from_environment()
 speech = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-dataset = edgewhisper.find_dataset(workspace, directory=speech)
+dataset = edgewhisper.find_dataset(workspace, librispeech=speech)
 try:
     built = edgewhisper.build(
         "whisper-tiny.en",

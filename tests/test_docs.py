@@ -23,7 +23,9 @@ import soundfile
 
 from conftest import DATA, REPOSITORY, BundleOf
 from edgewhisper import cli as host_cli
+from edgewhisper.evaluation.cards import all_cards
 from edgewhisper.recipes import find_recipe
+from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime import cli as runtime_cli
 from edgewhisper_runtime.measure.profile import SPEECH
@@ -281,11 +283,18 @@ def test_shell_text_is_well_formed_and_its_options_exist(page: Path) -> None:
 
 
 @with_blocks("toml")
-def test_toml_is_a_recipe(page: Path, tmp_path: Path) -> None:
+def test_toml_is_a_recipe_or_a_data_card(page: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.data.mkdir()
     for number, block in enumerate(blocks(page, "toml")):
-        path = tmp_path / f"{number}.toml"
+        path = workspace.data / f"{number}.toml"
         path.write_text(block.text)
-        assert find_recipe(str(path)).name in block.text
+        if block.text.startswith("path = "):
+            (card,) = all_cards(workspace)
+            assert card.path in block.text
+        else:
+            assert find_recipe(str(path)).name in block.text
+        path.unlink()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)

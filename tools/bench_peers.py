@@ -24,7 +24,7 @@ import click
 
 from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import librispeech, wer
+from edgewhisper.evaluation import datasets, wer
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import bundle
@@ -171,10 +171,10 @@ def measure(contender: Contender, work: Path, threads: int, files: Sequence[Path
 
 
 def run(
-    checkpoint: Checkpoint, dataset: librispeech.Dataset, work: Path, rounds: int, threads: int
+    checkpoint: Checkpoint, dataset: datasets.Dataset, work: Path, rounds: int, threads: int
 ) -> dict[str, Any]:
     """Measure every contender once a round, in turns; write the raw results after each."""
-    utterances = librispeech.utterances(dataset, SPLIT)
+    utterances = datasets.utterances(dataset, SPLIT)
     files = [utterance.path for utterance in utterances]
     short = min(utterances, key=lambda u: abs(u.duration - _FIRST_CLIP)).path
     entered = contenders(checkpoint, work)
@@ -291,7 +291,9 @@ def _figures(result: dict[str, Any], row: dict[str, Any]) -> dict[str, float]:
 def main(directory: Path, work: Path, model: str, rounds: int, threads: int) -> None:
     """Convert, measure in turns, and write the table."""
     if rounds:
-        dataset = librispeech.find(Workspace.from_environment(), directory, (SPLIT,))
+        dataset = datasets.find_dataset(
+            Workspace.from_environment(), splits=(SPLIT,), librispeech=directory
+        )
         run(
             checkpoints.resolve(Workspace.from_environment(), model),
             dataset,

@@ -59,7 +59,7 @@ def recordings(
 ) -> Iterator[tuple[str, str, Path, str]]:
     """Yield the set, language, file and reference of every recording."""
     for split in (DEVELOPMENT, *TEST):
-        dataset = datasets.find_dataset(workspace, directory=speech, splits=(split,))
+        dataset = datasets.find_dataset(workspace, splits=(split,), librispeech=speech)
         for utterance in datasets.utterances(dataset, split):
             yield split, "en", utterance.path, utterance.reference
     for name in OTHERS:

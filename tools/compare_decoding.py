@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import librispeech, wer
+from edgewhisper.evaluation import datasets, wer
 from edgewhisper.evaluation.significance import estimate
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
@@ -208,9 +208,9 @@ ENGINES: dict[str, Callable[[Checkpoint], Engine]] = {
 
 def recordings(speech: Path, multilingual: bool) -> dict[str, list[tuple[Path, str]]]:
     """Return files and their texts by kind: splits, long form, languages."""
-    dataset = librispeech.find(Workspace.from_environment(), speech / "LibriSpeech", SPLITS)
+    dataset = datasets.find_dataset(Workspace.from_environment(), splits=SPLITS, librispeech=speech)
     by_kind = {
-        split: [(u.path, u.reference) for u in librispeech.utterances(dataset, split)]
+        split: [(u.path, u.reference) for u in datasets.utterances(dataset, split)]
         for split in SPLITS
     }
     for directory in [speech / "longform", *sorted((speech / "multilingual").iterdir())]:

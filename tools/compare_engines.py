@@ -21,7 +21,7 @@ import numpy as np
 
 from edgewhisper import checkpoints
 from edgewhisper.backend import TorchBackend
-from edgewhisper.evaluation import comparison, librispeech, wer
+from edgewhisper.evaluation import comparison, datasets, wer
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.audio import features
@@ -107,7 +107,7 @@ ENGINES: dict[str, Callable[[checkpoints.Checkpoint], Engine]] = {
 
 
 def run_engine(
-    name: str, checkpoint: checkpoints.Checkpoint, dataset: librispeech.Dataset
+    name: str, checkpoint: checkpoints.Checkpoint, dataset: datasets.Dataset
 ) -> dict[str, list[wer.Record]]:
     """Return the engine's records by split, from the raw results where they are complete."""
     path = (
@@ -116,7 +116,7 @@ def run_engine(
     stored = json.loads(path.read_text())["splits"] if path.exists() else {}
     engine: Engine | None = None
     for split in dataset.splits:
-        utterances = librispeech.utterances(dataset, split)
+        utterances = datasets.utterances(dataset, split)
         if {record["id"] for record in stored.get(split, [])} == {u.id for u in utterances}:
             continue
         engine = engine or ENGINES[name](checkpoint)
@@ -169,7 +169,9 @@ def to_table(results: dict[str, dict[str, dict[str, list[wer.Record]]]]) -> str:
 @click.option("--model", "models", multiple=True, default=("whisper-base", "whisper-tiny.en"))
 def main(directory: Path, models: tuple[str, ...]) -> None:
     """Run every engine on every model and write the table."""
-    dataset = librispeech.find(Workspace.from_environment(), directory, SPLITS)
+    dataset = datasets.find_dataset(
+        Workspace.from_environment(), splits=SPLITS, librispeech=directory
+    )
     results = {}
     for model in models:
         checkpoint = checkpoints.resolve(Workspace.from_environment(), model)

@@ -7,16 +7,17 @@ from typing import NoReturn
 
 import click
 
-from edgewhisper_runtime.cli import info, profile, run, serve, transcribe, verify
+from edgewhisper_runtime.cli import info, run, serve, transcribe, verify
 
 _SUMMARIES = {
     "ablate": "Find out which part of a model bears which precision.",
     "build": "Quantize, evaluate, gate and install a bundle.",
-    "data": "Download LibriSpeech's evaluation splits.",
+    "data": "Get, list and check data to evaluate on.",
     "evaluate": "Compare a variant's WER with the fp32 baseline's.",
     "fetch": "Get a model's checkpoint, verified.",
     "inspect": "Count what a bundle really holds.",
     "models": "List the models and what is available here.",
+    "profile": "Measure speed, memory and size of a bundle on this machine.",
     "recipes": "List the recipes, or show one.",
     "score": "Compute a report's figures again from its raw texts.",
     "sweep": "Compare many recipes of one model in one table and plot.",
@@ -57,7 +58,7 @@ def group(context: click.Context, debug: bool) -> None:  # noqa: ARG001 # read b
     }
 
 
-for _command in (info, profile, serve, transcribe, verify):
+for _command in (info, serve, transcribe, verify):
     group.add_command(_command)
 
 

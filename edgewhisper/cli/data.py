@@ -2,15 +2,100 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import click
 
 from edgewhisper.cli import options
+from edgewhisper.cli.table import aligned
 from edgewhisper.workspace import Workspace
 
 
 @click.group("data")
 def command() -> None:
-    """Get data to evaluate on."""
+    """Get, list and check data to evaluate on."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A list of objects.")
+@options.workspace
+def list_cards(workspace: Workspace, as_json: bool) -> None:
+    """List the data cards of the workspace, and the LibriSpeech that is here."""
+    from edgewhisper.evaluation import cards, librispeech
+
+    root = librispeech.root_of(workspace)
+    known = [*([] if root is None else [librispeech.card(root)]), *cards.all_cards(workspace)]
+    rows: list[dict[str, Any]] = [
+        {
+            "name": card.name,
+            "format": card.format or None,
+            "language": card.language,
+            "licence": card.licence,
+            "path": card.path,
+        }
+        for card in known
+    ]
+    if as_json:
+        click.echo(json.dumps(rows))
+    elif rows:
+        heads = ("name", "format", "language", "licence", "path")
+        click.echo(aligned([heads, *(tuple(row[head] or "" for head in heads) for row in rows)]))
+    else:
+        click.echo(f"no data is here. Put data cards into {workspace.data}, see docs/data.md.")
+
+
+@command.command("check")
+@click.argument("data", metavar="DATA")
+@click.option("--split", "splits", multiple=True, help="Split (repeatable); the usual by default.")
+@click.option("--language", default="", help="Language of utterances that name none.")
+@click.option("--json", "as_json", is_flag=True, help="What was found, all problems included.")
+@options.workspace
+def check(
+    workspace: Workspace, data: str, splits: tuple[str, ...], language: str, as_json: bool
+) -> None:
+    """Check DATA, a path or the name of a data card, as `evaluate` does before its work.
+
+    Prints what can be used, and each problem with its place. Ends with an error where there is a
+    problem.
+    """
+    from edgewhisper.cli.terminal import Bars
+    from edgewhisper.evaluation import cards, datasets
+    from edgewhisper_runtime.errors import DataError, printable
+    from edgewhisper_runtime.text.languages import to_code
+
+    card = cards.find(workspace, data)
+    utterances, problems = datasets.read(card, splits, to_code(language), Bars())
+    languages = {split: sorted({u.language for u in of}) for split, of in utterances.items()}
+    speakers = {split: len({u.speaker for u in of} - {""}) for split, of in utterances.items()}
+    hours = {split: sum(u.duration for u in of) / 3600 for split, of in utterances.items()}
+    if as_json:
+        splits_found = {
+            split: {
+                "utterances": len(of_split),
+                "hours": hours[split],
+                "speakers": speakers[split],
+                "languages": languages[split],
+            }
+            for split, of_split in utterances.items()
+        }
+        content = {"name": card.name, "format": card.format, "splits": splits_found}
+        click.echo(json.dumps(content | {"problems": [vars(problem) for problem in problems]}))
+    else:
+        rows = [
+            (split, str(len(of_split)), f"{hours[split]:.2f}", str(speakers[split] or "unknown"),
+             ", ".join(languages[split]))
+            for split, of_split in utterances.items()
+        ]  # fmt: skip
+        click.echo(f"{card.name}, read as {card.format}")
+        click.echo(aligned([("split", "utterances", "hours", "speakers", "languages"), *rows]))
+        for problem in problems:
+            click.echo(printable(str(problem)))
+    if problems:
+        raise DataError(
+            f"{card.path} has {len(problems)} problems, shown above. Mend them, or leave such "
+            "utterances out with --skip-bad."
+        )
 
 
 @command.command("librispeech")

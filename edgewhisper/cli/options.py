@@ -14,6 +14,7 @@ import click
 from edgewhisper.workspace import Workspace
 
 if TYPE_CHECKING:
+    from edgewhisper.evaluation.datasets import Dataset
     from edgewhisper.evaluation.options import EvaluationOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,26 +78,111 @@ def command_line() -> str:
     return shlex.join(["edgewhisper", *sys.argv[1:]])
 
 
-def evaluation(command: F) -> F:
-    """Add the options that `evaluation_options` takes."""
+def data(command: F) -> F:
+    """Add the options that `dataset` takes."""
     options = (
         click.option(
-            "--dataset",
-            default="librispeech",
-            show_default=True,
-            help="A registered data set; --librispeech names the directory of any.",
+            "--data",
+            metavar="DATA",
+            help="Data to evaluate on: a manifest (JSON lines, CSV, TSV), a directory (audio and "
+            "texts, Kaldi's, LibriSpeech's, a Hugging Face data set), hub:OWNER/NAME, or the name "
+            "or path of a data card; LibriSpeech by default.",
         ),
         click.option(
             "--librispeech",
             type=click.Path(path_type=Path),
             help="Directory of LibriSpeech's splits; else EDGEWHISPER_LIBRISPEECH, else what "
-            "`edgewhisper data` downloaded, else the synthetic smoke set.",
+            "`edgewhisper data` downloaded, else the synthetic smoke set. With --data, only what "
+            "recipes calibrate on.",
         ),
         click.option(
             "--split",
             "splits",
             multiple=True,
-            help="Split (repeatable); test-clean and test-other.",
+            help="Split (repeatable); by default those whose names begin with test, or all.",
+        ),
+        click.option(
+            "--language", help="Language of utterances that name none, such as de or German."
+        ),
+        click.option(
+            "--skip-bad",
+            is_flag=True,
+            help="Leave out utterances that cannot be used, and list them in the report.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def dataset(
+    workspace: Workspace,
+    data: str | None,
+    librispeech: Path | None,
+    splits: tuple[str, ...],
+    language: str | None,
+    skip_bad: bool,
+) -> Dataset:
+    """Find and check the data; raise DataError where it cannot be used."""
+    from edgewhisper.cli.terminal import Bars
+    from edgewhisper.evaluation.datasets import find_dataset
+    from edgewhisper_runtime.text.languages import to_code
+
+    return find_dataset(
+        workspace,
+        data,
+        splits,
+        librispeech=librispeech,
+        language=to_code(language or ""),
+        skip_bad=skip_bad,
+        progress=Bars(),
+    )
+
+
+def files_of_data(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --data and --limit, which give the command `files` and `language` of a data set.
+
+    They are those of the data's most frequent language.
+    """
+
+    @wraps(command)
+    def started(*arguments: Any, data: str | None, limit: int, **options: Any) -> Any:
+        if data is not None:
+            from edgewhisper.evaluation.datasets import thinned
+
+            if options["files"]:
+                raise click.UsageError("--data and --audio exclude each other.")
+            speech = dataset(
+                Workspace.from_environment(), data, None, (), options["language"], skip_bad=False
+            )
+            language = next(iter(speech.languages))
+            utterances = [u for of in speech.utterances.values() for u in of]
+            spoken = [u.path for u in utterances if u.language == language]
+            options |= {"files": tuple(thinned(spoken, limit)), "language": language}
+        return command(*arguments, **options)
+
+    started = click.option(
+        "--limit",
+        default=24,  # as many as the smoke set has
+        show_default=True,
+        type=click.IntRange(1),
+        help="At most so many files of the data.",
+    )(started)
+    return click.option(
+        "--data",
+        metavar="DATA",
+        help="Data to measure with, as `edgewhisper evaluate` takes it, instead of --audio.",
+    )(started)
+
+
+def evaluation(command: F) -> F:
+    """Add the options that `evaluation_options` takes."""
+    options = (
+        data,
+        click.option(
+            "--detect-language",
+            is_flag=True,
+            help="Decode in the language that the model detects, and report how often it is right.",
         ),
         click.option("--limit", type=click.IntRange(1), help="At most so many utterances a split."),
         click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
@@ -116,17 +202,17 @@ def evaluation(command: F) -> F:
 
 def evaluation_options(
     workspace: Workspace,
-    dataset: str,
-    librispeech: Path | None,
-    splits: tuple[str, ...],
+    *,
+    detect_language: bool,
     limit: int | None,
     device: str,
     threads: int | None,
     engine: Literal["local", "ray"],
+    **data: Any,
 ) -> EvaluationOptions:
-    """Find the data; raise DataError where it is not there."""
-    from edgewhisper.evaluation import datasets
+    """Return the options with the data that `dataset` finds."""
     from edgewhisper.evaluation.options import EvaluationOptions
 
-    chosen = datasets.find_dataset(workspace, dataset, librispeech, splits)
-    return EvaluationOptions(chosen, limit, device, threads, engine)
+    return EvaluationOptions(
+        dataset(workspace, **data), limit, device, threads, engine, detect_language=detect_language
+    )

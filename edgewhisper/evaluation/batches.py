@@ -5,46 +5,46 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.evaluation.wer import Record
-from edgewhisper_runtime.audio import load as load_audio
 from edgewhisper_runtime.bundle import Artefact
 from edgewhisper_runtime.loading import load
 from edgewhisper_runtime.options import PLAIN
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edgewhisper.evaluation.options import EvaluationOptions
     from edgewhisper_runtime.transcriber import Transcriber
-
-LANGUAGE = "en"
 
 
 def transcribe(
     artefact: Artefact, options: EvaluationOptions, batches: Sequence[Sequence[Utterance]]
 ) -> Generator[list[Record]]:
-    """Load a bundle and yield the records of each batch in turn."""
+    """Load a bundle and yield the records of each batch in turn; audio is read as it is needed."""
     if batches:
         transcriber = load(artefact, options.device, options.threads, options.audio_context)
         for batch in batches:
-            yield records(transcriber, batch, samples(batch))
-
-
-def samples(batch: Sequence[Utterance]) -> list[NDArray[np.float32]]:
-    """Return each utterance's audio, float32 [n] at 16 kHz."""
-    return [load_audio(utterance.path) for utterance in batch]
+            audio = [utterance.path for utterance in batch]
+            yield records(transcriber, batch, audio, detect_language=options.detect_language)
 
 
 def records(
-    transcriber: Transcriber, batch: Sequence[Utterance], audio: list[NDArray[np.float32]]
+    transcriber: Transcriber,
+    batch: Sequence[Utterance],
+    audio: Sequence[Path | bytes],
+    *,
+    detect_language: bool,
 ) -> list[Record]:
-    """Transcribe utterances at once; each gets the time of all by its share of the audio."""
+    """Transcribe utterances of one language at once, each from its file or the file's bytes.
+
+    Each gets the time of all by its share of the audio. Raises AudioError for a file whose damage
+    its headers did not show.
+    """
     start = time.perf_counter()
-    options = replace(PLAIN, language=LANGUAGE, batch_size=len(batch))
+    language = None if detect_language else batch[0].language
+    options = replace(PLAIN, language=language, batch_size=len(batch))
     transcripts = []
     for transcript in transcriber.transcribe_many(audio, options):
         if isinstance(transcript, Exception):
@@ -60,6 +60,8 @@ def records(
             duration=utterance.duration,
             seconds=rtf * utterance.duration,
             problem=transcript.problem,
+            language=utterance.language,
+            detected_language=transcript.language if detect_language else None,
         )
         for utterance, transcript in zip(batch, transcripts, strict=True)
     ]

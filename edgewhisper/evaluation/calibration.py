@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewhisper.evaluation.datasets import Dataset, Utterance
-from edgewhisper.evaluation.librispeech import LIBRISPEECH
-from edgewhisper.evaluation.librispeech import utterances as all_utterances
+from edgewhisper.evaluation import datasets, librispeech
+from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.progress import Progress, ignore
 from edgewhisper_runtime.bundle import CalibrationRecord
 from edgewhisper_runtime.errors import DataError
@@ -35,8 +34,7 @@ def utterances(recipe: Recipe, root: Path | None) -> list[Utterance]:
             f"Run `edgewhisper data librispeech --split {data.split}`, or name a directory that "
             "has it with --librispeech."
         )
-    dataset = Dataset(LIBRISPEECH, root, (data.split,))
-    return all_utterances(dataset, data.split, data.utterances)
+    return datasets.of_split(librispeech.card(root), data.split, data.utterances)
 
 
 def describe(utterances: list[Utterance], hashes: HashCache) -> CalibrationRecord | None:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewhisper.evaluation.batches import records, samples
+from edgewhisper.evaluation.batches import records
 from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.evaluation.wer import Record
 from edgewhisper_runtime.bundle import write_manifest
@@ -122,8 +122,11 @@ def _hand_out(files: Any, options: EvaluationOptions, batch: Sequence[Utterance]
     task: Any = ray.remote(
         num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=_RETRIES
     )(_work)
-    arguments = (options.device, needed["CPU"], options.audio_context, batch, samples(batch))
-    return task.remote([files], files.hex(), *arguments)
+    audio = [utterance.path.read_bytes() for utterance in batch]
+    return task.remote(
+        [files], files.hex(), options.device, needed["CPU"], options.audio_context,
+        options.detect_language, batch, audio,
+    )  # fmt: skip
 
 
 def _work(
@@ -132,13 +135,15 @@ def _work(
     device: str,
     threads: int,
     audio_context: AudioContext | None,
+    detect_language: bool,
     batch: Sequence[Utterance],
-    audio: list[Any],
+    audio: list[bytes],
 ) -> list[Record]:
     """Transcribe a batch on a worker, which keeps the model for the next one.
 
     `files` holds a reference to the manifest and the files by name, in a list so that Ray does
-    not fetch them for a worker that has the model; `key` identifies them.
+    not fetch them for a worker that has the model; `key` identifies them. `audio` are the bytes of
+    the batch's files.
     """
     import ray
 
@@ -151,4 +156,4 @@ def _work(
                 (Path(directory) / name).write_bytes(content)
             write_manifest(Path(directory), manifest)
             _loaded[key] = load(directory, device, threads, audio_context)
-    return records(_loaded[key], batch, audio)
+    return records(_loaded[key], batch, audio, detect_language=detect_language)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from edgewhisper.evaluation import wer
-from edgewhisper.evaluation.datasets import Dataset, Utterance, utterances
+from edgewhisper.evaluation.datasets import Utterance, development
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.workspace import Workspace
@@ -35,7 +35,6 @@ from edgewhisper_runtime.transcript import EncodedAgain
 MARGINS = (1.0, 2.0)  # seconds
 # Without development speech. It suits whisper-base and whisper-tiny.en (docs/results/context.md).
 DEFAULT = Adaptive(2.0, -0.3)
-DEVELOPMENT_SPLITS = ("dev-clean", "dev-other")
 _MOST_UTTERANCES = 48  # of a whole split; two minutes of work on a small machine
 # Of the development windows, those that are less likely than the threshold.
 SHARES = (0.1, 0.15, 0.2, 0.25)
@@ -141,10 +140,10 @@ def choose(
 ) -> Adaptive:
     """Return the margin and threshold for an artefact; what was chosen before is not chosen again.
 
-    They are chosen on a development split beside the evaluation data, on none that is itself
-    evaluated. Where there is none, `DEFAULT` is returned.
+    They are chosen on a development split of the same data, on none that is itself evaluated.
+    Where there is none, `DEFAULT` is returned.
     """
-    speech = _development(options.dataset)
+    speech = development(options.dataset, _MOST_UTTERANCES)
     if not speech:
         _log.info("no development speech beside the data: adaptive context has its usual settings")
         return DEFAULT
@@ -154,19 +153,11 @@ def choose(
     contexts = Contexts(artefact, options.threads)
     trials = []
     for utterance in speech:
-        trials.append(contexts.decode(utterance.path, utterance.reference))
+        trials.append(contexts.decode(utterance.path, utterance.reference, utterance.language))
         progress(f"{artefact.path.name} adaptive context", len(trials), len(speech))
     chosen = choose_from(trials)
     atomic.write_text(path, json.dumps(to_json(chosen)) + "\n")
     return chosen
-
-
-def _development(dataset: Dataset) -> list[Utterance]:
-    """Return the first development split beside the data, evenly thinned out; none if absent."""
-    for split in DEVELOPMENT_SPLITS:
-        if split not in dataset.splits and (dataset.root / split).is_dir():
-            return utterances(dataset, split, _MOST_UTTERANCES)
-    return []
 
 
 def _results_path(

@@ -1,86 +1,188 @@
-"""Data sets for evaluation, registered by name."""
+"""Data sets for evaluation: found by path or name, and checked as a whole before any work."""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, TypeVar
 
+from edgewhisper.evaluation import cards, checking, formats
+from edgewhisper.evaluation.cards import Card
+from edgewhisper.evaluation.checking import Utterance
+from edgewhisper.evaluation.formats import Problem
+from edgewhisper.evaluation.librispeech import find_card, root_of
+from edgewhisper.progress import Progress, ignore
 from edgewhisper.workspace import Workspace
-from edgewhisper_exporters import plugins
+from edgewhisper_runtime.bundle import DatasetRecord
 from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.text.languages import LANGUAGES
+
+if TYPE_CHECKING:
+    from edgewhisper.checkpoints import Checkpoint
+
+_DEVELOPMENT = ("dev", "val")  # what the names of development splits begin with
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A directory of speech, its name in reports, and its splits.
+    """Speech with references that has been checked: utterances by split, in a fixed order.
 
-    `source` is the name of the registered data set that reads it. `synthetic` speech proves nothing
-    about people, so no gate judges it.
+    `skipped` are the problems of utterances that were left out. `librispeech` is the directory of
+    the splits that recipes calibrate on, if there is one.
     """
 
-    name: str
-    root: Path
-    splits: tuple[str, ...]
-    source: str = "librispeech"
-    synthetic: bool = False
+    card: Card
+    utterances: dict[str, tuple[Utterance, ...]]
+    skipped: tuple[Problem, ...] = ()
+    librispeech: Path | None = None
 
+    @property
+    def name(self) -> str:
+        """The name in reports."""
+        return self.card.name
 
-@dataclass(frozen=True)
-class Utterance:
-    """One recording with its reference text; duration in seconds. No speaker: an empty name."""
+    @property
+    def synthetic(self) -> bool:
+        """Whether it proves nothing about people."""
+        return self.card.synthetic
 
-    id: str
-    speaker: str
-    path: Path
-    reference: str
-    duration: float
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return tuple(self.utterances)
 
+    @property
+    def languages(self) -> Counter[str]:
+        """The number of utterances by language, the most frequent first."""
+        every = (utterance.language for of in self.utterances.values() for utterance in of)
+        return Counter(dict(Counter(every).most_common()))
 
-class DatasetSource(Protocol):
-    """Finds and reads one kind of data set.
-
-    To add one: write a module with these two functions, and register it as an entry point of the
-    group "edgewhisper.datasets". `--dataset` and `find_dataset` then know it by that name.
-    """
-
-    def find(
-        self, workspace: Workspace, directory: Path | None, splits: tuple[str, ...]
-    ) -> Dataset:
-        """Return the data in a directory, or where the workspace has it; all splits unless named.
-
-        Raises DataError where what was asked for is not there.
-        """
-
-    def utterances(self, dataset: Dataset, split: str, limit: int | None) -> list[Utterance]:
-        """Return a split's utterances in an order of their own, at most `limit` of them.
-
-        Raises DataError where the split is empty or damaged.
-        """
+    def record(self, limit: int | None) -> DatasetRecord:
+        """Return what a report says of it, evaluated on at most `limit` utterances of a split."""
+        skipped = len(self.skipped)
+        return DatasetRecord(self.name, self.synthetic, limit, self.card.licence, skipped)
 
 
 def find_dataset(
     workspace: Workspace,
-    source: str = "librispeech",
-    directory: Path | None = None,
+    data: str | Path | None = None,
     splits: tuple[str, ...] = (),
+    *,
+    librispeech: Path | None = None,
+    language: str | None = None,
+    skip_bad: bool = False,
+    progress: Progress = ignore,
 ) -> Dataset:
-    """Return a data set by its registered name, `source`.
+    """Return a data set, checked: a path in any registered format, or the name of a data card.
 
-    It is read from `directory`, or from where the workspace has it; for LibriSpeech the synthetic
-    smoke set stands in where it has none. `splits` are those to evaluate on: the data set's usual
-    ones unless named. Raises DataError where the data is not there.
+    LibriSpeech where `data` is None, from `librispeech` or where the workspace has it; if
+    it is not here, the synthetic smoke set. `splits` are those to evaluate on, the card's usual
+    ones unless named. `language` is the code of utterances that name no language.
+
+    Raises DataError where the data is not there, and for all problems in it at once, unless
+    `skip_bad` leaves such utterances out.
     """
-    return _source(source).find(workspace, directory, splits)
+    if data is None:
+        card = find_card(workspace, librispeech, splits)
+    else:
+        card = cards.find(workspace, data)
+    root = root_of(workspace, librispeech)
+    utterances, problems = read(card, splits, language, progress)
+    usable = sum(map(len, utterances.values()))
+    if problems and not skip_bad:
+        raise DataError(f"{card.path}: {checking.describe(problems, usable)}")
+    if empty := [split for split, of_split in utterances.items() if not of_split]:
+        raise DataError(f"{card.path}: no utterance of {empty[0]} can be used. Name other data.")
+    if problems:
+        _log.warning("%d problems in the data; these utterances are left out", len(problems))
+    return Dataset(card, utterances, tuple(problems), root)
+
+
+def read(
+    card: Card,
+    splits: tuple[str, ...] = (),
+    language: str | None = None,
+    progress: Progress = ignore,
+) -> tuple[dict[str, tuple[Utterance, ...]], list[Problem]]:
+    """Return the usable utterances of a card's data by split, and the problems of the others.
+
+    Raises DataError for a split that is not there, and for data that cannot be read at all.
+    """
+    reader, source = formats.find(card.format), card.source
+    present = reader.splits(source)
+    chosen = splits or card.splits or _usual(present)
+    if absent := [split for split in chosen if split not in present]:
+        have = ", ".join(present) or "none"
+        raise DataError(f"{card.path} has no split {absent[0]!r}; it has {have}.")
+    items = {split: list(reader.entries(source, split)) for split in chosen}
+    return checking.check(items, language or card.language, progress, f"checking {card.name}")
 
 
 def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[Utterance]:
-    """Return the utterances of a split, at most `limit` of them."""
-    return _source(dataset.source).utterances(dataset, split, limit)
+    """Return the utterances of a split; with a limit, that many, evenly spread over them."""
+    return thinned(dataset.utterances[split], limit)
 
 
-def _source(name: str) -> DatasetSource:
-    if name not in plugins.names(plugins.DATASETS):
-        registered = ", ".join(plugins.names(plugins.DATASETS))
-        raise DataError(f"there is no data set {name!r}. Use one of {registered}.")
-    return cast("DatasetSource", plugins.load(plugins.DATASETS, name))
+def development(dataset: Dataset, limit: int) -> list[Utterance]:
+    """Return utterances of a development split of the same data, which is not evaluated on.
+
+    At most `limit`, evenly spread, without those that cannot be used; none where there is no such
+    split.
+    """
+    reader, source = formats.find(dataset.card.format), dataset.card.source
+    for split in reader.splits(source):
+        if split.startswith(_DEVELOPMENT) and split not in dataset.splits:
+            items = thinned(list(reader.entries(source, split)), limit)
+            usable, _ = checking.check({split: items}, dataset.card.language)
+            return list(usable[split])
+    return []
+
+
+def of_split(card: Card, split: str, limit: int) -> list[Utterance]:
+    """Return at most `limit` utterances of a split, evenly spread, and check only these.
+
+    Raises DataError for all problems at once.
+    """
+    items = thinned(list(formats.find(card.format).entries(card.source, split)), limit)
+    usable, problems = checking.check({split: items}, card.language)
+    if problems:
+        raise DataError(f"{card.path}: {checking.describe(problems, len(usable[split]))}")
+    return list(usable[split])
+
+
+def thinned(items: Sequence[T], limit: int | None) -> list[T]:
+    """Return at most `limit` items, evenly spread."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[n * len(items) // limit] for n in range(limit)]
+
+
+def check_languages(dataset: Dataset, checkpoint: Checkpoint, *, detect: bool) -> None:
+    """Raise DataError for data in a language that a model does not have, before any work.
+
+    `detect`: the language is to be detected, which takes a multilingual model.
+    """
+    from edgewhisper_runtime.bundle import TOKENIZER
+    from edgewhisper_runtime.text.tokens import Tokenizer
+
+    tokenizer = Tokenizer(checkpoint.path / TOKENIZER)
+    known = tokenizer.languages if tokenizer.multilingual else {"en"}
+    if detect and not tokenizer.multilingual:
+        raise DataError(f"{checkpoint.name} only knows English, so it detects no language.")
+    if others := {code: count for code, count in dataset.languages.items() if code not in known}:
+        named = ", ".join(f"{LANGUAGES[code]} ({count})" for code, count in others.items())
+        knows = "does not have that language" if tokenizer.multilingual else "only knows English"
+        raise DataError(
+            f"{dataset.name} has utterances in {named}, and {checkpoint.name} {knows}. Name a "
+            "multilingual model, or other data."
+        )
+
+
+def _usual(present: Sequence[str]) -> tuple[str, ...]:
+    """Return the test splits, or all where there is none."""
+    return tuple(split for split in present if split.startswith("test")) or tuple(present)

@@ -1,88 +1,66 @@
-"""Finding and reading LibriSpeech, or the synthetic smoke set in the same layout."""
+"""Finding LibriSpeech, or the synthetic smoke set where it is not here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import soundfile
-
-from edgewhisper.evaluation.datasets import Dataset, Utterance
+from edgewhisper.evaluation.cards import Card
 from edgewhisper.workspace import Workspace
-from edgewhisper_runtime.errors import AudioError, DataError
+from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.measure.profile import SPEECH
 
 LIBRISPEECH = "LibriSpeech"
 SMOKE = "synthetic smoke set"
-SPLITS = ("test-clean", "test-other")
 ALL_SPLITS = ("dev-clean", "dev-other", "test-clean", "test-other")
-_AUDIO_SUFFIXES = (".flac", ".opus", ".wav")
+_FORMAT = "librispeech"
 
 
-def find(
+def card(root: Path) -> Card:
+    """Return the card of a directory of LibriSpeech's splits."""
+    return Card(str(root), LIBRISPEECH, _FORMAT, language="en", licence="CC BY 4.0")
+
+
+def find_card(
     workspace: Workspace, directory: Path | None = None, splits: tuple[str, ...] = ()
-) -> Dataset:
-    """Return the data to evaluate on.
+) -> Card:
+    """Return the card of LibriSpeech, or of the smoke set where LibriSpeech is not here.
 
-    From `directory`, else the workspace's `speech`, else what was downloaded, else the smoke
-    set. Without `splits`: those of test-clean and test-other that are there.
-    Raises DataError when a directory or split that was asked for is not there.
+    `splits` are those that will be asked for. Raises DataError where a directory or split that was
+    asked for is not there.
     """
-    named = directory or workspace.speech
-    root = named or workspace.librispeech
-    if (root / LIBRISPEECH).is_dir():
-        root = root / LIBRISPEECH
-    present = tuple(split for split in ALL_SPLITS if (root / split).is_dir())
-    if named and not present:
+    root = root_of(workspace, directory)
+    if root is not None:
+        present = _splits(root)
+        if absent := [split for split in splits if split not in present]:
+            raise DataError(
+                f"{root} has no split {absent[0]!r}; it has {', '.join(present)}. "
+                f"Run `edgewhisper data librispeech --split {absent[0]}`."
+            )
+        return card(root)
+    if named := directory or workspace.speech:
         raise DataError(
             f"{named} holds no LibriSpeech split ({', '.join(ALL_SPLITS)}). Name the directory "
             "that has them, or run `edgewhisper data librispeech`."
         )
-    if not present:
-        if splits and splits != ("smoke",):
-            raise DataError(
-                f"LibriSpeech is not here, so {', '.join(splits)} cannot be used. Run "
-                f"`edgewhisper data librispeech`, or set EDGEWHISPER_LIBRISPEECH or --librispeech."
-            )
-        return Dataset(SMOKE, SPEECH, ("smoke",), synthetic=True)
-    chosen = splits or tuple(split for split in SPLITS if split in present) or present
-    if absent := [split for split in chosen if split not in present]:
+    if splits and splits != ("smoke",):
         raise DataError(
-            f"{root} has no split {absent[0]!r}; it has {', '.join(present)}. "
-            f"Run `edgewhisper data librispeech --split {absent[0]}`."
+            f"LibriSpeech is not here, so {', '.join(splits)} cannot be used. Run "
+            "`edgewhisper data librispeech`, or set EDGEWHISPER_LIBRISPEECH or --librispeech."
         )
-    return Dataset(LIBRISPEECH, root, chosen)
+    return Card(str(SPEECH), SMOKE, _FORMAT, language="en", synthetic=True)
 
 
-def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[Utterance]:
-    """Return the split's utterances by id; with `limit`, that many, evenly spread over them.
+def root_of(workspace: Workspace, directory: Path | None = None) -> Path | None:
+    """Return the directory of LibriSpeech's splits; None where there is no split.
 
-    Raises DataError for a transcript without audio, or an empty split.
+    `directory`, else the workspace's `speech`, else what was downloaded: that directory, or
+    LibriSpeech/ in it.
     """
-    directory = dataset.root / split
-    texts = {}
-    for transcript in sorted(directory.glob("*/*/*.trans.txt")):
-        try:
-            lines = transcript.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{transcript} is not UTF-8 ({error}). Download it again.") from error
-        for line in filter(str.strip, lines):
-            name, _, text = line.partition(" ")
-            texts[name] = (transcript.parent, text)
-    names = sorted(texts)
-    if not names:
-        raise DataError(f"{directory} has no transcripts (*.trans.txt). Download it again.")
-    if limit is not None and limit < len(names):
-        names = [names[n * len(names) // limit] for n in range(limit)]
-    return [_utterance(name, *texts[name]) for name in names]
+    root = directory or workspace.speech or workspace.librispeech
+    if (root / LIBRISPEECH).is_dir():
+        root = root / LIBRISPEECH
+    return root if _splits(root) else None
 
 
-def _utterance(name: str, directory: Path, text: str) -> Utterance:
-    candidates = (directory / f"{name}{suffix}" for suffix in _AUDIO_SUFFIXES)
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        raise DataError(f"{directory} has the text of {name} but not its audio. Download it again.")
-    try:
-        duration = soundfile.info(path).duration
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path} could not be read as audio ({error}).") from error
-    return Utterance(name, name.split("-", maxsplit=1)[0], path, text, duration)
+def _splits(root: Path) -> tuple[str, ...]:
+    return tuple(split for split in ALL_SPLITS if (root / split).is_dir())

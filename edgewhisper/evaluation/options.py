@@ -18,7 +18,8 @@ class EvaluationOptions:
 
     `limit`: at most so many utterances of a split. `threads`: of each process that computes.
     `audio_context`: how much of a window is encoded, what the bundle says where it is None; the
-    baseline is always evaluated with what its bundle says.
+    baseline is always evaluated with what its bundle says. `detect_language`: each utterance is
+    decoded in the language that the model detects, instead of its own.
     """
 
     dataset: Dataset
@@ -27,3 +28,4 @@ class EvaluationOptions:
     threads: int | None = None
     engine: Literal["local", "ray"] = "local"
     audio_context: AudioContext | None = None
+    detect_language: bool = False

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgewhisper.evaluation import cluster
@@ -19,11 +19,14 @@ from edgewhisper.progress import Progress, ignore
 from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import bundle
-from edgewhisper_runtime.bundle import Artefact, AudioContext, atomic
+from edgewhisper_runtime.bundle import Artefact, atomic
+from edgewhisper_runtime.bundle.fields import FieldError, Seconds
 from edgewhisper_runtime.measure import machine
 
 _DECODING = "greedy, no timestamps, repetition broken off"
 _BATCH = 8  # what dequantizes its weights at each step does so once for all of a batch
+
+_Keyed = tuple[Utterance, str]  # an utterance and the key of its text
 
 
 def evaluate(
@@ -36,26 +39,28 @@ def evaluate(
     """Transcribe every utterance of every split with a bundle; return the records by split.
 
     `enough` tells before each batch whether the split's records so far suffice. Each batch is
-    written to disk before the next one starts, under a fingerprint of everything that can change
-    a text; a second run of the same evaluation computes only missing batches. All engines have the
-    same batches in the same order.
+    written to disk before the next one starts, and no utterance is transcribed twice: see `_Store`.
+    All engines have the same batches in the same order.
     """
     results: dict[str, list[Record]] = {}
     transcribed = transcribe if options.engine == "local" else cluster.transcribe
-    size = _batch_size(artefact.manifest, options.audio_context)
-    for split, expected, done, path in _stored(workspace, artefact, options):
-        batches = _batches(expected, done, size)
+    size = _batch_size(artefact.manifest, options)
+    store = _Store(workspace, artefact.manifest, options)
+    for split in options.dataset.splits:
+        keyed = store.keyed(utterances(options.dataset, split, options.limit))
+        batches = _batches([each for each in keyed if each not in store], size)
         task = f"{artefact.path.name} {split}"
-        with closing(transcribed(artefact, options, batches)) as texts:
-            progress(task, len(done), len(expected))
-            for _ in batches:
-                if enough(split, list(done.values())):
+        done = store.records(keyed)
+        progress(task, len(done), len(keyed))
+        with closing(transcribed(artefact, options, [[u for u, _ in b] for b in batches])) as texts:
+            for batch in batches:
+                if enough(split, done):
                     break
-                new = [record for record in next(texts) if record.id not in done]
-                _append(path, new)
-                done |= {record.id: record for record in new}
-                progress(task, len(done), len(expected))
-        results[split] = [done[utterance.id] for utterance in expected if utterance.id in done]
+                records = next(texts)
+                store.add(batch, records)
+                done += records
+                progress(task, len(done), len(keyed))
+        results[split] = store.records(keyed)
     return results
 
 
@@ -63,96 +68,145 @@ def recorded(
     workspace: Workspace, artefact: Artefact, options: EvaluationOptions
 ) -> dict[str, list[Record]]:
     """Return the records that earlier evaluations of the same bundle have left."""
+    store = _Store(workspace, artefact.manifest, options)
     return {
-        split: [done[utterance.id] for utterance in expected if utterance.id in done]
-        for split, expected, done, _ in _stored(workspace, artefact, options)
+        split: store.records(store.keyed(utterances(options.dataset, split, options.limit)))
+        for split in options.dataset.splits
     }
 
 
-def _stored(
-    workspace: Workspace, artefact: Artefact, options: EvaluationOptions
-) -> Iterator[tuple[str, list[Utterance], dict[str, Record], Path]]:
-    """Yield for each split its utterances, the finished records by id, and the records' file."""
-    for split in options.dataset.splits:
-        expected = utterances(options.dataset, split, options.limit)
-        path = _results_path(workspace, artefact.manifest, options, split, expected)
-        yield split, expected, dict(_read(path, expected)), path
+def _batches(missing: Sequence[_Keyed], size: int) -> list[list[_Keyed]]:
+    """Return batches of at most `size` utterances of one language."""
+    by_language: dict[str, list[_Keyed]] = {}
+    for utterance, key in missing:
+        by_language.setdefault(utterance.language, []).append((utterance, key))
+    return [
+        of_language[first : first + size]
+        for of_language in by_language.values()
+        for first in range(0, len(of_language), size)
+    ]
 
 
-def _batches(
-    expected: list[Utterance], done: dict[str, Record], size: int
-) -> list[list[Utterance]]:
-    """Return the batches that lack a record, each as a whole, so that batches never differ."""
-    batches = [expected[first : first + size] for first in range(0, len(expected), size)]
-    return [batch for batch in batches if any(utterance.id not in done for utterance in batch)]
-
-
-def decoding(manifest: bundle.Manifest, audio_context: AudioContext | None) -> str:
+def decoding(manifest: bundle.Manifest, options: EvaluationOptions) -> str:
     """Return a description of the decoding that changes whenever texts may change."""
-    adaptive = (audio_context or manifest.audio_context) == "adaptive"
+    adaptive = (options.audio_context or manifest.audio_context) == "adaptive"
     context = ", adaptive audio context" if adaptive else ""
-    return f"{_DECODING}, batch {_batch_size(manifest, audio_context)}{context}"
+    language = ", language detected" if options.detect_language else ""
+    return f"{_DECODING}, batch {_batch_size(manifest, options)}{context}{language}"
 
 
-def _batch_size(manifest: bundle.Manifest, audio_context: AudioContext | None) -> int:
+def _batch_size(manifest: bundle.Manifest, options: EvaluationOptions) -> int:
     batchable = Recipe.from_record(manifest.recipe, manifest.name).batchable
-    full = (audio_context or manifest.audio_context) == "full"
+    full = (options.audio_context or manifest.audio_context) == "full"
     return _BATCH if batchable and full else 1
 
 
-def _results_path(
-    workspace: Workspace,
-    manifest: bundle.Manifest,
-    options: EvaluationOptions,
-    split: str,
-    expected: list[Utterance],
-) -> Path:
-    """Return the file of this evaluation: its name depends on everything that may change a record.
+@dataclass(frozen=True)
+class _Text:
+    """What is stored of an utterance: all of its record that is not in the data."""
 
-    Records have times too, so it depends on the number of threads and the processor.
+    hypothesis: str
+    seconds: Seconds
+    problem: str | None = None
+    detected_language: str | None = None
+
+
+class _Store:
+    """The texts that one artefact gave in one way of decoding: a file with a line for each.
+
+    A text is stored under the SHA-256 of its audio and the language that it was decoded in, so it
+    stays valid as long as these and the artefact do, whatever else is in the data, and whatever
+    the reference is. Several processes may append at the same time. A line that a kill left
+    unfinished is an utterance to do again.
+    """
+
+    def __init__(
+        self, workspace: Workspace, manifest: bundle.Manifest, options: EvaluationOptions
+    ) -> None:
+        self._hashes = workspace.hashes
+        digest = hashlib.sha256(json.dumps(_identity(manifest, options), sort_keys=True).encode())
+        name = f"{manifest.name}-{digest.hexdigest()[:12]}"
+        self._path = workspace.evaluations / name / "texts.jsonl"
+        self._texts = dict(_read(self._path))
+
+    def keyed(self, expected: Sequence[Utterance]) -> list[_Keyed]:
+        """Return each utterance with the key of its text."""
+        hashes = self._hashes.digests([utterance.path for utterance in expected])
+        return [
+            (utterance, f"{sha256} {utterance.language}")
+            for utterance, sha256 in zip(expected, hashes, strict=True)
+        ]
+
+    def __contains__(self, keyed: _Keyed) -> bool:
+        return keyed[1] in self._texts
+
+    def records(self, keyed: Sequence[_Keyed]) -> list[Record]:
+        """Return the records of the utterances that have a text, in order."""
+        return [
+            Record(
+                id=utterance.id,
+                speaker=utterance.speaker,
+                reference=utterance.reference,
+                duration=utterance.duration,
+                language=utterance.language,
+                **vars(self._texts[key]),
+            )
+            for utterance, key in keyed
+            if key in self._texts
+        ]
+
+    def add(self, batch: Sequence[_Keyed], records: Sequence[Record]) -> None:
+        """Store the texts of a batch."""
+        new = {
+            key: _Text(r.hypothesis, r.seconds, r.problem, r.detected_language)
+            for (_, key), r in zip(batch, records, strict=True)
+        }
+        _append(self._path, new)
+        self._texts |= new
+
+
+def _identity(manifest: bundle.Manifest, options: EvaluationOptions) -> dict[str, object]:
+    """Return all that may change a text besides the utterance.
+
+    Texts have times too, so the number of threads and the processor are in it.
     """
     host = machine.describe()
-    identity = {
-        "audio": workspace.hashes.digest([utterance.path for utterance in expected]),
+    return {
         "weights": {name: file.sha256 for name, file in manifest.files.items()},
         "settings": asdict(manifest.settings),
         "libraries": manifest.libraries,
         "device": options.device,
         "threads": options.threads or host.usable_cores,
         "processor": [host.cpu, host.isa],
-        "decoding": decoding(manifest, options.audio_context),
+        "decoding": decoding(manifest, options),
     }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    directory = workspace.evaluations / f"{manifest.name}-{digest[:12]}"
-    # Another limit makes other batches.
-    limited = "" if options.limit is None else f"-{options.limit}"
-    return directory / f"{options.dataset.name.replace(' ', '-')}-{split}{limited}.jsonl"
 
 
-def _read(path: Path, expected: list[Utterance]) -> Iterator[tuple[str, Record]]:
-    """Yield the records of expected utterances; cut off a line that a kill left unfinished."""
+def _read(path: Path) -> Iterator[tuple[str, _Text]]:
+    """Yield the texts of a file by key."""
     if not path.exists():
         return
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    references = {utterance.id: utterance.reference for utterance in expected}
-    for line in whole.splitlines():
-        try:
-            record = Record(**json.loads(line))
-        except (ValueError, TypeError):
-            continue  # a damaged line is an utterance to do again
-        if references.get(record.id) == record.reference:
-            yield record.id, record
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                content = json.loads(line)
+                yield content.pop("utterance"), bundle.parse(_Text, content)
+            except (ValueError, TypeError, LookupError, AttributeError, FieldError):
+                continue  # a damaged line is an utterance to do again
 
 
-def _append(path: Path, records: list[Record]) -> None:
-    lines = (json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n" for record in records)
+def _append(path: Path, texts: dict[str, _Text]) -> None:
+    lines = [
+        json.dumps({"utterance": key} | asdict(text), ensure_ascii=False).encode() + b"\n"
+        for key, text in texts.items()
+    ]
     with atomic.storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        with path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    lines.insert(0, b"\n")
             file.write(b"".join(lines))
             file.flush()
             os.fsync(file.fileno())

@@ -25,6 +25,7 @@ class Record:
     """One evaluated utterance: raw texts, seconds of audio and of computing, what went wrong.
 
     `language` is that of the reference, as a code of Whisper's; it decides how texts are scored.
+    `detected_language` is the model's, where the evaluation asked for it.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Record:
     seconds: Seconds
     problem: str | None = None
     language: str = "en"
+    detected_language: str | None = None
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ def _render(template: str, report: Report, escape: bool) -> str:
     environment.filters["units"] = UNITS.__getitem__
     environment.filters["both_intervals"] = both_intervals
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    environment.filters["in_dataset"] = report.dataset.named
     variant, baseline = report.variant, report.baseline
     return environment.get_template(template).render(
         report=report,

@@ -66,7 +66,8 @@ class ContextTrial:
 class Report:
     """A variant compared with its baseline: figures, the gate's verdict, and every raw text.
 
-    `records` are by role and split. `contexts` are those that were tried before the variant's was
+    `records` are by role and split. `skipped` are the problems of utterances that were left out of
+    the data, each with its place. `contexts` are those that were tried before the variant's was
     chosen. `command` is the command line that made it.
     """
 
@@ -83,7 +84,24 @@ class Report:
     gate: GateVerdict
     records: dict[str, dict[str, tuple[Record, ...]]]
     contexts: tuple[ContextTrial, ...] = ()
+    skipped: tuple[str, ...] = ()
     command: str = ""
+
+    @property
+    def language_accuracy(self) -> dict[str, float]:
+        """The share of utterances whose detected language is the data's, by role.
+
+        Empty where each utterance was decoded in its own language.
+        """
+        by_role = {
+            role: [record for of_split in splits.values() for record in of_split]
+            for role, splits in self.records.items()
+        }
+        return {
+            role: statistics.fmean(r.detected_language == r.language for r in records)
+            for role, records in by_role.items()
+            if records and all(record.detected_language for record in records)
+        }
 
     @property
     def baseline(self) -> Manifest:

@@ -16,7 +16,7 @@ import pytest
 import edgewhisper
 from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint, open_checkpoint
-from edgewhisper.evaluation import librispeech
+from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.recipes import find_recipe
 from edgewhisper.reports import Report
@@ -32,7 +32,7 @@ LENIENT = replace(INT8, name="lenient", max_wer_increase=50.0)
 @pytest.fixture(scope="module")
 def options(workspace: Workspace, data: Path) -> EvaluationOptions:
     """Three utterances of people."""
-    dataset = librispeech.find(workspace, data / "LibriSpeech", ("test-clean",))
+    dataset = datasets.find_dataset(workspace, data / "LibriSpeech", ("test-clean",))
     return EvaluationOptions(dataset, limit=3)
 
 
@@ -100,7 +100,7 @@ def test_synthetic_speech_refuses_nothing(
     built = edgewhisper.build(
         tiny_en.name,
         replace(INT8, name="none-allowed", max_wer_increase=0.0),
-        EvaluationOptions(librispeech.find(workspace), limit=2),
+        EvaluationOptions(datasets.find_dataset(workspace), limit=2),
         output=tmp_path / "bundle",
         export="none",
         workspace=workspace,
@@ -130,7 +130,7 @@ def beside_development_speech(
     (tmp_path / "test-clean").symlink_to(data / "LibriSpeech" / "test-clean")
     speaker = min((data / "LibriSpeech" / "dev-clean").iterdir())
     (tmp_path / "dev-clean" / speaker.name).symlink_to(speaker)
-    dataset = librispeech.find(workspace, tmp_path, ("test-clean",))
+    dataset = datasets.find_dataset(workspace, splits=("test-clean",), librispeech=tmp_path)
     return EvaluationOptions(dataset, limit=3)
 
 

@@ -26,8 +26,7 @@ foreign-format = foreign:load
 foreign-data = foreign
 """
 MODULE = """
-from edgewhisper.evaluation import librispeech
-from edgewhisper.evaluation.datasets import Dataset
+from edgewhisper.evaluation.formats import Entry
 from edgewhisper.quantizers import Library
 from edgewhisper_exporters.formats import Onnx
 from edgewhisper_runtime.engines import onnx
@@ -45,12 +44,17 @@ def load(directory, manifest, device, threads):
     return onnx.load(directory, manifest, device, threads)
 
 
-def find(workspace, directory, splits):
-    return Dataset("foreign speech", SPEECH, ("smoke",), source="foreign-data")
+def matches(path):
+    return path.suffix == ".foreign"
 
 
-def utterances(dataset, split, limit):
-    return librispeech.utterances(dataset, split, 2)[:limit]
+def splits(source):
+    return ("smoke",)
+
+
+def entries(source, split):
+    for line in source.path.read_text().splitlines():
+        yield Entry(f"{source.path}:{line}", next(SPEECH.rglob(f"{line}.opus")), "some words", line)
 """
 
 
@@ -71,11 +75,13 @@ def test_a_sweep_goes_through_what_is_registered_elsewhere(
     recipe = replace(
         find_recipe("onnx-int8"), name="theirs", library="foreign", exports=("foreign-format",)
     )
+    speech = tmp_path / "speech.foreign"
+    speech.write_text("slt-1-0001\nslt-1-0002\n")
     seen: list[tuple[str, int, int]] = []
     result = edgewhisper.sweep(
         tiny_en.name,
         [recipe],
-        EvaluationOptions(datasets.find_dataset(workspace, "foreign-data")),
+        EvaluationOptions(datasets.find_dataset(workspace, speech)),
         rounds=0,
         output=tmp_path / "sweep",
         workspace=workspace,
@@ -83,7 +89,7 @@ def test_a_sweep_goes_through_what_is_registered_elsewhere(
     )
     row = result.rows["theirs"]
     assert isinstance(row, SweepRow), row.error
-    assert result.dataset.name == "foreign speech"
+    assert result.dataset.name == "speech"
     assert row.recipe.library == "foreign"
     assert row.files.keys() >= {"encoder.onnx", "decoder.onnx"}
     assert len(row.texts["smoke"]) == 2
@@ -92,9 +98,13 @@ def test_a_sweep_goes_through_what_is_registered_elsewhere(
     assert ("whisper-tiny.en-theirs smoke", 2, 2) in seen  # told by the process that evaluated
 
 
-def test_what_is_not_registered_is_refused_by_name(workspace: edgewhisper.Workspace) -> None:
+def test_what_is_not_registered_is_refused_by_name(
+    workspace: edgewhisper.Workspace, tmp_path: Path
+) -> None:
     recipe = replace(find_recipe("onnx-int8"), library="foreign")
     with pytest.raises(RecipeError, match="library is 'foreign'; use one of bitsandbytes,"):
         edgewhisper.sweep("whisper-tiny.en", [recipe], workspace=workspace)
-    with pytest.raises(DataError, match="there is no data set 'foreign-data'"):
-        datasets.find_dataset(workspace, "foreign-data")
+    speech = tmp_path / "speech.foreign"
+    speech.write_text("slt-1-0001")
+    with pytest.raises(DataError, match="no format that is read"):
+        datasets.find_dataset(workspace, speech)

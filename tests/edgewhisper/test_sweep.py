@@ -18,7 +18,7 @@ import pytest
 from conftest import Run
 from edgewhisper import sweeps
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import librispeech
+from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.recipes import find_recipe
 from edgewhisper.recipes.schema import Weights
@@ -102,7 +102,7 @@ def test_names_are_not_shared(workspace: Workspace, tiny_en: Checkpoint, tmp_pat
             workspace,
             tiny_en,
             recipes,
-            EvaluationOptions(librispeech.find(workspace), LIMIT),
+            EvaluationOptions(datasets.find_dataset(workspace), LIMIT),
             rounds=0,
         )
         with pytest.raises(RecipeError, match="Rename one"):
@@ -167,7 +167,7 @@ def test_a_crash_is_a_row_too(
         workspace,
         tiny_en,
         [replace(find_recipe("edgewhisper-int8"), name="starved"), find_recipe("onnx-int8")],
-        EvaluationOptions(librispeech.find(workspace), LIMIT),
+        EvaluationOptions(datasets.find_dataset(workspace), LIMIT),
         rounds=0,
     )
     monkeypatch.setattr(sweeps, "_evaluate", _die)

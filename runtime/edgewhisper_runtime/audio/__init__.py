@@ -2,10 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from edgewhisper_runtime.audio.files import SAMPLE_RATE, blocks, checked, duration, load, stream
+from edgewhisper_runtime.audio.files import (
+    SAMPLE_RATE,
+    blocks,
+    checked,
+    duration,
+    header_seconds,
+    load,
+    stream,
+)
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.audio.files import Samples as Samples
     from edgewhisper_runtime.audio.files import Source as Source
 
-__all__ = ["SAMPLE_RATE", "blocks", "checked", "duration", "load", "stream"]
+__all__ = ["SAMPLE_RATE", "blocks", "checked", "duration", "header_seconds", "load", "stream"]

@@ -78,12 +78,24 @@ def blocks(source: Source) -> Iterator[Samples]:
 def duration(path: Path) -> float:
     """Return about how many seconds a file holds by its headers; 0 where they do not say."""
     try:
-        if not path.is_file():  # a pipe can be read once only
-            return 0.0
-        with path.open("rb") as file:
-            return sum(part.seconds or 0.0 for part in parts(file))
-    except (OSError, UnreadableError):
+        # a pipe can be read once only
+        return (header_seconds(path) or 0.0) if path.is_file() else 0.0
+    except AudioError:
         return 0.0
+
+
+def header_seconds(path: Path) -> float | None:
+    """Return how many seconds a file holds by its headers; None where they do not say.
+
+    Raises AudioError as `load` does, but finds no damage of the sound itself.
+    """
+    try:
+        with _opened(path, str(path)) as file:
+            seconds = [part.seconds for part in parts(file)]
+    except UnreadableError as error:
+        raise AudioError(f"{path} {error}") from error
+    known = [part for part in seconds if part is not None]
+    return sum(known) if len(known) == len(seconds) else None
 
 
 def checked(samples: Samples) -> Samples:

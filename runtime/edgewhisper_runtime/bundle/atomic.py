@@ -13,13 +13,18 @@ from edgewhisper_runtime.errors import StorageError
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write the file as UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write the file through a temporary one in the same directory, synced, then renamed."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{secrets.token_hex(8)}")  # no longer than the name may be
         try:
-            with beside.open("x", encoding="utf-8") as file:
-                file.write(text)
+            with beside.open("xb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

@@ -171,11 +171,20 @@ class ExportRecord:
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """The data that was evaluated on; `limit` counts utterances of a split, None: all."""
+    """The data that was evaluated on; `limit` counts utterances of a split, None: all.
+
+    `skipped` counts what could not be used and was left out.
+    """
 
     name: str
     synthetic: bool
     limit: Count | None = None
+    licence: str = ""
+    skipped: Count = 0
+
+    def named(self, split: str) -> str:
+        """Return the name of a split in reports, with the data set's."""
+        return self.name if self.synthetic or split == self.name else f"{self.name} {split}"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgewhisper.evaluation import librispeech
-from edgewhisper.evaluation.librispeech import Dataset
+from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.evaluation.run import evaluate
 from edgewhisper.evaluation.wer import Record
@@ -22,9 +21,9 @@ from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import Artefact, read_manifest
 from edgewhisper_runtime.engines.onnx import ENCODER
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
-from edgewhisper_runtime.measure.profile import SPEECH
 
-OPTIONS = EvaluationOptions(Dataset(librispeech.SMOKE, SPEECH, ("smoke",)), threads=1)
+SMOKE = datasets.find_dataset(Workspace(Path("nowhere")))
+OPTIONS = EvaluationOptions(SMOKE, threads=1)
 ON_RAY = replace(OPTIONS, engine="ray")
 
 
@@ -116,6 +115,6 @@ def test_an_error_on_a_worker_is_ours(two_workers: None, onnx_bundle: Path, tmp_
         os.link(path, tmp_path / path.name)
     (tmp_path / ENCODER).unlink()
     (tmp_path / ENCODER).write_bytes(b"damaged")
-    batch = librispeech.utterances(OPTIONS.dataset, "smoke", 1)
+    batch = datasets.utterances(OPTIONS.dataset, "smoke", 1)
     with pytest.raises(BundleError, match=rf"^\S*{ENCODER}"):
         list(transcribe(Artefact(tmp_path, read_manifest(tmp_path)), ON_RAY, [batch]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewhisper.evaluation import context, librispeech
+from edgewhisper.evaluation import context, datasets
 from edgewhisper.evaluation.context import Decoding, Trial, Window
 from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.workspace import Workspace
@@ -20,8 +20,8 @@ from edgewhisper_runtime.transcriber import Transcriber
 
 @pytest.fixture(scope="module")
 def utterances(workspace: Workspace, data: Path) -> list[Utterance]:
-    dataset = librispeech.find(workspace, data / "LibriSpeech", ("dev-clean",))
-    return librispeech.utterances(dataset, "dev-clean", 6)
+    dataset = datasets.find_dataset(workspace, splits=("dev-clean",), librispeech=data)
+    return datasets.utterances(dataset, "dev-clean", 6)
 
 
 @pytest.fixture(scope="module")

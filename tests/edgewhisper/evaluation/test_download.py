@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgewhisper.evaluation.datasets import find_dataset, utterances
 from edgewhisper.evaluation.download import ARCHIVES, Archive, fetch_split
-from edgewhisper.evaluation.librispeech import find, utterances
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import DataError, NetworkError
 from loopback import Server, serve
@@ -55,7 +55,7 @@ def test_what_is_downloaded_is_found_and_read(
     server: Server, tarball: bytes, own_home: Path
 ) -> None:
     target = fetch_split(Workspace(own_home), "test-clean", server.url, published(tarball))
-    dataset = find(Workspace(own_home))
+    dataset = find_dataset(Workspace(own_home))
     assert (dataset.name, dataset.splits) == ("LibriSpeech", ("test-clean",))
     assert len({u.speaker for u in utterances(dataset, "test-clean")}) == 2
     before = len(server.requests)

@@ -12,7 +12,7 @@ import pytest
 from conftest import Run
 from edgewhisper import pipeline, reports
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import librispeech
+from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.evaluation.wer import summarize_errors
 from edgewhisper.recipes import find_recipe
@@ -25,7 +25,7 @@ from edgewhisper_runtime.bundle import Artefact
 def report(workspace: Workspace, tiny_en: Checkpoint, tiny_bundle: Path) -> Report:
     """A comparison on three utterances of the smoke set."""
     baseline = pipeline.stage(workspace, tiny_en, find_recipe("fp32"))
-    options = EvaluationOptions(librispeech.find(workspace), limit=3)
+    options = EvaluationOptions(datasets.find_dataset(workspace), limit=3)
     variant = Artefact.verified(tiny_bundle)
     compared = pipeline.compare(workspace, baseline, variant, 0.5, options)
     return replace(compared, command="edgewhisper evaluate <b>&")

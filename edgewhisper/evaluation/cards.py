@@ -1,0 +1,95 @@
+"""Data cards: a data set named once, in a TOML file, and then used by its name."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+from edgewhisper.evaluation import formats
+from edgewhisper.evaluation.formats import Source
+from edgewhisper.evaluation.formats.huggingface import HUB
+from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.bundle import parse
+from edgewhisper_runtime.bundle.fields import FieldError, at_most, matching
+from edgewhisper_runtime.errors import DataError, EdgeWhisperError
+from edgewhisper_runtime.text.languages import to_code
+
+_SUFFIX = ".toml"
+_Name = Annotated[str, matching(r"[^\x00-\x1f/\\]{1,128}", "a name without slashes")]
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a data set is, and what it does not say itself.
+
+    `path` is relative to the card's file; "hub:OWNER/NAME" is on the Hugging Face hub. `format` is
+    recognized where it is empty. `columns`, `audio` and `configuration` are those of a `Source`.
+    `language` is that of utterances that name none. `splits` are those to evaluate on: those whose
+    names begin with "test" by default, or all where there is no such. `synthetic` speech proves
+    nothing about people, so no gate judges it.
+    """
+
+    path: str
+    name: _Name = ""
+    format: str = ""
+    language: str | None = None
+    licence: str = ""
+    splits: Annotated[tuple[str, ...], at_most(1024)] = ()
+    audio: str | None = None
+    configuration: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    synthetic: bool = False
+
+    @property
+    def source(self) -> Source:
+        """What the reader of its format reads."""
+        audio = None if self.audio is None else Path(self.audio)
+        return Source(Path(self.path), self.columns, audio, self.configuration)
+
+
+def all_cards(workspace: Workspace) -> list[Card]:
+    """Return the cards of the workspace by name; raise DataError for one that is malformed."""
+    return [_read(path) for path in sorted(workspace.data.glob(f"*{_SUFFIX}"))]
+
+
+def find(workspace: Workspace, data: str | Path) -> Card:
+    """Return the card of a data set: by name, by the card's path, or made for a path of data.
+
+    Raises DataError where there is nothing of that name, or its format is not recognized.
+    """
+    path = Path(data)
+    named = workspace.data / f"{data}{_SUFFIX}"
+    if path.suffix == _SUFFIX and path.is_file():
+        card = _read(path)
+    elif path.exists() or str(data).startswith(HUB):
+        card = Card(str(path), path.resolve().stem if path.is_file() else path.resolve().name)
+    elif len(path.parts) == 1 and named.is_file():
+        card = _read(named)
+    else:
+        names = ", ".join(card.name for card in all_cards(workspace)) or "none"
+        raise DataError(
+            f"there is no data {str(data)!r}: neither a path nor the name of a data card in "
+            f"{workspace.data} ({names}). Check the path."
+        )
+    if not card.format:
+        card = replace(card, format=formats.recognize(card.source.path))
+    formats.find(card.format)
+    return card
+
+
+def _read(path: Path) -> Card:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        card = parse(Card, {"name": path.stem} | content)
+        language = to_code(card.language or "")
+    except (OSError, ValueError, FieldError, EdgeWhisperError) as error:
+        raise DataError(f"{path} is not a data card ({error}). See docs/data.md.") from error
+    base = path.parent
+    return replace(
+        card,
+        path=card.path if card.path.startswith(HUB) else str(base / Path(card.path).expanduser()),
+        audio=None if card.audio is None else str(base / Path(card.audio).expanduser()),
+        language=language,
+    )

@@ -1,0 +1,142 @@
+"""The check of a data set before any work: each entry becomes an utterance or a problem."""
+
+from __future__ import annotations
+
+import logging
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewhisper.evaluation import wer
+from edgewhisper.evaluation.formats import Entry, Problem
+from edgewhisper.progress import Progress, ignore
+from edgewhisper_runtime import audio
+from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
+from edgewhisper_runtime.text.languages import to_code
+
+# A stated duration may be rounded, and a lossy format adds some silence.
+_TOLERANCE_SECONDS, _TOLERANCE_SHARE = 0.25, 0.02
+_LONGEST_NAME = 512  # characters of an id or a speaker
+_NAMES = {"\t": "a tab", "\n": "a line break", "\ufeff": "a byte order mark"}
+_SHOWN = 1000  # problems in a message
+_STEP = 100  # entries between two reports of progress; fewer are checked at once
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording with its reference text; duration in seconds. No speaker: an empty name.
+
+    `language` is a code of Whisper's.
+    """
+
+    id: str
+    speaker: str
+    path: Path
+    reference: str
+    duration: float
+    language: str = "en"
+
+
+def check(
+    splits: Mapping[str, Sequence[Entry | Problem]],
+    language: str | None,
+    progress: Progress = ignore,
+    task: str = "checking",
+) -> tuple[dict[str, tuple[Utterance, ...]], list[Problem]]:
+    """Return the utterances of each split that can be used, in order, and why others cannot.
+
+    `language` is that of entries that name none: English, with a warning, where it is None. An
+    id must be unique in its split, a file in all of them. Of audio only the headers are read, where
+    they tell its duration.
+    """
+    usable: dict[str, list[Utterance]] = {split: [] for split in splits}
+    problems: list[Problem] = []
+    places: dict[tuple[str, ...], str] = {}  # of ids and files
+    items = [(split, item) for split, of_split in splits.items() for item in of_split]
+    assumed = 0
+    for done, (split, item) in enumerate(items, 1):
+        if isinstance(item, Problem):
+            problems.append(item)
+        else:
+            assumed += not item.language and language is None
+            utterance, reasons = _utterance(item, language or "en")
+            keys = (("audio", os.path.normpath(item.audio)), ("id", item.id, split))
+            # An id that was made of the path is no second problem.
+            if twice := next(filter(places.__contains__, keys), None):
+                reasons.append(f"the {twice[0]} {twice[1]} is that of {places[twice]} too")
+            for key in keys:
+                places.setdefault(key, item.where)
+            if utterance and not reasons:
+                usable[split].append(utterance)
+            problems += [Problem(item.where, reason) for reason in reasons]
+        if len(items) > _STEP and (done % _STEP == 0 or done == len(items)):
+            progress(task, done, len(items))
+    if assumed:
+        _log.warning(
+            "the data does not say the language of %d utterances: English is taken. Another can "
+            "be named with --language or in a data card",
+            assumed,
+        )
+    # A line that cannot be read may be of any split, so each has its problem.
+    return {split: tuple(of) for split, of in usable.items()}, list(dict.fromkeys(problems))
+
+
+def describe(problems: list[Problem], usable: int) -> str:
+    """Return all problems in one line, for an error."""
+    shown = "; ".join(map(str, problems[:_SHOWN]))
+    rest = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return (
+        f"{len(problems)} problems in the data, {usable} utterances without one. Nothing was "
+        f"transcribed. Mend them, or leave these utterances out with --skip-bad. {shown}{rest}"
+    )
+
+
+def _utterance(entry: Entry, language: str) -> tuple[Utterance | None, list[str]]:
+    """Return the utterance of an entry, and all that is wrong with it."""
+    reasons = []
+    for name, text in (("id", entry.id), ("speaker", entry.speaker), ("text", entry.text)):
+        if control := next(filter(_is_control, text), None):
+            shown = _NAMES.get(control, f"U+{ord(control):04X}")
+            reasons.append(f"the {name} has a control character ({shown})")
+        if name != "text" and len(text) > _LONGEST_NAME:
+            reasons.append(f"the {name} has {len(text)} characters")
+    try:
+        language = to_code(entry.language) or language
+    except EdgeWhisperError as error:
+        reasons.append(str(error).rstrip("."))
+    else:
+        if not entry.text:
+            reasons.append("the text is empty")
+        elif not wer.has_words(entry.text, language):
+            reasons.append(f"the text {entry.text!r} has no words")
+    try:
+        seconds = _seconds(entry.audio)
+    except AudioError as error:
+        return None, [*reasons, str(error).rstrip(".")]
+    stated = seconds if entry.duration is None else entry.duration
+    if not abs(stated - seconds) <= _TOLERANCE_SECONDS + _TOLERANCE_SHARE * seconds:
+        reasons.append(f"the duration is {stated:g} s, and the audio has {seconds:.2f} s")
+    utterance = Utterance(entry.id, entry.speaker, entry.audio, entry.text, seconds, language)
+    return utterance, reasons
+
+
+def _is_control(character: str) -> bool:
+    return character == "\ufeff" or unicodedata.category(character) == "Cc"
+
+
+def _seconds(path: Path) -> float:
+    """Return the duration of a file in seconds; raise AudioError where it cannot be read."""
+    import soundfile
+
+    seconds = audio.header_seconds(path)
+    if seconds is None:
+        try:
+            seconds = float(soundfile.info(path).duration)
+        except soundfile.LibsndfileError:
+            seconds = sum(map(len, audio.stream(path))) / audio.SAMPLE_RATE
+    if seconds <= 0:
+        raise AudioError(f"{path} holds 0 s of audio.")
+    return seconds

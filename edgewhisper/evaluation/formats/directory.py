@@ -1,0 +1,54 @@
+"""A directory, and those below it, of audio with a text of the same name beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgewhisper.evaluation.formats import Entry, Problem, Source
+from edgewhisper_runtime.cli.recordings import MEDIA_SUFFIXES, SUFFIXES
+
+_TEXT = ".txt"
+_AUDIO = SUFFIXES | MEDIA_SUFFIXES
+
+
+def matches(path: Path) -> bool:
+    """Return whether there is a text with audio beside it."""
+    return path.is_dir() and any(_audio_of(text) for text in path.rglob(f"*{_TEXT}"))
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """Return the name of the directory: it is one split."""
+    return (source.path.resolve().name,)
+
+
+def entries(source: Source, split: str) -> Iterator[Entry | Problem]:  # noqa: ARG001 # there is one
+    """Yield the entries by path; the id is the path below the directory."""
+    texts = {path.with_suffix(""): path for path in source.path.rglob(f"*{_TEXT}")}
+    audio = {path for path in source.path.rglob("*") if path.suffix.lower() in _AUDIO}
+    alone = texts.keys() - {path.with_suffix("") for path in audio}
+    for path in sorted({*audio, *(texts[key] for key in alone)}):
+        text = texts.get(path.with_suffix(""))
+        if path is text:
+            yield Problem(str(path), "has no audio beside it")
+        elif text is None:
+            yield Problem(str(path), f"has no text beside it ({path.stem}{_TEXT})")
+        else:
+            yield _entry(source, path, text)
+
+
+def _entry(source: Source, audio: Path, text: Path) -> Entry | Problem:
+    try:
+        content = text.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        return Problem(str(text), f"is not UTF-8 ({error.reason} at byte {error.start})")
+    except OSError as error:
+        return Problem(str(text), f"could not be read ({error.strerror})")
+    # A text may be written on several lines.
+    return Entry(str(text), audio, " ".join(content.split()), str(audio.relative_to(source.path)))
+
+
+def _audio_of(text: Path) -> Path | None:
+    """Return the audio that a text belongs to."""
+    candidates = (text.with_suffix(suffix) for suffix in _AUDIO)
+    return next((path for path in candidates if path.is_file()), None)

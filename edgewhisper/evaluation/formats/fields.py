@@ -1,0 +1,112 @@
+"""The fields of an utterance in manifests and tables, under the names that people give them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgewhisper.evaluation.formats import Entry, Problem
+from edgewhisper_runtime.errors import DataError
+
+# Names in NeMo's manifests, Common Voice, DeepSpeech, Kaldi, Hugging Face data sets. The first that
+# is there counts.
+NAMES: dict[str, tuple[str, ...]] = {
+    "audio": (
+        "audio_filepath", "audio", "audio_path", "path", "file", "file_name", "filename",
+        "filepath", "wav", "wav_filename", "wav_path",
+    ),
+    "text": (
+        "text", "sentence", "transcript", "transcription", "reference", "raw_transcription",
+    ),
+    "id": ("id", "utterance_id", "utt_id", "uttid", "utt"),
+    "speaker": ("speaker", "speaker_id", "client_id", "spk", "spk_id"),
+    "language": ("language", "lang", "locale"),
+    "duration": ("duration", "duration_seconds", "seconds"),
+    "offset": ("offset",),
+    "split": ("split", "subset"),
+}  # fmt: skip
+_CLIPS = "clips"  # where Common Voice has the audio, beside its tables
+_OPTIONAL = ("id", "speaker", "language")
+
+
+def columns(named: Mapping[str, str], present: Collection[str]) -> dict[str, str]:
+    """Return the column of each field that the data has, among the columns that are `present`.
+
+    `named` has columns by field; others go by their usual names, in any case. Raises DataError for
+    a field that does not exist, for a named column that is not there, and where audio or text has
+    no column.
+    """
+    if unknown := [field for field in named if field not in NAMES]:
+        raise DataError(
+            f"there is no field {unknown[0]!r}. Columns can be named for {', '.join(NAMES)}."
+        )
+    by_name = {name.strip().lower(): name for name in present}
+    have = f"it has {', '.join(map(repr, present))}"
+    chosen = {}
+    for field, usual in NAMES.items():
+        if field in named:
+            if named[field] not in present:
+                raise DataError(f"there is no column {named[field]!r}; {have}.")
+            chosen[field] = named[field]
+        elif column := next((by_name[name] for name in usual if name in by_name), None):
+            chosen[field] = column
+    for field in ("audio", "text"):
+        if field not in chosen:
+            raise DataError(
+                f"there is no column for the {field}, such as {' or '.join(NAMES[field])}; {have}. "
+                f"Name the column of the {field} in a data card."
+            )
+    return chosen
+
+
+def entry(
+    where: str, row: Mapping[str, Any], columns: Mapping[str, str], base: Path
+) -> Entry | Problem:
+    """Return the entry of a row, or its problem; audio is looked for below `base`."""
+    try:
+        texts = {field: _text(row, columns, field) for field in ("audio", "text", *_OPTIONAL)}
+        seconds = {field: _seconds(row, columns, field) for field in ("duration", "offset")}
+    except ValueError as error:
+        return Problem(where, str(error))
+    if not texts["audio"]:
+        return Problem(where, f"{columns['audio']} names no audio")
+    if seconds["offset"]:
+        return Problem(
+            where,
+            f"begins at {seconds['offset']:g} s of its recording, and only whole recordings are "
+            "read: cut it into a file for each utterance",
+        )
+    texts["id"] = texts["id"] or texts["audio"]
+    audio = _path(base, texts.pop("audio"))
+    return Entry(where, audio, **texts, duration=seconds["duration"])
+
+
+def _path(base: Path, name: str) -> Path:
+    """Return a file's path, as a row names it: relative to `base`, or to clips/ in it."""
+    in_clips = base / _CLIPS / name
+    return in_clips if in_clips.is_file() and not (base / name).exists() else base / name
+
+
+def _text(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> str:
+    """Return a value as a text, "" where there is none; raise ValueError for a list or table."""
+    value = row.get(columns.get(field, ""))
+    if value is None:
+        return ""
+    if isinstance(value, (str, int, float)):
+        return str(value).strip()
+    raise ValueError(f"{columns[field]} is a {type(value).__name__}, not a text")
+
+
+def _seconds(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> float | None:
+    value = _text(row, columns, field)
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{columns[field]} is {value!r}, not a number of seconds")
+    return seconds

@@ -1,0 +1,112 @@
+"""Hugging Face data sets: on the hub, saved by `save_to_disk`, or as parquet files.
+
+Only the library's tables are used. Audio that is inside of them is written as it is into files
+beside the library's cache (HF_DATASETS_CACHE), named by their hashes, and read as any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from edgewhisper.evaluation.formats import Entry, Problem, Source, fields
+from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.errors import DataError, MissingLibraryError, NetworkError
+
+HUB = "hub:"
+_CACHE = "edgewhisper-audio"
+_SAVED = ("dataset_dict.json", "state.json")  # as save_to_disk leaves them
+
+
+def matches(path: Path) -> bool:
+    """Return whether this is a data set that was saved, has parquet files, or is on the hub."""
+    if str(path).startswith(HUB):
+        return True
+    if path.is_dir():
+        return any((path / name).is_file() for name in _SAVED) or bool(_parquet(path))
+    return path.suffix == ".parquet" and path.is_file()
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """Return the names of the splits."""
+    return tuple(_load(source))
+
+
+def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
+    """Yield the entries of a split; labels of classes, such as languages, by their names."""
+    import datasets
+
+    rows = _load(source)[split]
+    columns = fields.columns(source.columns, rows.column_names)
+    labels = {
+        column: rows.features[column]
+        for column in columns.values()
+        if isinstance(rows.features[column], datasets.ClassLabel)
+    }
+    if isinstance(rows.features[columns["audio"]], datasets.Audio):
+        rows = rows.cast_column(columns["audio"], datasets.Audio(decode=False))
+    base = source.path if source.path.is_dir() else source.path.parent
+    cache = Path(datasets.config.HF_DATASETS_CACHE) / _CACHE
+    for number, row in enumerate(rows.select_columns(list(columns.values()))):
+        where = f"{source.path} {split}:{number + 1}"
+        values = dict(row)
+        for column, label in labels.items():
+            values[column] = label.int2str(values[column])
+        values[columns["audio"]], name = _audio(values[columns["audio"]], cache, base)
+        item = fields.entry(where, values, columns, base)
+        if isinstance(item, Entry) and "id" not in columns:
+            item = Entry(**vars(item) | {"id": name or f"{split}-{number}"})
+        yield item
+
+
+def _load(source: Source) -> Mapping[str, Any]:
+    """Return the library's data set by split; raise DataError where it cannot read it."""
+    if find_spec("datasets") is None:
+        raise MissingLibraryError(
+            f"{source.path} needs Hugging Face's datasets, which is not installed. "
+            "Install it: pip install 'edgewhisper[datasets]'."
+        )
+    import datasets
+
+    datasets.disable_progress_bars()
+    path = source.path
+    name = str(path)
+    try:
+        if name.startswith(HUB):
+            return dict(datasets.load_dataset(name.removeprefix(HUB), source.configuration))
+        if any((path / file).is_file() for file in _SAVED):
+            saved = datasets.load_from_disk(name)
+            if isinstance(saved, datasets.Dataset):
+                return {str(saved.split or path.name): saved}
+            return dict(saved)
+        return dict(datasets.load_dataset("parquet", data_files=_parquet(path)))
+    except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
+        raise NetworkError(f"{name} could not be fetched from the hub ({error}).") from error
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"{name} could not be read as a data set ({error}).") from error
+
+
+def _parquet(path: Path) -> dict[str, list[str]]:
+    """Return the parquet files by split, which is what their names begin with."""
+    below = sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")])
+    by_split: dict[str, list[str]] = {}
+    for file in [path] if path.is_file() else below:
+        by_split.setdefault(file.stem.split("-")[0], []).append(str(file))
+    return by_split
+
+
+def _audio(value: Any, cache: Path, base: Path) -> tuple[str, str]:
+    """Return the path of an utterance's audio, and its name in the data; "" where it has none."""
+    if not isinstance(value, dict):
+        return value, value if isinstance(value, str) else ""
+    name = str(value.get("path") or "")
+    content = value.get("bytes")
+    if content is None:
+        return str(base / name) if name else "", name
+    path = cache / f"{hashlib.sha256(content).hexdigest()}{Path(name).suffix}"
+    if not path.exists():
+        atomic.write_bytes(path, content)
+    return str(path.resolve()), name

@@ -1,0 +1,42 @@
+"""LibriSpeech's layout: SPLIT/SPEAKER/CHAPTER with a .trans.txt, and audio in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgewhisper.evaluation.formats import Entry, Problem, Source, lines
+from edgewhisper_runtime.cli.recordings import MEDIA_SUFFIXES, SUFFIXES
+
+_TRANSCRIPTS = "*/*/*.trans.txt"  # below a split
+
+
+def matches(path: Path) -> bool:
+    """Return whether a directory has splits with transcripts."""
+    return path.is_dir() and next(path.glob(f"*/{_TRANSCRIPTS}"), None) is not None
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """Return the directories that have transcripts."""
+    directories = sorted(path for path in source.path.iterdir() if path.is_dir())
+    return tuple(path.name for path in directories if next(path.glob(_TRANSCRIPTS), None))
+
+
+def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
+    """Yield the entries by id; the speaker is the directory's name."""
+    found: list[tuple[str, Entry | Problem]] = []
+    for transcript in sorted((source.path / split).glob(_TRANSCRIPTS)):
+        directory = transcript.parent
+        audio: dict[str, Path] = {}
+        for path in sorted(directory.iterdir(), reverse=True):
+            if path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES:
+                audio[path.stem] = path
+        for line in lines.pairs(transcript):
+            if isinstance(line, Problem):
+                found.append(("", line))
+                continue
+            number, key, text = line
+            where = f"{transcript}:{number}"
+            path = audio.get(key, directory / f"{key}.flac")
+            found.append((key, Entry(where, path, text, key, directory.parent.name)))
+    yield from (item for _, item in sorted(found, key=lambda pair: pair[0]))

@@ -1,0 +1,67 @@
+"""Lines of text files of unknown origin: UTF-8, of bounded length, numbered."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgewhisper.evaluation.formats import Problem
+from edgewhisper_runtime.errors import DataError
+
+_LONGEST = 1 << 20  # bytes; an hour of speech is 60,000 characters
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def read(path: Path) -> Iterator[tuple[int, str] | Problem]:
+    """Yield number and text of each line that is not blank, without its end; a problem for others.
+
+    A byte order mark at the beginning of the file, as Excel writes it, is left out. Raises
+    DataError for a file that cannot be opened, or is UTF-16.
+    """
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(_LONGEST + 1):
+                number += 1
+                if number == 1:
+                    if line.startswith(_UTF16):
+                        raise DataError(f"{path} is UTF-16. Save it as UTF-8.")
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                where = f"{path}:{number}"
+                if len(line) > _LONGEST:
+                    while line and not line.endswith(b"\n"):
+                        line = file.readline(_LONGEST)
+                    yield Problem(where, f"the line has more than {_LONGEST:,} bytes")
+                    continue
+                try:
+                    text = line.decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    yield Problem(where, f"is not UTF-8 ({error.reason} at byte {error.start})")
+                    continue
+                if text.strip():
+                    yield number, text
+    except OSError as error:
+        raise DataError(f"{path} could not be read ({error.strerror}). Check the path.") from error
+
+
+def pairs(path: Path) -> Iterator[tuple[int, str, str] | Problem]:
+    """Yield number, first word and rest of each line, as Kaldi's files and LibriSpeech's have it.
+
+    Raises what `read` raises.
+    """
+    for line in read(path):
+        if isinstance(line, Problem):
+            yield line
+        else:
+            key, *rest = line[1].split(maxsplit=1)
+            yield line[0], key, rest[0].strip() if rest else ""
+
+
+def first(path: Path) -> str:
+    """Return the beginning of a file, "" where it is no text; for recognizing a format."""
+    with path.open("rb") as file:
+        head = file.readline(1 << 16).removeprefix(codecs.BOM_UTF8)
+    encoding = "utf-16" if head.startswith(_UTF16) else "utf-8"
+    text = head.decode(encoding, "replace").strip()
+    return "" if "\0" in text else text

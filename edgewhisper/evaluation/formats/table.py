@@ -1,0 +1,100 @@
+"""CSV and TSV with a header, such as Common Voice's: a row for each utterance.
+
+The delimiter is the one of comma, semicolon and tab that the header has most of. Values may stand
+in double quotes (RFC 4180), except between tabs, where quotes are part of the text.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgewhisper.evaluation.formats import Problem, fields, lines
+from edgewhisper.evaluation.formats.manifests import Manifest, Row
+from edgewhisper_runtime.errors import DataError
+
+_DELIMITERS = ",;\t"
+_SUFFIXES = (".csv", ".tsv")
+
+
+def _matches(path: Path) -> bool:
+    """Return whether the first line has columns for audio and text, or the name is a table's."""
+    header = lines.first(path)
+    if not header or header.startswith("{"):
+        return False
+    try:
+        fields.columns({}, next(csv.reader([header], **_dialect(header))))
+    except (DataError, csv.Error):
+        return path.suffix.lower() in _SUFFIXES
+    return True
+
+
+def _dialect(header: str) -> dict[str, Any]:
+    """Return how csv is to read the lines that follow a header."""
+    delimiter = max(_DELIMITERS, key=header.count)
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    return {"delimiter": delimiter, "quoting": quoting, "strict": True}
+
+
+class _Lines:
+    """The lines of a table as csv reads them; it may take several for a row.
+
+    `first` is the number of the first line of a row, `problems` those of lines that are left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lines = lines.read(path)
+        self.first = 0
+        self.problems: list[Problem] = []
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            if isinstance(line, Problem):
+                self.problems.append(line)
+            else:
+                self.first = self.first or line[0]
+                yield line[1] + "\n"
+
+
+def _rows(path: Path) -> Iterator[Row | Problem]:
+    header = lines.first(path)
+    given = _Lines(path)
+    reader = csv.reader(given, **_dialect(header))
+    columns: list[str] | None = None
+    while True:
+        given.first = 0
+        row: list[str] | None = None
+        try:
+            row = next(reader)
+        except StopIteration:
+            yield from given.problems
+            return
+        except csv.Error as error:
+            given.problems.append(Problem(f"{path}:{given.first}", f"is not CSV ({error})"))
+        yield from given.problems
+        given.problems.clear()
+        if row is None:
+            continue
+        if columns is None:
+            columns = _header(path, row)
+        elif len(row) != len(columns):
+            yield Problem(
+                f"{path}:{given.first}",
+                f"has {len(row)} values, and the header has {len(columns)}: a value with a "
+                "delimiter in it must stand in quotes",
+            )
+        else:
+            yield given.first, dict(zip(columns, row, strict=True))
+
+
+def _header(path: Path, row: list[str]) -> list[str]:
+    columns = [name.strip() for name in row]
+    if twice := [name for name in columns if name and columns.count(name) > 1]:
+        raise DataError(f"{path} has two columns {twice[0]!r}. Rename one.")
+    return columns
+
+
+_TABLE = Manifest(_matches, _rows, _SUFFIXES, header=True)
+matches, splits, entries = _TABLE.matches, _TABLE.splits, _TABLE.entries
