@@ -196,6 +196,9 @@ def test_a_card_says_what_the_data_does_not(directory: Path, german: list[Row], 
         find_dataset(workspace, directory / "list.csv")
     with pytest.raises(DataError, match=r"neither a path nor the name .* \(factory\)"):
         find_dataset(workspace, "factories")
+    card.write_text('path = "nowhere.csv"\n')
+    with pytest.raises(DataError, match=r"nowhere\.csv, the path in the data card factory, does"):
+        find_dataset(workspace, "factory")
     card.write_text('path = "list.csv"\nlanguages = "de"\n')
     with pytest.raises(DataError, match=r"factory\.toml is not a data card .*languages"):
         find_dataset(workspace, "factory")
