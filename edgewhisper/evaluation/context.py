@@ -173,7 +173,7 @@ def _results_path(
     manifest = artefact.manifest
     identity = {
         "audio": workspace.hashes.digest([utterance.path for utterance in speech]),
-        "references": [utterance.reference for utterance in speech],
+        "references": [(utterance.reference, utterance.language) for utterance in speech],
         "weights": {name: file.sha256 for name, file in manifest.files.items()},
         "libraries": manifest.libraries,
         "threads": options.threads,

@@ -120,6 +120,8 @@ def read(
         items = {split: list(reader.entries(source, split)) for split in chosen}
     except OSError as error:
         raise DataError(f"{card.path} could not be read ({error}). Check its files.") from error
+    if empty := [split for split, of_split in items.items() if not of_split]:
+        raise DataError(f"{card.path}: {empty[0]} has no utterances. Name other data.")
     return checking.check(items, language or card.language, progress, f"checking {card.name}")
 
 

@@ -334,6 +334,14 @@ def test_what_is_no_data(workspace: Workspace, directory: Path) -> None:
     for path in (empty, next((directory / "clips").iterdir())):
         with pytest.raises(DataError, match="is of no format that is read"):
             find_dataset(workspace, path)
+    header = directory / "header.csv"
+    header.write_text("path,text\n")
+    with pytest.raises(DataError, match="header has no utterances"):
+        find_dataset(workspace, header)
+    array = directory / "array.json"
+    array.write_text('[{"audio_filepath": "a.wav", "text": "hallo"}]')
+    with pytest.raises(DataError, match=r"array\.json:1: is not a JSON object: each line must"):
+        find_dataset(workspace, array)
     utf16 = directory / "utf16.csv"
     utf16.write_text("path,text\na.wav,hallo\n", encoding="utf-16")
     with pytest.raises(DataError, match=r"utf16\.csv is UTF-16"):
