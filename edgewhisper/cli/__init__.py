@@ -16,6 +16,7 @@ _SUMMARIES = {
     "evaluate": "Compare a variant's WER with the fp32 baseline's.",
     "fetch": "Get a model's checkpoint, verified.",
     "inspect": "Count what a bundle really holds.",
+    "package": "Pack a bundle into one file for a device without internet.",
     "models": "List the models and what is available here.",
     "profile": "Measure speed, memory and size of a bundle on this machine.",
     "recipes": "List the recipes, or show one.",
