@@ -58,19 +58,11 @@ def command(
 
     Prints the file's path on stdout, and on stderr its size, its SHA-256 and how to install it.
     """
-    from edgewhisper.cli.terminal import Bars
     from edgewhisper.devices import package
     from edgewhisper_runtime.bundle import describe_file
 
     path = package.write(
-        bundle,
-        platform,
-        to_format,
-        python,
-        extras=extras,
-        base=base,
-        output=output,
-        progress=Bars(unit="part"),
+        bundle, platform, to_format, python, extras=extras, base=base, output=output
     )
     file = describe_file(path)
     to_run = {

@@ -8,6 +8,7 @@ lib/            the wheels, unpacked: what Python imports
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 import zipfile
@@ -19,10 +20,10 @@ from pathlib import Path, PurePosixPath
 from edgewhisper import wheel
 from edgewhisper.devices import wheels
 from edgewhisper.devices.platforms import OLDEST_GLIBC, Platform
-from edgewhisper.progress import Progress, ignore
 from edgewhisper_runtime.bundle import Artefact, File, atomic, describe_file, to_json
 from edgewhisper_runtime.errors import DeviceError
 
+_log = logging.getLogger(__name__)
 MANIFEST = "package.json"
 _SCHEMA = "1.0"
 
@@ -68,7 +69,6 @@ def gather(
     extras: Sequence[str] = (),
     *,
     with_bundle: bool = True,
-    progress: Progress = ignore,
 ) -> Iterator[Contents]:
     """Yield the contents of a package in a temporary directory.
 
@@ -85,13 +85,12 @@ def gather(
         root, downloads = Path(temporary, "root"), Path(temporary, "wheels")
         for directory in (root, downloads):
             directory.mkdir()
-        progress("wheels", 0, 1)
         brought = sorted(artefact.path.glob("edgewhisper_runtime-*.whl"))
         runtime = brought[-1] if brought else wheel.write_runtime_wheel(downloads)
+        _log.info("getting the wheels for %s and Python %s", platform.name, python)
         chosen = wheels.collect(
             runtime, platform, python, downloads, extras, dict(manifest.libraries)
         )
-        progress("wheels", 1, 1)
         for each in chosen:
             unpack(each, root / "lib")
         if with_bundle:

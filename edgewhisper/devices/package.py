@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -9,10 +10,10 @@ from pathlib import Path
 
 from edgewhisper.devices import contents, debian, oci, platforms, zips
 from edgewhisper.devices.contents import Contents
-from edgewhisper.progress import Progress, ignore
 from edgewhisper_runtime.bundle import Artefact, atomic
 from edgewhisper_runtime.errors import DeviceError
 
+_log = logging.getLogger(__name__)
 SUFFIXES = {"zip": ".zip", "zipapp": ".pyz", "deb": ".deb", "oci": ".oci.tar"}
 _OF_LINUX = {"deb", "oci"}
 
@@ -26,7 +27,6 @@ def write(
     extras: Sequence[str] = (),
     base: Path | None = None,
     output: Path | None = None,
-    progress: Progress = ignore,
 ) -> Path:
     """Write a package of a bundle for a platform such as "linux-aarch64"; return its path.
 
@@ -37,16 +37,17 @@ def write(
     """
     platform = platforms.find(platform_name)
     if to_format in _OF_LINUX and platform.system != "Linux":
-        raise DeviceError(f"{to_format} is a format of Linux. Use zip or zipapp for {platform_name}.")
+        raise DeviceError(
+            f"{to_format} is a format of Linux. Use zip or zipapp for {platform_name}."
+        )
     if to_format == "oci" and base is None:
         raise DeviceError(f"an image needs a base with Python {python} (--base). {oci.GET_BASE}.")
     artefact = Artefact.verified(bundle)
     stem = f"{artefact.manifest.name}-{platform.name}-python{python}"
     target = output or Path(f"{stem}{SUFFIXES[to_format]}")
-    with contents.gather(artefact, platform, python, extras, progress=progress) as gathered:
-        progress(target.name, 0, 1)
+    with contents.gather(artefact, platform, python, extras) as gathered:
+        _log.info("writing %s", target)
         _write_whole(target, _writer(to_format, base), gathered)
-        progress(target.name, 1, 1)
     return target
 
 

@@ -77,7 +77,9 @@ def find(name: str) -> Platform:
     if name in PLATFORMS:
         return PLATFORMS[name]
     reason = WITHOUT_WHEELS.get(name, "it is not a platform known here")
-    raise DeviceError(f"no package can be made for {name}: {reason}. Known: {', '.join(PLATFORMS)}.")
+    raise DeviceError(
+        f"no package can be made for {name}: {reason}. Known: {', '.join(PLATFORMS)}."
+    )
 
 
 def of_device(system: str, machine: str, libc: str) -> Platform:
@@ -93,4 +95,3 @@ def of_device(system: str, machine: str, libc: str) -> Platform:
             return platform
     prefix = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}.get(system, system)
     return find(f"{prefix}-{machine}")
-

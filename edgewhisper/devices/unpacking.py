@@ -43,9 +43,7 @@ set PYTHONNOUSERSITE=1
 set PYTHONSAFEPATH=1
 {bundle}"{python}" -c "from edgewhisper_runtime.cli import main; main()" %*
 """
-_CMD_BUNDLE = (
-    'if not defined EDGEWHISPER_BUNDLE set "EDGEWHISPER_BUNDLE=%~dp0..\\bundle\\{name}"\n'
-)
+_CMD_BUNDLE = 'if not defined EDGEWHISPER_BUNDLE set "EDGEWHISPER_BUNDLE=%~dp0..\\bundle\\{name}"\n'
 
 
 class InstallError(Exception):
@@ -73,7 +71,7 @@ def check_device(manifest: dict[str, Any]) -> None:
             needed = ".".join(map(str, manifest["glibc"]))
             raise InstallError(
                 f"this package needs glibc {needed} or later, and this system has "
-                f"{library or 'another C library'} {version}. Use a newer system, such as Debian 12."
+                f"{library or 'another C library'} {version}. Use a newer one, such as Debian 12."
             )
 
 

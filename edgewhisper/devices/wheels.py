@@ -42,7 +42,7 @@ def collect(
     if unknown := set(extras) - set(_metadata(runtime).get_all("Provides-Extra", ())):
         raise DeviceError(f"{runtime.name} has no extra named {', '.join(sorted(unknown))}.")
     wheels = {RUNTIME: runtime}
-    pending = {(RUNTIME, extra) for extra in ("", *extras)}
+    pending: set[tuple[str, str]] = {(RUNTIME, extra) for extra in ("", *extras)}
     followed: set[tuple[str, str]] = set()
     while pending:
         needed = [
@@ -58,7 +58,9 @@ def collect(
         _check_versions(needed, wheels)
         followed |= pending
         pending = {
-            (canonicalize_name(each.name), extra) for each in needed for extra in ("", *each.extras)
+            (str(canonicalize_name(each.name)), extra)
+            for each in needed
+            for extra in ("", *each.extras)
         } - followed
     return sorted(wheels.values(), key=lambda path: path.name.lower())
 
