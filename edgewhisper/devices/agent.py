@@ -111,7 +111,7 @@ def _run(command: list[str]) -> bytes:
     )
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(0, 1):  # unbuffered: a buffer's lock would be held at exit
             pass
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGTERM)

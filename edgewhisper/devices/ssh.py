@@ -121,8 +121,9 @@ class Device:
             )
         if code == _FAILED or not messages:
             return NetworkError(
-                f"ssh to {self.destination} failed: {last} Try `ssh {self.destination}` by itself "
-                "first; what was copied is kept, and the same command goes on from there."
+                f"ssh to {self.destination} failed: {last.rstrip('.')}. Try "
+                f"`ssh {self.destination}` by itself first; what was copied is kept, and the same "
+                "command goes on from there."
             )
         return DeviceError(f"Python failed on {self.destination}: {last}.")
 
