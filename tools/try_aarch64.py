@@ -67,7 +67,6 @@ def make_root(work: Path) -> Path:
         command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=extract"]
         command += ["--architectures=arm64", "--include=python3,libstdc++6", RELEASE, str(root)]
         subprocess.run([*command, SOURCES], check=True)
-        (root / "proc").mkdir(exist_ok=True)
     return root
 
 
@@ -87,6 +86,7 @@ def write_interpreter(work: Path, root: Path, processor: Processor) -> Path:
     }
     text = "".join(f"{name}\t: {value}\n" for name, value in rows.items())
     shown = "\n".join(f"processor\t: {number}\n{text}" for number in range(2)) + "\n"
+    (root / "proc").mkdir(exist_ok=True)
     (root / "proc" / "cpuinfo").write_text(shown)
     program = work / f"python{PYTHON}"
     # Python takes its name from argument 0: so it starts its child processes by this program.

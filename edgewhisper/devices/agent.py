@@ -95,12 +95,13 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
 def _arrange(directory: Path, files: dict[str, str]) -> Path:
     """Make a directory of the named files, as links to those that came."""
     shutil.rmtree(str(directory), ignore_errors=True)
-    directory.mkdir(parents=True)
     for name, sha256 in files.items():
+        source, target = str(FILES / sha256), directory / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(str(FILES / sha256), str(directory / name))
+            os.link(source, str(target))
         except OSError:  # a file system without links
-            shutil.copyfile(str(FILES / sha256), str(directory / name))
+            shutil.copyfile(source, str(target))
     return directory
 
 

@@ -60,23 +60,28 @@ def write_oci(contents: Contents, path: Path, base: Path) -> None:
     `base` is the directory of an image layout, or the tar archive of a root file system, with
     glibc, libstdc++ and the Python of the package. Raises DeviceError for another base.
     """
+    found, python = _read_base(base, contents)
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+        layer, layout = Path(temporary, "layer.tar.gz"), Path(temporary, "layout")
+        with layer.open("wb") as file, tars.write(file) as tar:
+            tars.add_installation(tar, contents, python)
+        layers = (*found.layers, _Layer(layer, _diff_id(layer)))
+        _write_layout(layout, contents, found.config, layers)
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+            for each in sorted(layout.rglob("*")):
+                name = each.relative_to(layout).as_posix()
+                archive.add(each, name, recursive=False, filter=_plain)
+
+
+def _read_base(path: Path, contents: Contents) -> tuple[_Base, str]:
+    """Return the base and the path of the package's Python in it."""
     try:
-        found = _read_layout(base, contents.platform) if base.is_dir() else _read_tar(base)
-        python = _find_python(found, base, contents)
-        with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-            layer = Path(temporary, "layer.tar.gz")
-            with layer.open("wb") as file, tars.write(file) as tar:
-                tars.add_installation(tar, contents, python)
-            layers = (*found.layers, _Layer(layer, _diff_id(layer)))
-            _write_layout(Path(temporary, "layout"), contents, found.config, layers)
-            with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
-                for each in sorted(Path(temporary, "layout").rglob("*")):
-                    name = each.relative_to(temporary).as_posix().removeprefix("layout/")
-                    archive.add(each, name, recursive=False, filter=_plain)
-    except (OSError, KeyError, ValueError, tarfile.TarError, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
-        raise DeviceError(f"{base} is no base to build on ({error}). {GET_BASE}.") from error
+        base = _read_layout(path, contents.platform) if path.is_dir() else _read_tar(path)
+        return base, _find_python(base, path, contents)
+    except (OSError, EOFError, LookupError, TypeError, ValueError, tarfile.TarError) as error:
+        raise DeviceError(f"{path} is no base to build on ({error}). {GET_BASE}.") from error
+    except zlib.error as error:
+        raise DeviceError(f"{path} is damaged ({error}). {GET_BASE}.") from error
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:

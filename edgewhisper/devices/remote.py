@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgewhisper.devices import contents, platforms, zips
 from edgewhisper.devices.ssh import Device
@@ -65,13 +64,13 @@ def profile(
     for path in files:
         audio.load(path)  # a file that cannot be read is not worth a copy
     with Device(destination, ssh_options) as device, tempfile.TemporaryDirectory() as temporary:
-        runtime = _make_runtime(artefact, device.ask("probe", files=[]), Path(temporary))
+        runtime = _make_runtime(artefact, device, Path(temporary))
         of_bundle = {
             name: _Cargo(bundle / name, file.bytes, file.sha256)
             for name, file in artefact.manifest.files.items()
         }
         of_bundle[MANIFEST] = _Cargo.of(bundle / MANIFEST)
-        of_audio = {f"{number}-{path.name}": _Cargo.of(path) for number, path in enumerate(files)}
+        of_audio = {f"{number}/{path.name}": _Cargo.of(path) for number, path in enumerate(files)}
         _copy(device, (runtime, *of_bundle.values(), *of_audio.values()), progress)
         try:
             answer = device.ask(
@@ -92,13 +91,14 @@ def _hashes(cargo: dict[str, _Cargo]) -> dict[str, str]:
     return {name: each.sha256 for name, each in cargo.items()}
 
 
-def _make_runtime(artefact: Artefact, found: dict[str, Any], directory: Path) -> _Cargo:
-    """Return a package of the runtime for the device that was found."""
+def _make_runtime(artefact: Artefact, device: Device, directory: Path) -> _Cargo:
+    """Return a package of the runtime for the device."""
+    found = device.ask("probe", files=[])
     platform = platforms.of_device(found["system"], found["machine"], found["libc"])
     python = found["python"]
     if python not in platforms.PYTHONS:
         raise DeviceError(
-            f"its python3 is Python {python}; the runtime needs one of "
+            f"python3 on {device.destination} is Python {python}; the runtime needs one of "
             f"{', '.join(platforms.PYTHONS)}. Install one of these there."
         )
     path = directory / f"runtime-{platform.name}-python{python}.zip"

@@ -46,7 +46,7 @@ def test_a_report_comes_back_and_nothing_stays(
     assert done.returncode == 0, done.stderr
     assert "RTF" in done.stdout
     report = json.loads(output.read_text())
-    assert report["files"] == [f"0-{clip.name}"]
+    assert report["files"] == [clip.name]
     assert (report["threads"], report["summary"]["repetitions"]) == (1, 1)
     assert report["summary"]["rtf"] > 0
     assert left(device) == []
