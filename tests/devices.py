@@ -18,7 +18,7 @@ from pathlib import Path
 # What the launcher and the scripts of a .deb call.
 PROGRAMS = ("sh", "dirname", "readlink", "find", "rm")
 # Of Python's standard library: other distributions, and what no program imports.
-LEFT_OUT = ("site-packages", "__pycache__", "test", "idlelib", "tkinter", "config-*")
+LEFT_OUT = ("site-packages", "__pycache__", "test", "idlelib", "tkinter", "_tkinter*", "config-*")
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 
 
@@ -38,7 +38,10 @@ def make_root(root: Path) -> Path:
         shutil.copy(source, root / "usr" / "bin" / name)
     for link in ("bin", "lib", "lib64"):
         (root / link).symlink_to(f"usr/{'bin' if link == 'bin' else 'lib'}")
-    (root / "tmp").mkdir()
+    for name in ("dev", "proc", "tmp"):
+        (root / name).mkdir()
+    (root / "dev" / "null").touch()
+    shutil.copy("/proc/cpuinfo", root / "proc")  # which ONNX Runtime reads
     binaries = [*programs.values(), *map(str, library.glob("lib-dynload/*.so"))]
     needed = {library for binary in binaries for library in _libraries(Path(binary))}
     for path in [*needed, Path(LOADER), *_cpp_libraries()]:
@@ -53,10 +56,10 @@ def _libraries(binary: Path) -> set[Path]:
 
 
 def _cpp_libraries() -> set[Path]:
-    """Return what ONNX Runtime needs beside its wheel: the C++ library and what that needs."""
+    """Return what the wheels need: the C++ library, and all parts of glibc."""
     cache = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True)
     names = re.findall(
-        r"(?:libstdc\+\+\.so\.6|lib(?:gcc_s|dl|rt|pthread|m)\.so\.\d) \(.*x86-64.*\) => (/\S+)",
+        r"lib(?:stdc\+\+|gcc_s|dl|rt|pthread|m|mvec)\.so\.\d \(.*x86-64.*\) => (/\S+)",
         cache.stdout,
     )
     return set(map(Path, names))

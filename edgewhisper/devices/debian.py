@@ -12,15 +12,14 @@ from typing import IO
 
 from edgewhisper.devices import tars
 from edgewhisper.devices.contents import Contents
-from edgewhisper.devices.unpacking import LAUNCHER
+from edgewhisper.devices.unpacking import CLIP, LAUNCHER, NO_TEXT
 
-# dpkg checks no hash of what it unpacks, so the runtime verifies the bundle.
+# dpkg checks no hash of what it unpacks; the runtime verifies the bundle when it opens it.
 _CONFIGURE = """\
 #!/bin/sh
 set -e
 [ "$1" = configure ] || exit 0
-{python} -m compileall -qq {root}/lib || true
-{root}/bin/{launcher} verify {root}/bundle/{bundle}
+{root}/bin/{launcher} transcribe --language en {root}/{clip} > /dev/null || [ $? -eq {no_text} ]
 """
 _REMOVE = """\
 #!/bin/sh
@@ -31,12 +30,11 @@ find {root} -name __pycache__ -type d -prune -exec rm -rf {{}} +
 
 def write_deb(contents: Contents, path: Path) -> None:
     """Write a .deb that puts the runtime on the path, with the bundle as its default."""
-    python = f"/usr/bin/python{contents.manifest.python}"
     with tempfile.TemporaryFile() as control, tempfile.TemporaryFile() as data:
         with tars.write(data, "./") as tar:
-            tars.add_installation(tar, contents, python)
+            tars.add_installation(tar, contents, f"/usr/bin/python{contents.manifest.python}")
         with tars.write(control, "./") as tar:
-            _add_control(tar, contents, python)
+            _add_control(tar, contents)
         with path.open("wb") as file:
             file.write(b"!<arch>\n")
             _add_member(file, "debian-binary", b"2.0\n")
@@ -45,7 +43,7 @@ def write_deb(contents: Contents, path: Path) -> None:
                 _add_member(file, name, part.read())
 
 
-def _add_control(tar: tars.Tar, contents: Contents, python: str) -> None:
+def _add_control(tar: tars.Tar, contents: Contents) -> None:
     manifest = contents.manifest
     major, minor = map(int, manifest.python.split("."))
     glibc = ".".join(map(str, manifest.glibc))
@@ -66,9 +64,7 @@ def _add_control(tar: tars.Tar, contents: Contents, python: str) -> None:
     tar.text("control", "".join(f"{name}: {value}\n" for name, value in fields.items()))
     tar.text("md5sums", "".join(_sum(path, contents.root) for path in contents.paths()))
     for name, script in scripts.items():
-        text = script.format(
-            python=python, root=tars.ROOT, launcher=LAUNCHER, bundle=manifest.bundle
-        )
+        text = script.format(root=tars.ROOT, launcher=LAUNCHER, clip=CLIP, no_text=NO_TEXT)
         tar.text(name, text, 0o755)
 
 

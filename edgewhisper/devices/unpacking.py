@@ -7,7 +7,6 @@ must be able to read it far enough to say which one is needed.
 from __future__ import annotations
 
 import argparse
-import compileall
 import hashlib
 import json
 import os
@@ -23,6 +22,8 @@ from typing import Any, NoReturn
 
 MANIFEST = "package.json"
 LAUNCHER = "edgewhisper-runtime"
+CLIP = "lib/edgewhisper_runtime/speech/smoke/slt/1/slt-1-0001.opus"
+NO_TEXT = 13  # the runtime's exit code; a poor model may have no text for synthetic speech
 _CHUNK = 2**20
 # `here` is where the package is, however the launcher was called.
 _SHELL = """\
@@ -99,8 +100,9 @@ def install(package: Path, target: Path) -> None:
             for name, file in manifest["files"].items():
                 _extract(archive, name, file, staging)
             (staging / MANIFEST).write_bytes(content)
-            compileall.compile_dir(staging / "lib", quiet=2)
             write_launcher(staging, sys.executable, manifest["bundle"])
+            if manifest["bundle"]:
+                _try(staging)
             staging.chmod(0o755)
             _replace(staging, target)
         finally:
@@ -123,6 +125,20 @@ def _extract(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], root
         raise InstallError(f"{name} is missing or damaged ({error}). Copy it again.") from error
     if digest.hexdigest() != expected["sha256"]:
         raise InstallError(f"{name} was altered: its SHA-256 is not the package's. Copy it again.")
+
+
+def _try(root: Path) -> None:
+    """Transcribe a clip: does it run here? Python stores its bytecode meanwhile."""
+    name = f"{LAUNCHER}.cmd" if os.name == "nt" else LAUNCHER
+    command = [str(root / "bin" / name), "transcribe", "--language", "en", str(root / CLIP)]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        check=False,
+    )  # fmt: skip
+    if done.returncode not in {0, NO_TEXT}:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"exit code {done.returncode}"
+        raise InstallError(f"it was unpacked, and does not run on this device: {reason}")
 
 
 def write_launcher(root: Path, python: str, bundle: str) -> None:

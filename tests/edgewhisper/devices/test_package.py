@@ -108,7 +108,7 @@ def test_a_deb_puts_the_runtime_on_the_path(clean_root: Path, packed: Packed, te
     subprocess.run(sums, cwd=clean_root, check=True)
     configured = devices.run_in(clean_root, "/DEBIAN/postinst", "configure")
     assert configured.returncode == 0, configured.stderr
-    assert "files intact" in configured.stdout
+    assert list((clean_root / "usr" / "lib" / "edgewhisper").rglob("__pycache__"))
     done = devices.run_in(clean_root, "edgewhisper-runtime", "transcribe", "/speech.flac")
     assert done.stdout == text, done.stderr
     assert devices.run_in(clean_root, "/DEBIAN/prerm", "remove").returncode == 0
@@ -120,7 +120,7 @@ def test_an_image_is_its_base_and_a_layer(
 ) -> None:
     base, image = tmp_path / "base.tar", tmp_path / "image.tar"
     with tarfile.open(base, "w") as archive:
-        for name in ("bin", "lib", "lib64", "tmp", "speech.flac", "usr"):
+        for name in ("bin", "lib", "lib64", "dev", "proc", "tmp", "speech.flac", "usr"):
             archive.add(clean_root / name, name, filter=_without_packages)
     package.write(onnx_bundle, HERE, "oci", PYTHON, base=base, output=image)
     layout = tmp_path / "layout"
