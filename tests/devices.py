@@ -41,7 +41,6 @@ def make_root(root: Path) -> Path:
     for name in ("dev", "proc", "tmp"):
         (root / name).mkdir()
     (root / "dev" / "null").touch()
-    shutil.copy("/proc/cpuinfo", root / "proc")  # which ONNX Runtime reads
     binaries = [*programs.values(), *map(str, library.glob("lib-dynload/*.so"))]
     needed = {library for binary in binaries for library in _libraries(Path(binary))}
     for path in [*needed, Path(LOADER), *_cpp_libraries()]:
@@ -70,13 +69,14 @@ def run_in(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
     Nothing of this process's environment reaches it.
     """
+    enter = 'mount --rbind /proc "$0/proc" && exec chroot "$0" "$@"'
     return subprocess.run(
-        ["unshare", "--net", f"--root={root}", "--wd=/", *command],
+        ["unshare", "--net", "--mount", "sh", "-c", enter, root, *command],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin", "HOME": "/tmp"},
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp"},
     )
 
 

@@ -129,12 +129,16 @@ def _extract(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], root
 
 def _try(root: Path) -> None:
     """Transcribe a clip: does it run here? Python stores its bytecode meanwhile."""
-    name = f"{LAUNCHER}.cmd" if os.name == "nt" else LAUNCHER
-    command = [str(root / "bin" / name), "transcribe", "--language", "en", str(root / CLIP)]
+    program = root / "bin" / (f"{LAUNCHER}.cmd" if os.name == "nt" else LAUNCHER)
+    command = [str(program), "transcribe", "--language", "en", str(root / CLIP)]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         check=False,
-    )  # fmt: skip
+        env={name: value for name, value in os.environ.items() if name != "EDGEWHISPER_BUNDLE"},
+    )
     if done.returncode not in {0, NO_TEXT}:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"exit code {done.returncode}"

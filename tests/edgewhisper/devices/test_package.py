@@ -75,7 +75,9 @@ def test_a_zip_installs_and_transcribes(clean_root: Path, packed: Packed, text: 
     assert done.stdout == text, done.stderr
     (bundle,) = (clean_root / "opt" / "ew here" / "bundle").iterdir()
     inside = f"/opt/ew here/bundle/{bundle.name}"
-    profiled = devices.run_in(clean_root, program, "profile", inside, "--repeat", "1", "--json")
+    profiled = devices.run_in(
+        clean_root, program, "profile", inside, "--audio", "/speech.flac", "--repeat", "1", "--json"
+    )
     assert json.loads(profiled.stdout)["summary"]["rtf"] > 0, profiled.stderr
     again = devices.run_in(clean_root, f"python{PYTHON}", "/tiny.zip", "install", "/opt/ew here")
     assert again.returncode == 0, again.stderr
