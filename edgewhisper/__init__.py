@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from edgewhisper.api import evaluate as evaluate
     from edgewhisper.api import load as load
     from edgewhisper.api import sweep as sweep
+    from edgewhisper.evaluation.comparison import Comparison as Comparison
     from edgewhisper.evaluation.datasets import Dataset as Dataset
     from edgewhisper.evaluation.datasets import find_dataset as find_dataset
     from edgewhisper.evaluation.gate import GateVerdict as GateVerdict
     from edgewhisper.evaluation.options import EvaluationOptions as EvaluationOptions
-    from edgewhisper.evaluation.wer import Comparison as Comparison
     from edgewhisper.evaluation.wer import WerSummary as WerSummary
     from edgewhisper.progress import Progress as Progress
     from edgewhisper.recipes import Recipe as Recipe
@@ -58,7 +58,7 @@ _HOMES = {
     "Built": "edgewhisper.api",
     "BundleError": "edgewhisper_runtime.errors",
     "CheckpointError": "edgewhisper_runtime.errors",
-    "Comparison": "edgewhisper.evaluation.wer",
+    "Comparison": "edgewhisper.evaluation.comparison",
     "DataError": "edgewhisper_runtime.errors",
     "Dataset": "edgewhisper.evaluation.datasets",
     "EdgeWhisperError": "edgewhisper_runtime.errors",

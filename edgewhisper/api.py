@@ -84,14 +84,14 @@ def build(
     checkpoint = _resolve(workspace, model, options)
     variant, report = pipeline.measure(workspace, checkpoint, recipe, options, to_format, progress)
     report = replace(report, command=command)
-    where = reports.write(report, workspace.reports / variant.manifest.name)
+    where = reports.write(report, workspace.new_report(variant.manifest.name))
     _log.info("report: %s", where / "report.html")
     on_report(report)
     if warning := gate.enforce(
         report.gate, where, strict=strict, accept_not_proven=accept_not_proven
     ):
         _log.warning("%s", warning)
-    bundle = pipeline.install(workspace, variant, report, where / "report.json", output)
+    bundle = pipeline.install(workspace, variant, report, where, output)
     return Built(bundle, report, where)
 
 
@@ -111,8 +111,8 @@ def evaluate(
 
     `recipe` is fp32 unless given. With `bundle`, `model` is needed only where the bundle was not
     made from a model of that name. The limit is the recipe's unless `max_wer_increase` is given.
-    The report's files are written to `output`, or into the workspace. The gate's verdict is in
-    the report: nothing is raised for it.
+    The report's files are written to `output`, or into the workspace beside those of other runs.
+    The gate's verdict is in the report: nothing is raised for it.
 
     Raises BundleError for a bundle that is not intact, DataError where its checkpoint is another
     than `model`, RecipeError for a recipe beside a bundle; otherwise as `build` does.
@@ -142,8 +142,7 @@ def evaluate(
     limit = recipe.max_wer_increase if max_wer_increase is None else max_wer_increase
     report = pipeline.compare(workspace, baseline, variant, limit, options, progress)
     report = replace(report, command=command)
-    where = output or workspace.reports / f"{variant.manifest.name}.evaluate"
-    reports.write(report, where)
+    where = reports.write(report, output or workspace.new_report(variant.manifest.name))
     _log.info("report: %s", where / "report.html")
     return report
 

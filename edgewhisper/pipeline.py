@@ -18,12 +18,20 @@ from pathlib import Path
 from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import calibration, context, gate, run, wer
+from edgewhisper.evaluation import (
+    calibration,
+    comparison,
+    context,
+    gate,
+    normalizing,
+    run,
+    wer,
+)
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.quantizers.census import check_scope, take_census
 from edgewhisper.recipes import Recipe, find_recipe
-from edgewhisper.reports import ContextTrial, Report, SplitReport
+from edgewhisper.reports import REPORT_FILES, ContextTrial, Report, SplitReport
 from edgewhisper.staging import alone, new_directory
 from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper.workspace import Workspace
@@ -225,7 +233,7 @@ def choose_context(full: Report, adaptive: Report) -> Report:
     first is a paired comparison with less noise than the gate's, which compares with float32.
     """
     limit = full.gate.max_wer_increase
-    difference = wer.compare(full.records["variant"], adaptive.records["variant"])
+    difference = comparison.compare(full.records["variant"], adaptive.records["variant"])
     proven = difference.interval.high <= limit
     trials = (
         _trial(full),
@@ -257,12 +265,13 @@ def install(
     workspace: Workspace,
     variant: Artefact,
     report: Report,
-    report_file: Path,
+    report_directory: Path,
     target: Path | None = None,
 ) -> Artefact:
     """Install a measured variant as a bundle; return the bundle.
 
-    Its audio context is that of the report. The bundle of an export includes the runtime's wheel.
+    Its audio context is that of the report, whose files are part of the bundle. The bundle of an
+    export includes the runtime's wheel.
     Raises StorageError where `target` is something else than a bundle.
     """
     manifest = variant.manifest
@@ -272,12 +281,15 @@ def install(
         for file in manifest.files:
             shutil.copyfile(variant.path / file, staging / file)
         files = dict(manifest.files)
+        for name in REPORT_FILES:
+            shutil.copyfile(report_directory / name, staging / name)
+            files[name] = bundle.describe_file(staging / name)
         if manifest.export is not None:
             wheel = write_runtime_wheel(staging)
             files[wheel.name] = bundle.describe_file(wheel)
         installed = replace(
             manifest,
-            evaluation=_evaluation(report, report_file),
+            evaluation=_evaluation(report, files["report.json"].sha256),
             files=files,
             audio_context=report.variant.audio_context,
         )
@@ -287,7 +299,7 @@ def install(
     return workspace.written(target, installed)
 
 
-def _evaluation(report: Report, report_file: Path) -> bundle.EvaluationRecord:
+def _evaluation(report: Report, sha256: str) -> bundle.EvaluationRecord:
     """Return what a bundle's manifest keeps of a report."""
     content = {
         "verdict": report.gate.verdict,
@@ -296,7 +308,8 @@ def _evaluation(report: Report, report_file: Path) -> bundle.EvaluationRecord:
         "baseline": {split: s.baseline for split, s in report.summary.items()},
         "variant": {split: s.variant for split, s in report.summary.items()},
         "comparison": {split: s.comparison for split, s in report.summary.items()},
-        "report_sha256": bundle.describe_file(report_file).sha256,
+        "report_sha256": sha256,
+        "created": report.created,
     }
     return bundle.parse(bundle.EvaluationRecord, bundle.to_json(content))
 
@@ -329,7 +342,7 @@ def compare(
         threads=options.threads,
         language=", ".join(options.dataset.languages),
         machine=machine.describe(),
-        normalizer=wer.normalizer(),
+        normalizer=normalizing.normalizer(),
         bundles={
             "baseline": baseline.manifest,
             "variant": replace(variant.manifest, audio_context=audio_context),
@@ -358,7 +371,7 @@ def judge(
         split: SplitReport(
             wer.summarize(of_split),
             wer.summarize(variant[split]),
-            wer.compare({split: of_split}, {split: variant[split]}),
+            comparison.compare({split: of_split}, {split: variant[split]}),
         )
         for split, of_split in baseline.items()
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgewhisper import pipeline, reports, speed, worker
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import datasets, gate, run, wer
+from edgewhisper.evaluation import comparison, datasets, gate, normalizing, run, wer
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.recipes import Recipe, find_recipe
@@ -217,7 +217,7 @@ def _evaluate(
 
 
 def _has_collapsed(records: list[wer.Record], expected: list[wer.Record]) -> bool:
-    return wer.least_difference(expected, records) > COLLAPSED
+    return comparison.least_difference(expected, records) > COLLAPSED
 
 
 def _is_complete(records: Records, expected: Records) -> bool:
@@ -242,7 +242,7 @@ def _empty(plan: Plan, expected: Records) -> SweepResult:
         device=options.device,
         language=", ".join(options.dataset.languages),
         machine=machine.describe(),
-        normalizer=wer.normalizer(),
+        normalizer=normalizing.normalizer(),
         utterances={
             split: {
                 record.id: SweepUtterance(
@@ -280,13 +280,13 @@ def _with_verdict(
     row: SweepRow, records: Records, expected: Records, result: SweepResult
 ) -> SweepRow:
     """Return a row with WER, comparison and verdict, on the utterances that it has texts of."""
-    baseline = wer.matching(expected, records)
+    baseline = comparison.matching(expected, records)
     limit = row.recipe.max_wer_increase
     return replace(
         row,
         summary={split: wer.summarize_errors(rs) for split, rs in records.items()},
         comparison={
-            split: wer.compare({split: baseline[split]}, {split: rs})
+            split: comparison.compare({split: baseline[split]}, {split: rs})
             for split, rs in records.items()
         },
         gate=gate.judge(baseline, records, limit, synthetic=result.dataset.synthetic),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from edgewhisper.hashes import HashCache
@@ -13,6 +16,7 @@ from edgewhisper_runtime.errors import StorageError
 
 _PACKAGED_CARDS = Path(__file__).parent / "models"
 _CHECKOUT_MODELS = Path(__file__).resolve().parent.parent / "models"
+_log = logging.getLogger(__name__)
 _WANTED = "to keep models and bundles in. Set EDGEWHISPER_HOME to a directory that may be written."
 
 
@@ -70,8 +74,32 @@ class Workspace:
 
     @property
     def reports(self) -> Path:
-        """Comparisons with the baseline, and the gate's verdicts."""
+        """Comparisons with the baseline, and the gate's verdicts: one directory for each run."""
         return self.root / "reports"
+
+    def new_report(self, name: str) -> Path:
+        """Return a new directory, named after the time, for a report on a variant.
+
+        `latest` beside it becomes a relative link to it, where the system has links.
+        """
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        runs = self.reports / name
+        with atomic.storage_errors(runs):
+            runs.mkdir(parents=True, exist_ok=True)
+            for number in itertools.count(1):
+                directory = runs / (stamp if number == 1 else f"{stamp}-{number}")
+                try:
+                    directory.mkdir()
+                    break
+                except FileExistsError:  # another run of the same second
+                    continue
+        link = directory.with_name(f".latest-{directory.name}")
+        try:
+            link.symlink_to(directory.name)
+            link.replace(runs / "latest")
+        except OSError as error:
+            _log.info("no link %s to the report (%s)", runs / "latest", error)
+        return directory
 
     @property
     def bundles(self) -> Path:
@@ -112,15 +140,21 @@ class Workspace:
         return Artefact(directory, manifest)
 
     def remember_bundle(self, directory: Path) -> None:
-        """Make this bundle the default of `edgewhisper transcribe`."""
-        atomic.write_text(self.root / "latest-bundle", str(directory.resolve()))
+        """Make this bundle the default of `edgewhisper transcribe`.
+
+        A bundle in the workspace is remembered by its place there, so that a workspace that is
+        copied or moved never leads back into the old one.
+        """
+        bundle, root = directory.resolve(), self.root.resolve()
+        name = bundle.relative_to(root) if bundle.is_relative_to(root) else bundle
+        atomic.write_text(self.root / "latest-bundle", name.as_posix())
 
     def latest_bundle(self) -> Path | None:
         """Return the bundle built last, if it still exists."""
         pointer = self.root / "latest-bundle"
         if not pointer.is_file():
             return None
-        directory = Path(pointer.read_text(encoding="utf-8").strip())
+        directory = self.root.resolve() / pointer.read_text(encoding="utf-8").strip()
         return directory if directory.is_dir() else None
 
 

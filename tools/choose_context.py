@@ -21,7 +21,7 @@ import numpy as np
 from edgewhisper import checkpoints, pipeline
 from edgewhisper.evaluation import context, datasets
 from edgewhisper.evaluation.context import Decoding, Trial
-from edgewhisper.evaluation.significance import paired_bootstrap
+from edgewhisper.evaluation.significance import estimate
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import Adaptive, atomic, to_json
@@ -49,7 +49,7 @@ more word errors than those of full windows.
 Every window was decoded in full and, without a threshold, with each margin. From these the text
 for any threshold follows. Greedy, one text for each window, recipe `{RECIPE}`. WER in percent by
 Whisper's normalizers (zh: characters); differences in points, with 95 % intervals by a paired
-bootstrap over utterances, all splits together. Time is CPU time against full windows, decoded in
+jackknife over utterances, all splits together. Time is CPU time against full windows, decoded in
 turn by one thread on a busy machine: rough.
 """
 
@@ -142,7 +142,7 @@ def row(tried: Sequence[Trial], adaptive: Adaptive, name: str) -> list[str]:
     full = [trial.full for trial in tried]
     in_full, words = count(tried, full, name)
     errors, _ = count(tried, decodings, name)
-    interval = paired_bootstrap(errors - in_full, words)
+    interval = estimate(errors - in_full, words).interval()
     windows = [window for decoding in decodings for window in decoding.windows]
     again = {
         reason: sum(window.encoded_again == reason for window in windows)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import datasets, wer
-from edgewhisper.evaluation.significance import paired_bootstrap
+from edgewhisper.evaluation.significance import estimate
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio, load
@@ -283,9 +283,9 @@ def difference(first: dict[str, Records], second: dict[str, Records]) -> str:
     pairs = [(errors(kind, first[kind]), errors(kind, second[kind])) for kind in both]
     words = np.concatenate([own[1] for own, _ in pairs])
     apart = np.concatenate([own[0] - other[0] for own, other in pairs])
-    interval = paired_bootstrap(apart, words)
-    points = 100 * apart.sum() / words.sum()
-    return f"{points:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+    difference = estimate(apart, words)
+    interval = difference.interval()
+    return f"{difference.rate:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
 
 
 def same(first: dict[str, Records], second: dict[str, Records]) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from edgewhisper import checkpoints
 from edgewhisper.backend import TorchBackend
-from edgewhisper.evaluation import datasets, wer
+from edgewhisper.evaluation import comparison, datasets, wer
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.audio import features
@@ -154,12 +154,12 @@ def to_table(results: dict[str, dict[str, dict[str, list[wer.Record]]]]) -> str:
         for name, splits in engines.items():
             everything = [record for split in SPLITS for record in splits[split]]
             figures = [f"{wer.summarize(splits[split]).wer:.2f}" for split in SPLITS]
-            comparison = wer.compare(engines["ours, silence"], splits)
-            low, high = comparison.interval.low, comparison.interval.high
+            compared = comparison.compare(engines["ours, silence"], splits)
+            low, high = compared.interval.low, compared.interval.high
             total = f"{wer.summarize(everything).wer:.2f}"
             if name != "ours, silence":
-                total += f" ({comparison.d:+.2f}, 95 %: {low:+.2f} to {high:+.2f})"
-            same = f"{100 * comparison.share_same_text:.0f} %"
+                total += f" ({compared.d:+.2f}, 95 %: {low:+.2f} to {high:+.2f})"
+            same = f"{100 * compared.share_same_text:.0f} %"
             lines.append(f"| {model} | {name} | {' | '.join(figures)} | {total} | {same} |")
     return "\n".join(lines)
 

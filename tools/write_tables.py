@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from edgewhisper import reports, sweeps
-from edgewhisper.evaluation.wer import Comparison
+from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.recipes import all_recipes, measured
 from edgewhisper.reports import SweepResult
 from edgewhisper_runtime import cli, errors
@@ -58,7 +58,39 @@ def load(name: str) -> SweepResult:
 
 def results() -> str:
     """Return what README.md shows of the sweep over whisper-base."""
-    return reports.to_table(load("whisper-base"), SHOWN)
+    result = load("whisper-base")
+    heads = ("recipe", "measured as", "MB", "WER, points more than fp32", "gate",
+             "time of fp32's", "peak MB")  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines += [f"| {' | '.join(_cells(result, name))} |" for name in SHOWN]
+    data = ", ".join(f"{len(of)} of {split}" for split, of in result.utterances.items())
+    timed = result.speed
+    machine = f"{timed.machine.cpu}, {timed.threads} threads" if timed else "no machine"
+    note = (
+        f"{result.model.name} on {result.dataset.name} ({data}), with 95 % intervals; time and "
+        f"memory on {machine}. Written by `python tools/write_tables.py` from the results of "
+        f"`{result.command}`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _cells(result: SweepResult, name: str) -> list[str]:
+    row, gate = result.measured[name], result.measured[name].gate
+    if gate is None or gate.overall is None:
+        wer = ", ".join(f"{of.wer:.2f} % {split}" for split, of in row.summary.items())
+    else:
+        interval = gate.overall.interval
+        wer = f"{gate.overall.d:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+    time, fp32, memory = result.rtf(name), result.rtf("fp32"), result.peak_rss_bytes(name)
+    return [
+        name,
+        f"{row.recipe.exports[0].upper()} export" if row.recipe.exports else "variant",
+        f"{row.weight_bytes / 1e6:.0f}",
+        wer,
+        gate.verdict if gate else "baseline",
+        f"{time / fp32:.2f}" if time and fp32 else "",
+        f"{memory / 1e6:.0f}" if memory else "",
+    ]
 
 
 def summary(name: str) -> measured.Measured:

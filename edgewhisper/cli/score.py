@@ -4,34 +4,156 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from edgewhisper_runtime.errors import DataError
 
+if TYPE_CHECKING:
+    from edgewhisper.evaluation.wer import Record
+
 
 @click.command("score")
-@click.argument("report_file", metavar="REPORT", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument(
+    "other", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The references (trn) of trn files.",
+)
+@click.option("--language", default="en", show_default=True, help="Of lines that name none.")
+@click.option(
+    "--export",
+    type=click.Choice(["leaderboard", "trn", "model-card"]),
+    help="Write a report as the Open ASR leaderboard's JSON lines, for sclite, or as the result "
+    "entry of a model card.",
+)
+@click.option(
+    "--role",
+    type=click.Choice(["variant", "baseline"]),
+    default="variant",
+    show_default=True,
+    help="Which model of a report to export.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".",
+    help="Directory for what is exported; this one by default.",
+)
 @click.option("--json", "as_json", is_flag=True, help="What was computed, on stdout.")
-def command(report_file: Path, as_json: bool) -> None:
-    """Compute every figure of REPORT again from the raw texts in it.
+def command(
+    file: Path,
+    other: Path | None,
+    reference: Path | None,
+    language: str,
+    export: str | None,
+    role: Literal["variant", "baseline"],
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Score transcripts in FILE, and compare those in OTHER with them, utterance by utterance.
 
-    REPORT is a report.json of a build or evaluation, or a results.json of a sweep. Needs no
-    model and no audio. Ends with an error when the figures are not those stored.
+    A report.json of a build or evaluation, or a results.json of a sweep: every figure is computed
+    again from the raw texts in it, and the command fails when the figures are not those stored.
+    Transcripts of other engines: JSON lines with audio_filepath, text and pred_text (and duration,
+    time, speaker and language where known), or sclite's trn with --reference. Needs no model and no
+    audio.
     """
+    from edgewhisper.reports import Report, exchange
+    from edgewhisper_runtime.text.languages import to_code
+
+    if export is not None:
+        for path in exchange.WRITERS[export](Report.read(file), role, output):
+            click.echo(path)
+        return
+    code = to_code(language) or "en"
+    if other is not None:
+        _compare(file, other, reference, code, as_json=as_json)
+    elif (rescore := _rescorer(file)) is not None:
+        stored, computed, text = rescore(file)
+        click.echo(json.dumps(computed) if as_json else text)
+        if computed != stored:
+            raise DataError(
+                f"the figures stored in {file} are not those of its raw texts (shown above), or "
+                "another version of EdgeWhisper, the normalizer or jiwer computed them."
+            )
+    else:
+        _score(file, reference, code, as_json=as_json)
+
+
+def _rescorer(path: Path) -> Any:
+    """Return the function that computes a report's or a sweep's figures; None for transcripts."""
     try:
-        content = json.loads(report_file.read_text(encoding="utf-8"))
-        stored, computed, text = (_sweep if "rows" in content else _report)(report_file)
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{report_file} is not an evaluation report ({error}).") from error
-    click.echo(json.dumps(computed) if as_json else text)
-    if computed != stored:
-        raise DataError(
-            f"the figures stored in {report_file} are not those of its raw texts "
-            "(shown above), or another version of EdgeWhisper, the normalizer or jiwer computed "
-            "them."
-        )
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    if not isinstance(content, dict) or "text" in content or "reference" in content:
+        return None  # JSON lines of one line
+    return _sweep if "rows" in content else _report
+
+
+def _score(path: Path, reference: Path | None, language: str, *, as_json: bool) -> None:
+    from edgewhisper.reports import transcripts
+
+    records = transcripts.read(path, reference, language)
+    content, text = _figures(path, records)
+    click.echo(json.dumps(content) if as_json else text)
+
+
+def _compare(
+    path: Path, other: Path, reference: Path | None, language: str, *, as_json: bool
+) -> None:
+    from edgewhisper.evaluation.comparison import compare
+    from edgewhisper.reports import transcripts
+    from edgewhisper.reports.render import both_intervals
+    from edgewhisper_runtime.bundle import to_json
+
+    first, second = (transcripts.read(each, reference, language) for each in (path, other))
+    comparison = compare({"": first}, {"": second})
+    scores = [_figures(each, records) for each, records in ((path, first), (other, second))]
+    if as_json:
+        contents = [content for content, _ in scores]
+        click.echo(json.dumps({"scores": contents, "comparison": to_json(comparison)}))
+        return
+    shown = "difference shown" if comparison.difference_shown else "no difference shown"
+    interval = comparison.interval
+    click.echo("\n".join(text for _, text in scores))
+    click.echo(
+        f"second less first: {comparison.d:+.2f} points of {comparison.metric} (95 %: "
+        f"{interval.low:+.2f} to {interval.high:+.2f}; {both_intervals(comparison)}): {shown}"
+    )
+
+
+def _figures(path: Path, records: list[Record]) -> tuple[dict[str, Any], str]:
+    """Return the figures of transcripts, as JSON and as text."""
+    from edgewhisper.evaluation import normalizing, wer
+    from edgewhisper.reports.render import UNITS
+    from edgewhisper_runtime.bundle import to_json
+
+    summary, languages = wer.summarize_errors(records), wer.by_language(records)
+    content = {
+        "file": str(path),
+        "summary": to_json(summary),
+        "by_language": to_json(languages),
+        "normalizer": to_json(normalizing.normalizer()),
+    }
+    interval = summary.interval
+    head = (
+        f"{path}: {summary.metric} {summary.wer:.2f} % (95 %: {interval.low:.2f} to "
+        f"{interval.high:.2f}), {summary.utterances} utterances, {summary.words} "
+        f"{UNITS[summary.metric]}; substitutions {summary.substitutions}, deletions "
+        f"{summary.deletions}, insertions {summary.insertions}"
+    )
+    lines = [
+        f"  {language}: {score.metric} {score.wer:.2f} %, {score.utterances} utterances, "
+        f"{score.normalizer}{'. ' + score.remark if score.remark else ''}"
+        for language, score in languages.items()
+    ]
+    return content, "\n".join([head, *lines])
 
 
 def _report(path: Path) -> tuple[Any, Any, str]:

@@ -73,6 +73,8 @@ def find(workspace: Workspace, data: str | Path) -> Card:
             f"there is no data {str(data)!r}: neither a path nor the name of a data card in "
             f"{workspace.data} ({names}). Check the path."
         )
+    if not card.path.startswith(HUB) and not Path(card.path).exists():
+        raise DataError(f"{card.path}, the path in the data card {data}, does not exist.")
     if not card.format:
         card = replace(card, format=formats.recognize(card.source.path))
     formats.find(card.format)

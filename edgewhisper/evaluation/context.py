@@ -76,6 +76,7 @@ class Trial:
     reference: str
     full: Decoding
     short: dict[float, Decoding]
+    language: str = "en"
 
     def decoding(self, adaptive: Adaptive) -> Decoding:
         """Return the decoding with a margin and a threshold; one of the margins of `short`."""
@@ -101,7 +102,8 @@ class Trial:
     def from_dict(cls, content: dict[str, Any]) -> Trial:
         """Return the trial that `to_dict` gave, after JSON."""
         short = {float(margin): _decoding(given) for margin, given in content["short"].items()}
-        return cls(content["reference"], _decoding(content["full"]), short)
+        full, language = _decoding(content["full"]), content.get("language", "en")
+        return cls(content["reference"], full, short, language)
 
 
 class Contexts:
@@ -129,6 +131,7 @@ class Contexts:
             reference,
             _timed(self._full, samples, language),
             {margin: _timed(short, samples, language) for margin, short in self._short.items()},
+            language,
         )
 
 
@@ -170,7 +173,7 @@ def _results_path(
     manifest = artefact.manifest
     identity = {
         "audio": workspace.hashes.digest([utterance.path for utterance in speech]),
-        "references": [utterance.reference for utterance in speech],
+        "references": [(utterance.reference, utterance.language) for utterance in speech],
         "weights": {name: file.sha256 for name, file in manifest.files.items()},
         "libraries": manifest.libraries,
         "threads": options.threads,
@@ -222,7 +225,9 @@ def _encoded_seconds(trials: Sequence[Trial], adaptive: Adaptive) -> float:
 
 def _errors(trials: Sequence[Trial], decodings: Sequence[Decoding]) -> int:
     records = [
-        wer.Record(str(number), "", trial.reference, decoding.text, 0.0, 0.0)
+        wer.Record(
+            str(number), "", trial.reference, decoding.text, 0.0, 0.0, language=trial.language
+        )
         for number, (trial, decoding) in enumerate(zip(trials, decodings, strict=True))
     ]
     return sum(count.errors for count in wer.count_errors(records))

@@ -114,12 +114,14 @@ def read(
     Raises DataError for a split that is not there, and for data that cannot be read at all.
     """
     reader, source = formats.find(card.format), card.source
-    present = reader.splits(source)
-    chosen = splits or card.splits or _usual(present)
-    if absent := [split for split in chosen if split not in present]:
-        have = ", ".join(present) or "none"
-        raise DataError(f"{card.path} has no split {absent[0]!r}; it has {have}.")
-    items = {split: list(reader.entries(source, split)) for split in chosen}
+    try:
+        present = reader.splits(source)
+        chosen = _chosen(card, splits, present)
+        items = {split: list(reader.entries(source, split)) for split in chosen}
+    except OSError as error:
+        raise DataError(f"{card.path} could not be read ({error}). Check its files.") from error
+    if empty := [split for split, of_split in items.items() if not of_split]:
+        raise DataError(f"{card.path}: {empty[0]} has no utterances. Name other data.")
     return checking.check(items, language or card.language, progress, f"checking {card.name}")
 
 
@@ -183,6 +185,11 @@ def check_languages(dataset: Dataset, checkpoint: Checkpoint, *, detect: bool) -
         )
 
 
-def _usual(present: Sequence[str]) -> tuple[str, ...]:
-    """Return the test splits, or all where there is none."""
-    return tuple(split for split in present if split.startswith("test")) or tuple(present)
+def _chosen(card: Card, splits: tuple[str, ...], present: Sequence[str]) -> tuple[str, ...]:
+    """Return the splits to evaluate on; raise DataError for one that is not there."""
+    usual = tuple(split for split in present if split.startswith("test")) or tuple(present)
+    chosen = splits or card.splits or usual
+    if absent := [split for split in chosen if split not in present]:
+        have = ", ".join(present) or "none"
+        raise DataError(f"{card.path} has no split {absent[0]!r}; it has {have}.")
+    return chosen

@@ -1,31 +1,23 @@
-"""Word error rate from stored raw text: normalized at scoring, by one named normalizer."""
+"""Error rates from stored raw text: normalized at scoring, in words or characters."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib import metadata
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgewhisper.evaluation.significance import (
-    bootstrap,
-    paired_block_bootstrap,
-    paired_bootstrap,
-)
-from edgewhisper_runtime.bundle import Interval
+from edgewhisper.evaluation import normalizing
+from edgewhisper.evaluation.significance import estimates, widest
+from edgewhisper_runtime.bundle import Interval, Metric
 from edgewhisper_runtime.bundle.fields import Count, Duration, Seconds, between
 from edgewhisper_runtime.errors import DataError
 
-_NORMALIZER = "whisper-normalizer"  # a distribution of OpenAI's English normalizer
 _BUCKETS = ((5.0, "under 5 s"), (10.0, "5 to 10 s"), (20.0, "10 to 20 s"), (np.inf, "over 20 s"))
 
-Percent = Annotated[float, between(0, 1e6)]  # of word errors, which can be more than the words
-Share = Annotated[float, between(0, 1)]
+Percent = Annotated[float, between(0, 1e6)]  # of errors, which can be more than the words
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Record:
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Word errors by kind against the number of reference words.
+    """Errors by kind against the number of the reference's words, or characters.
 
     Counts are added, and the rate is computed of the sum: rates are never averaged.
     """
@@ -87,7 +79,11 @@ class ErrorCounts:
 
 @dataclass(frozen=True)
 class ErrorSummary:
-    """Corpus WER in percent with its 95 % interval, the errors by kind, and failed outputs."""
+    """Corpus error rate in percent with its 95 % interval, errors by kind, and failed outputs.
+
+    `wer` and `words` are of what `metric` counts: words, characters (CER), or both (MER). The
+    interval is at each end the wider of those over utterances and over speakers.
+    """
 
     wer: Percent
     interval: Interval
@@ -98,11 +94,12 @@ class ErrorSummary:
     insertions: Count
     empty: Count
     looping: Count
+    metric: Metric = field(default="WER", kw_only=True)
 
 
 @dataclass(frozen=True)
 class GroupScore:
-    """The WER in percent of some of the utterances."""
+    """The error rate in percent of some of the utterances."""
 
     wer: Percent
     utterances: Count
@@ -110,98 +107,66 @@ class GroupScore:
 
 
 @dataclass(frozen=True)
+class LanguageScore(GroupScore):
+    """The error rate of a language: its metric and normalizer, and what to know of its texts."""
+
+    metric: Metric
+    normalizer: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
 class WerSummary(ErrorSummary):
-    """The same with WER by speaker and by length of audio, and the real-time factor."""
+    """The same with the rate by speaker, length of audio and language, and the real-time factor."""
 
     by_speaker: dict[str, GroupScore]
     by_duration: dict[str, GroupScore]
     audio_seconds: Seconds
     rtf: Annotated[float, between(0, 1e9)]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """d = variant WER - baseline WER in percentage points, with its paired 95 % interval.
-
-    The interval is at each end the wider of two: over utterances, and over speakers where they
-    are known. Shares are of utterances: with no more errors than the baseline's, and with the
-    same text.
-    """
-
-    d: float
-    interval: Interval
-    difference_shown: bool
-    share_not_worse: Share
-    share_same_text: Share
-    utterances: Count
-
-
-@dataclass(frozen=True)
-class Normalizer:
-    """The distribution that normalized texts, its version, and a SHA-256 over its rules."""
-
-    name: str
-    version: str
-    sha256: str
-
-
-@lru_cache
-def _normalize() -> Callable[[str], str]:
-    from whisper_normalizer.english import EnglishTextNormalizer
-
-    return EnglishTextNormalizer()
-
-
-@lru_cache
-def normalizer() -> Normalizer:
-    """Return which normalizer is installed."""
-    distribution = metadata.distribution(_NORMALIZER)
-    digest = hashlib.sha256()
-    for file in sorted(distribution.files or (), key=str):
-        if file.name in {"english.py", "basic.py", "english.json"}:
-            digest.update(file.read_binary())
-    return Normalizer(_NORMALIZER, distribution.version, digest.hexdigest())
-
-
-def has_words(reference: str, language: str) -> bool:  # noqa: ARG001 # normalizers differ
-    """Return whether anything is left of a reference after normalization."""
-    return bool(_normalize()(reference).strip())
+    by_language: dict[str, LanguageScore] = field(default_factory=dict)
 
 
 def count_errors(records: Sequence[Record]) -> list[ErrorCounts]:
     """Align each normalized hypothesis with its reference (jiwer) and count its errors.
 
-    Raises DataError for a reference without words.
+    Raises DataError for references without words.
     """
-    counts = []
-    for record in records:
-        aligned = _align(record.reference, record.hypothesis)
-        if not aligned.words:
-            raise DataError(f"the reference of {record.id} has no words. Leave it out.")
-        counts.append(aligned)
+    counts = [_align(record.reference, record.hypothesis, record.language) for record in records]
+    empty = [record.id for record, count in zip(records, counts, strict=True) if not count.words]
+    if empty:
+        raise DataError(f"no words are left in the references of {', '.join(empty)}. Leave it out.")
     return counts
 
 
+def has_words(text: str, language: str) -> bool:
+    """Tell whether anything is left of a text to score once it is normalized."""
+    return bool(normalizing.units(text, language))
+
+
 @lru_cache(maxsize=2**17)
-def _align(reference: str, hypothesis: str) -> ErrorCounts:
+def _align(reference: str, hypothesis: str, language: str) -> ErrorCounts:
     import jiwer
 
-    reference, hypothesis = _normalize()(reference), _normalize()(hypothesis)
-    if not reference.strip():
+    expected, said = normalizing.units(reference, language), normalizing.units(hypothesis, language)
+    if not expected:
         return ErrorCounts()
-    aligned = jiwer.process_words(reference, hypothesis)
-    words = len(reference.split())
-    return ErrorCounts(aligned.substitutions, aligned.deletions, aligned.insertions, words)
+    aligned = jiwer.process_words(" ".join(expected), " ".join(said))
+    return ErrorCounts(aligned.substitutions, aligned.deletions, aligned.insertions, len(expected))
 
 
 def summarize_errors(records: Sequence[Record]) -> ErrorSummary:
-    """Return corpus WER and what it is made of; raise DataError when there is nothing to score."""
+    """Return the corpus rate and what it is made of; raise DataError if nothing can be scored."""
     if not records:
         raise DataError("there is no utterance to score.")
     counts = count_errors(records)
     total = ErrorCounts.total(counts)
-    errors = np.array([count.errors for count in counts])
-    interval = bootstrap(errors, np.array([count.words for count in counts]))
+    of_each = estimates(
+        np.array([count.errors for count in counts]),
+        np.array([count.words for count in counts]),
+        [record.speaker for record in records],
+    )
+    # No error can be below zero, so none went unseen there.
+    interval = widest([replace(one, falling=0.0).interval() for one in of_each.values()])
     return ErrorSummary(
         wer=total.wer,
         interval=Interval(max(0.0, interval.low), interval.high),
@@ -212,11 +177,12 @@ def summarize_errors(records: Sequence[Record]) -> ErrorSummary:
         insertions=total.insertions,
         empty=sum(record.problem == "empty" for record in records),
         looping=sum(record.problem == "looping" for record in records),
+        metric=normalizing.metric(record.language for record in records),
     )
 
 
 def summarize(records: Sequence[Record]) -> WerSummary:
-    """Return the same with WER by group, and the real-time factor; raise DataError likewise."""
+    """Return the same with rates by group, and the real-time factor; raise DataError likewise."""
     errors = summarize_errors(records)
     audio_seconds = sum(record.duration for record in records)
     speakers = sorted({record.speaker for record in records})
@@ -227,78 +193,23 @@ def summarize(records: Sequence[Record]) -> WerSummary:
         by_duration=_grouped(records, lengths, lambda record: _bucket(record.duration)),
         audio_seconds=audio_seconds,
         rtf=sum(record.seconds for record in records) / audio_seconds,
+        by_language=by_language(records),
     )
 
 
-def compare(
-    baseline: Mapping[str, Sequence[Record]], variant: Mapping[str, Sequence[Record]]
-) -> Comparison:
-    """Compare two evaluations, by split, over all splits together.
-
-    Raises DataError unless both hold the same utterances.
-    """
-    after, before = (
-        {(split, r.id): r for split, records in of_both.items() for r in records}
-        for of_both in (variant, baseline)
-    )
-    if after.keys() != before.keys() or any(
-        after[key].reference != before[key].reference for key in after
-    ):
-        raise DataError("the two evaluations hold different utterances; evaluate both again.")
-    keys = sorted(after)
-    if not keys:
-        raise DataError("there is no utterance to compare.")
-    counts_before = count_errors([before[key] for key in keys])
-    counts_after = count_errors([after[key] for key in keys])
-    differences = np.array(
-        [b.errors - a.errors for a, b in zip(counts_before, counts_after, strict=True)]
-    )
-    words = np.array([count.words for count in counts_before])
-    interval = _paired_interval(differences, words, [before[key].speaker for key in keys])
-    return Comparison(
-        d=float(100 * differences.sum() / words.sum()),
-        interval=interval,
-        difference_shown=not interval.low <= 0 <= interval.high,
-        share_not_worse=float((differences <= 0).mean()),
-        share_same_text=float(np.mean([after[k].hypothesis == before[k].hypothesis for k in keys])),
-        utterances=len(keys),
-    )
-
-
-def _paired_interval(
-    differences: NDArray[np.int64], words: NDArray[np.int64], speakers: Sequence[str]
-) -> Interval:
-    """Return at each end the wider of the intervals over utterances and over known speakers."""
-    over_utterances = paired_bootstrap(differences, words)
-    if not all(speakers):
-        return over_utterances
-    over_speakers = paired_block_bootstrap(differences, words, speakers)
-    return Interval(
-        min(over_utterances.low, over_speakers.low), max(over_utterances.high, over_speakers.high)
-    )
-
-
-def matching(
-    baseline: Mapping[str, Sequence[Record]], variant: Mapping[str, Sequence[Record]]
-) -> dict[str, list[Record]]:
-    """Return the baseline's records, by split, of the utterances that the variant has."""
-    done = {split: {record.id for record in records} for split, records in variant.items()}
-    return {
-        split: [record for record in records if record.id in done[split]]
-        for split, records in baseline.items()
-    }
-
-
-def least_difference(baseline: Sequence[Record], so_far: Sequence[Record]) -> float:
-    """Return the least d, in points, that a variant can end with after its records so far.
-
-    As if it made no error in all the rest of the baseline's utterances.
-    """
-    if not so_far:
-        return float("-inf")
-    whole = ErrorCounts.total(count_errors(baseline))
-    variant = ErrorCounts.total(count_errors(so_far))
-    return 100 * (variant.errors - whole.errors) / whole.words
+def by_language(records: Sequence[Record]) -> dict[str, LanguageScore]:
+    """Return the error rate of each language and how it was scored."""
+    languages = sorted({record.language for record in records})
+    groups = _grouped(records, languages, lambda record: record.language)
+    scores = {}
+    for language, group in groups.items():
+        rule = normalizing.rule(language)
+        references = (record.reference for record in records if record.language == language)
+        remark = normalizing.remark(language, references)
+        scores[language] = LanguageScore(
+            **vars(group), metric=rule.metric, normalizer=rule.normalizer, remark=remark
+        )
+    return scores
 
 
 def _grouped(

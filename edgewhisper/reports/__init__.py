@@ -1,7 +1,7 @@
 """Reports: one JSON file with all raw results, and pages for people, rendered from it."""
 
 from edgewhisper.reports.matrix import read_sweep, to_table, write_sweep
-from edgewhisper.reports.render import to_html, to_markdown, to_text, write
+from edgewhisper.reports.render import REPORT_FILES, to_html, to_markdown, to_text, write
 from edgewhisper.reports.results import (
     ContextTrial,
     FailedRow,
@@ -13,6 +13,7 @@ from edgewhisper.reports.results import (
 )
 
 __all__ = [
+    "REPORT_FILES",
     "ContextTrial",
     "FailedRow",
     "Report",

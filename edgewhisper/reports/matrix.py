@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgewhisper import quantizers
+from edgewhisper.evaluation import normalizing
+from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import Recipe
+from edgewhisper.reports.render import both_intervals
 from edgewhisper.reports.results import BASELINE, FailedRow, SweepResult, SweepRow
 from edgewhisper_runtime.bundle import atomic
 
@@ -36,28 +39,17 @@ def write_sweep(result: SweepResult, directory: Path) -> None:
     atomic.write_text(directory / PLOT, to_plot(result))
 
 
-def to_table(result: SweepResult, names: Collection[str] | None = None) -> str:
-    """Return a Markdown table, one line for each recipe, by library, and a note on its data.
-
-    With `names`, only these recipes.
-    """
+def to_table(result: SweepResult) -> str:
+    """Return a Markdown table, one line for each recipe, by library, and a note on its data."""
     splits = list(result.utterances)
-    heads = [f"WER % {split}" for split in splits]
+    metrics = result.baseline.summary
+    heads = [f"{metrics[split].metric} % {split}" for split in splits]
     columns = [
-        "recipe",
-        "artefact",
-        "quantization",
-        "scope",
-        "MB",
-        *heads,
-        "gate",
-        "RTF",
-        "peak RSS, MB",
-    ]
+        "recipe", "artefact", "quantization", "scope", "MB", *heads, "all splits, points",
+        "gate", "RTF", "peak RSS, MB",
+    ]  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, row in sorted(result.rows.items(), key=lambda item: _order(item[1].recipe)):
-        if names is not None and name not in names:
-            continue
         if isinstance(row, FailedRow):
             reason = row.error.replace("|", "\\|")
             cells = [name, "", row.recipe.quantization, f"failed: {reason}"]
@@ -78,18 +70,16 @@ def _cells(result: SweepResult, name: str, row: SweepRow) -> list[str]:
     size = f"{row.weight_bytes / 1e6:.1f}"
     if row is not result.baseline:
         size += f" ({100 * (row.weight_bytes / result.baseline.weight_bytes - 1):+.1f} %)"
-    verdict = "baseline" if row.gate is None else row.gate.verdict
+    verdict: str = "baseline" if row.gate is None else row.gate.verdict
+    if name in result.passed_by_holm:
+        verdict += " *"
     wers = [_wer(row, split, len(of_split)) for split, of_split in result.utterances.items()]
+    overall = None if row.gate is None else row.gate.overall
+    difference = "" if overall is None else f"{overall.d:+.2f}: {both_intervals(overall)}"
     return [
-        name,
-        artefact,
-        quantization,
-        summarize(row.census),
-        size,
-        *wers,
-        verdict,
-        *_speed(result, name),
-    ]
+        name, artefact, quantization, summarize(row.census), size, *wers, difference,
+        verdict, *_speed(result, name),
+    ]  # fmt: skip
 
 
 def to_plot(result: SweepResult) -> str:
@@ -152,7 +142,7 @@ def _draw(axes: Any, result: SweepResult, split: str, label: str, measure: Measu
     for number, name in enumerate(front):
         away = (4, 5 if number % 2 else -10)
         axes.annotate(name, points[name], xytext=away, textcoords="offset points", fontsize=6)
-    axes.set(xlabel=label, ylabel=f"WER % {split}")
+    axes.set(xlabel=label, ylabel=f"{result.baseline.summary[split].metric} % {split}")
     axes.set_title(f"{outside} above the frame" if outside else "", fontsize=7, loc="right")
     axes.grid(alpha=0.25)
 
@@ -182,6 +172,28 @@ def _megabytes(result: SweepResult, name: str) -> float:
     return result.measured[name].weight_bytes / 1e6
 
 
+def _scoring(result: SweepResult) -> str:
+    """Return how each language is scored."""
+    languages = {u.language for split in result.utterances.values() for u in split.values()}
+    rules = {language: normalizing.rule(language) for language in sorted(languages)}
+    return " ".join(f"{name}: {rule.metric}, {rule.normalizer}." for name, rule in rules.items())
+
+
+def _many_comparisons(result: SweepResult) -> str:
+    """Return what as many comparisons as this do to "passed"."""
+    judged = len(result.p_values)
+    if judged <= 1:
+        return ""
+    verdicts = [row.gate.verdict for row in result.measured.values() if row.gate is not None]
+    return (
+        f" A recipe whose true increase is at the limit passes by chance in {100 * TAIL:g} % of "
+        f"all evaluations, so of {judged} up to {judged * TAIL:.1f} may pass that should not. "
+        f"{verdicts.count('passed')} passed; {len(result.passed_by_holm)}, marked *, pass with "
+        "Holm's correction too: the chance that any of these should not is at most "
+        f"{100 * TAIL:g} %."
+    )
+
+
 def _footer(result: SweepResult) -> str:
     data = ", ".join(
         f"{len(utterances)} utterances of {split}"
@@ -190,8 +202,9 @@ def _footer(result: SweepResult) -> str:
     text = (
         f"{result.model.name} on {result.dataset.name}: {data}. In brackets: the difference from "
         "fp32 in points, with its paired 95 % interval (over utterances and over speakers, the "
-        "wider at each end). The gate judges all splits together. MB: the weights of the artefact "
-        "that was measured. The study calls weight-only recipes dynamic too."
+        f"wider at each end). The gate judges all splits together. {_scoring(result)}"
+        f"{_many_comparisons(result)} MB: the weights of the artefact that was measured. The study "
+        "calls weight-only recipes dynamic too."
     )
     timed = result.speed
     if timed is not None and result.rtf(BASELINE) is not None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from edgewhisper.evaluation import gate
+from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import Recipe
 from edgewhisper.reports.results import Report
-from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.bundle import Interval, Metric, atomic
 
+REPORT_FILES = ("report.json", "report.md", "report.html")
+UNITS = {"WER": "words", "CER": "characters", "MER": "words and characters"}
 _TEMPLATES = Path(__file__).parent
 
 
@@ -54,6 +58,9 @@ def _render(template: str, report: Report, escape: bool) -> str:
     environment.filters["signed"] = lambda number: f"{number:+.2f}"
     environment.filters["signed_interval"] = lambda i: f"{i.low:+.2f} to {i.high:+.2f}"
     environment.filters["two"] = lambda number: f"{number:.2f}"
+    environment.filters["units"] = UNITS.__getitem__
+    environment.filters["both_intervals"] = both_intervals
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["in_dataset"] = report.dataset.named
     variant, baseline = report.variant, report.baseline
@@ -65,7 +72,35 @@ def _render(template: str, report: Report, escape: bool) -> str:
         scope=summarize(variant.census),
         smaller=100 * (1 - variant.weight_bytes / baseline.weight_bytes),
         changed=_changed(report),
+        metric=_metric(report),
+        explanation=gate.explain(report.gate),
+        languages={
+            language: score
+            for split in report.summary.values()
+            for language, score in split.variant.by_language.items()
+        },
     )
+
+
+def both_intervals(comparison: Comparison) -> str:
+    """Return the intervals over utterances and over speakers, of which the wider counts."""
+
+    def words(interval: Interval | None) -> str:
+        return "" if interval is None else f"{interval.low:+.2f} to {interval.high:+.2f}"
+
+    text = f"over utterances {words(comparison.over_utterances)}"
+    if comparison.over_speakers is not None:
+        speakers = f"over {comparison.speakers} speakers"
+        return f"{text}, {speakers} {words(comparison.over_speakers)}"
+    known = "one speaker, so of others nothing" if comparison.speakers else "speakers not known"
+    return f"{text}, {known}"
+
+
+def _metric(report: Report) -> Metric:
+    """Return the metric of all splits together."""
+    if report.gate.overall is not None:
+        return report.gate.overall.metric
+    return next(iter(report.summary.values())).variant.metric
 
 
 def _changed(report: Report) -> list[dict[str, str]]:

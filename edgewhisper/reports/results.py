@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.evaluation.gate import GateVerdict
-from edgewhisper.evaluation.wer import (
-    Comparison,
-    ErrorSummary,
-    Normalizer,
-    Record,
-    WerSummary,
-)
+from edgewhisper.evaluation.normalizing import Normalizer
+from edgewhisper.evaluation.significance import holm
+from edgewhisper.evaluation.wer import ErrorSummary, Record, WerSummary
 from edgewhisper.recipes import Recipe
 from edgewhisper_runtime.bundle import (
     AudioContext,
@@ -231,6 +228,25 @@ class SweepResult(SweepHeader):
     def baseline(self) -> SweepRow:
         """The row of the baseline."""
         return self.measured[BASELINE]
+
+    @property
+    def p_values(self) -> dict[str, float]:
+        """The p-values of the recipes that were judged, by name (see `GateVerdict`)."""
+        gates = {name: row.gate for name, row in self.measured.items()}
+        return {
+            name: gate.p_value
+            for name, gate in gates.items()
+            if gate is not None and gate.p_value is not None
+        }
+
+    @property
+    def passed_by_holm(self) -> set[str]:
+        """The recipes that pass the gate also when all judged recipes are considered."""
+        return {
+            name
+            for name in holm(self.p_values)
+            if (gate := self.measured[name].gate) is not None and gate.verdict == "passed"
+        }
 
     def records(self, name: str) -> dict[str, list[Record]]:
         """Return a row's records by split; results hold no times of utterances."""

@@ -101,3 +101,9 @@ class QuantizationError(EdgeWhisperError):
     """A quantizer that did less than its recipe asks."""
 
     exit_code = 14
+
+
+class DeviceError(EdgeWhisperError):
+    """A device that cannot run the package, or that no package can be made for."""
+
+    exit_code = 15

@@ -61,6 +61,16 @@ def test_the_whole_job(
     verified = run("verify", bundle)
     assert verified.returncode == 0
     assert "files intact" in verified.stdout
+    informed = run("info", bundle).stdout
+    for line in (
+        "gate",
+        "not judged",
+        "synthetic smoke set, utterances: 3 of smoke",
+        "report.html",
+    ):
+        assert line in informed
+    content = json.loads((bundle / "report.json").read_text())
+    assert content["created"] in informed
 
     profiled = run("profile", bundle, "--audio", smoke_clip, "--repeat", 1, "--json")
     assert profiled.returncode == 0, profiled.stderr
@@ -83,9 +93,8 @@ def test_a_failed_gate_installs_nothing_and_shows_what_it_measured(
     assert "variant WER" in result.stdout
     assert "the gate failed: WER changed by" in result.stderr
     assert not target.exists()
-    report = json.loads(
-        (home / "reports" / "whisper-tiny.en-quanto-int2" / "report.json").read_text()
-    )
+    reports = home / "reports" / "whisper-tiny.en-quanto-int2"
+    report = json.loads((reports / "latest" / "report.json").read_text())
     assert report["gate"]["verdict"] == "failed"
     assert report["summary"]["test-clean"]["variant"]["wer"] > 50
 

@@ -19,6 +19,7 @@ from edgewhisper.checkpoints import Checkpoint, open_checkpoint
 from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.recipes import find_recipe
+from edgewhisper.reports import Report
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import bundle
 from edgewhisper_runtime.errors import GateNotProvenError
@@ -50,8 +51,12 @@ def test_a_bundle_is_built_verified_and_remembered(
     assert manifest.recipe.name == "lenient"
     assert manifest.model.weights == tiny_en.weights
     assert manifest.libraries["optimum-quanto"] == "0.2.7"
-    digest = bundle.describe_file(built.report_directory / "report.json").sha256
-    assert manifest.evaluation.report_sha256 == digest
+    digest = bundle.describe_file(target / "report.json").sha256
+    assert manifest.evaluation.report_sha256 == manifest.files["report.json"].sha256 == digest
+    assert manifest.evaluation.created == built.report.created
+    assert Report.read(target / "report.json") == built.report
+    for name in ("report.json", "report.md", "report.html"):
+        assert (target / name).read_bytes() == (built.report_directory / name).read_bytes()
     assert (
         "soup" in edgewhisper.load(manifest.name, workspace=workspace).transcribe(smoke_clip).text
     )
@@ -221,11 +226,11 @@ import sys
 from pathlib import Path
 from edgewhisper import Workspace, pipeline
 from edgewhisper.reports import Report
-variant, file, target = map(Path, sys.argv[1:])
-workspace, report = Workspace.from_environment(), Report.read(file)
+variant, directory, target = map(Path, sys.argv[1:])
+workspace, report = Workspace.from_environment(), Report.read(directory / "report.json")
 while True:
     print("installing", flush=True)
-    pipeline.install(workspace, workspace.open(variant), report, file, target)
+    pipeline.install(workspace, workspace.open(variant), report, directory, target)
 """
 
 
@@ -237,8 +242,7 @@ def test_a_kill_leaves_a_whole_bundle(
         tiny_en.name, INT8, options, output=target, export="none", workspace=workspace
     )
     variant = workspace.variants / built.bundle.manifest.name
-    report = built.report_directory / "report.json"
-    command = [sys.executable, "-c", PROGRAM, variant, report, target]
+    command = [sys.executable, "-c", PROGRAM, variant, built.report_directory, target]
     for seconds in (0.05, 0.2, 0.35):
         builder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert builder.stdout is not None

@@ -90,9 +90,12 @@ def find(name: str) -> DataFormat:
 
 def recognize(path: Path) -> str:
     """Return the name of the format of a file or directory; raise DataError where it has none."""
-    for name in names():
-        if find(name).matches(path):
-            return name
+    try:
+        for name in names():
+            if find(name).matches(path):
+                return name
+    except OSError as error:
+        raise DataError(f"{path} could not be read ({error}). Check its permissions.") from error
     raise DataError(
         f"{path} is of no format that is read ({', '.join(names())}). See docs/data.md, or name "
         "the format in a data card."

@@ -11,7 +11,7 @@ from edgewhisper.evaluation.formats.manifests import Manifest, Row
 
 
 def _matches(path: Path) -> bool:
-    return lines.first(path).startswith("{")
+    return lines.first(path).startswith(("{", "["))
 
 
 def _rows(path: Path) -> Iterator[Row | Problem]:
@@ -28,7 +28,7 @@ def _rows(path: Path) -> Iterator[Row | Problem]:
         if isinstance(values, dict):
             yield number, values
         else:
-            yield Problem(f"{path}:{number}", "is not a JSON object")
+            yield Problem(f"{path}:{number}", "is not a JSON object: each line must be one")
 
 
 _MANIFEST = Manifest(_matches, _rows, (".json", ".jsonl", ".ndjson"), header=False)

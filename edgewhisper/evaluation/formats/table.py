@@ -22,7 +22,7 @@ _SUFFIXES = (".csv", ".tsv")
 def _matches(path: Path) -> bool:
     """Return whether the first line has columns for audio and text, or the name is a table's."""
     header = lines.first(path)
-    if not header or header.startswith("{"):
+    if header.startswith(("{", "[")):
         return False
     try:
         fields.columns({}, next(csv.reader([header], **_dialect(header))))

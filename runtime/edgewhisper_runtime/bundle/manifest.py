@@ -38,6 +38,8 @@ SCHEMA = "1.1"  # a reader refuses another major version
 # "full": the 30 s that Whisper was trained on; "adaptive": as much as there is, and a margin
 AudioContext = Literal["full", "adaptive"]
 Verdict = Literal["passed", "failed", "not proven", "not judged"]
+# Errors per word, per character, or of a mixture of both (the mixed error rate).
+Metric = Literal["WER", "CER", "MER"]
 _WEIGHTS = (".safetensors", ".onnx")
 _LARGEST_MANIFEST = 4 * 2**20  # bytes
 
@@ -187,7 +189,7 @@ class DatasetRecord:
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval, in percentage points of WER."""
+    """A 95 % interval, in percent or percentage points of an error rate."""
 
     low: float
     high: float
@@ -195,18 +197,22 @@ class Interval:
 
 @dataclass(frozen=True)
 class Score:
-    """One model's WER on a split in percent, with its interval and what else was counted."""
+    """One model's error rate on a split in percent, with its interval and what else was counted.
+
+    `wer` and `words` are of what `metric` counts.
+    """
 
     wer: Annotated[float, between(0, 1e6)]
     interval: Interval
     utterances: Count
     words: Count
+    metric: Metric = "WER"
     other_keys: OtherKeys = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`d`: the variant's WER less the baseline's on a split, in percentage points."""
+    """`d`: the variant's error rate less the baseline's on a split, in percentage points."""
 
     d: float
     interval: Interval
@@ -216,7 +222,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """What the bundle was measured to do, by split, and the gate's verdict."""
+    """What the bundle was measured to do, by split, and the gate's verdict.
+
+    The report is in the bundle; `report_sha256` is of its report.json, `created` its date.
+    """
 
     verdict: Verdict
     dataset: DatasetRecord
@@ -224,6 +233,7 @@ class EvaluationRecord:
     variant: Annotated[dict[str, Score], at_most(64)]
     comparison: Annotated[dict[str, Difference], at_most(64)]
     report_sha256: Sha256
+    created: Date | None = None  # None in bundles of earlier versions
     other_keys: OtherKeys = field(default_factory=dict)
 
 

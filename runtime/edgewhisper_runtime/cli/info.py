@@ -11,7 +11,13 @@ import click
 from edgewhisper_runtime.cli import options
 
 if TYPE_CHECKING:
-    from edgewhisper_runtime.bundle import Adaptive
+    from edgewhisper_runtime.bundle import (
+        Adaptive,
+        Difference,
+        EvaluationRecord,
+        Manifest,
+        Score,
+    )
 
 
 @click.command("info", cls=options.Sectioned, examples=("bundle/",))
@@ -36,15 +42,34 @@ def command(bundle: Path, as_json: bool) -> None:
         ("gate", evaluation.verdict if evaluation else "did not run"),
     ]
     if evaluation:
+        splits = (f"{by.utterances} of {split}" for split, by in evaluation.comparison.items())
         rows += [
-            (
-                f"WER {split}",
-                f"{evaluation.variant[split].wer:.2f} % ({by.d:+.2f} against fp32)",
-            )
-            for split, by in evaluation.comparison.items()
+            ("data", f"{evaluation.dataset.name}, utterances: {', '.join(splits)}"),
+            ("evaluated", evaluation.created or "at an unknown date"),
+            ("report", ", ".join(_reports(manifest, evaluation)) or "not in the bundle"),
+        ]
+        rows += [
+            (f"{score.metric} {split}", _score(score, evaluation.comparison[split]))
+            for split, score in evaluation.variant.items()
         ]
     width = max(len(name) for name, _ in rows)
     click.echo("\n".join([manifest.name, *(f"  {n:<{width}}  {v}" for n, v in rows)]))
+
+
+def _score(score: Score, difference: Difference) -> str:
+    interval = difference.interval
+    return (
+        f"{score.wer:.2f} % ({difference.d:+.2f} against fp32, 95 %: {interval.low:+.2f} to "
+        f"{interval.high:+.2f})"
+    )
+
+
+def _reports(manifest: Manifest, evaluation: EvaluationRecord) -> list[str]:
+    """Return the report's files in the bundle, if they are those of its evaluation."""
+    report = manifest.files.get("report.json")
+    if report is None or report.sha256 != evaluation.report_sha256:
+        return []
+    return sorted(name for name in manifest.files if name.startswith("report."))
 
 
 def _adaptive(settings: Adaptive) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.cli import options
+
+if TYPE_CHECKING:
+    from edgewhisper_runtime.measure.figures import ProfileReport
 
 
 @click.command(
@@ -36,6 +40,11 @@ from edgewhisper_runtime.cli import options
     help="Also: how close an ONNX bundle comes to this machine's peaks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The whole report, all repetitions.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File for the whole report as JSON.",
+)
 def command(
     bundle: Path,
     files: tuple[Path, ...],
@@ -46,11 +55,10 @@ def command(
     audio_context: AudioContext | None,
     roofline: bool,
     as_json: bool,
+    output: Path | None,
 ) -> None:
     """Measure real-time factor, memory and size of BUNDLE here, in fresh processes."""
-    from edgewhisper_runtime.bundle import to_json
     from edgewhisper_runtime.measure import profile as profiling
-    from edgewhisper_runtime.measure.figures import to_markdown
 
     if not files:
         files = tuple(sorted(profiling.SPEECH.rglob("*.opus")))
@@ -66,4 +74,15 @@ def command(
         with_roofline=roofline,
         on_progress=lambda done: click.echo(f"profile: {done} of {repeat} processes", err=True),
     )
-    click.echo(json.dumps(to_json(report)) if as_json else to_markdown(report))
+    show(report, output, as_json=as_json)
+
+
+def show(report: ProfileReport, output: Path | None, *, as_json: bool) -> None:
+    """Print a report as a table or as JSON, and write it to a file where one is named."""
+    from edgewhisper_runtime.bundle import atomic, to_json
+    from edgewhisper_runtime.measure.figures import to_markdown
+
+    text = json.dumps(to_json(report))
+    if output:
+        atomic.write_text(output, text + "\n")
+    click.echo(text if as_json else to_markdown(report))

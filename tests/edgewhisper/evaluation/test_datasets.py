@@ -196,6 +196,9 @@ def test_a_card_says_what_the_data_does_not(directory: Path, german: list[Row], 
         find_dataset(workspace, directory / "list.csv")
     with pytest.raises(DataError, match=r"neither a path nor the name .* \(factory\)"):
         find_dataset(workspace, "factories")
+    card.write_text('path = "nowhere.csv"\n')
+    with pytest.raises(DataError, match=r"nowhere\.csv, the path in the data card factory, does"):
+        find_dataset(workspace, "factory")
     card.write_text('path = "list.csv"\nlanguages = "de"\n')
     with pytest.raises(DataError, match=r"factory\.toml is not a data card .*languages"):
         find_dataset(workspace, "factory")
@@ -331,6 +334,14 @@ def test_what_is_no_data(workspace: Workspace, directory: Path) -> None:
     for path in (empty, next((directory / "clips").iterdir())):
         with pytest.raises(DataError, match="is of no format that is read"):
             find_dataset(workspace, path)
+    header = directory / "header.csv"
+    header.write_text("path,text\n")
+    with pytest.raises(DataError, match="header has no utterances"):
+        find_dataset(workspace, header)
+    array = directory / "array.json"
+    array.write_text('[{"audio_filepath": "a.wav", "text": "hallo"}]')
+    with pytest.raises(DataError, match=r"array\.json:1: is not a JSON object: each line must"):
+        find_dataset(workspace, array)
     utf16 = directory / "utf16.csv"
     utf16.write_text("path,text\na.wav,hallo\n", encoding="utf-16")
     with pytest.raises(DataError, match=r"utf16\.csv is UTF-16"):

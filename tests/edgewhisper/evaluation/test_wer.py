@@ -5,14 +5,13 @@ from __future__ import annotations
 import jiwer
 import pytest
 
+from edgewhisper.evaluation.comparison import compare, least_difference
+from edgewhisper.evaluation.normalizing import normalizer
 from edgewhisper.evaluation.wer import (
     ErrorCounts,
     GroupScore,
     Record,
-    compare,
     count_errors,
-    least_difference,
-    normalizer,
     summarize,
 )
 from edgewhisper_runtime.errors import DataError
@@ -84,12 +83,12 @@ def test_the_normalizer_is_named() -> None:
 
 def test_comparison_is_paired() -> None:
     worse = [*RECORDS[:2], record("2-1-0", "A B C D", "x y c d e", 15.0), RECORDS[3]]
-    found = compare({"a": RECORDS}, {"a": worse})
-    assert found.d == pytest.approx(100 * 1 / 14)
-    assert found.share_not_worse == 0.75
-    assert found.share_same_text == 0.75
-    assert not found.difference_shown
-    assert compare({"a": worse}, {"a": RECORDS}).d == pytest.approx(-found.d)
+    compared = compare({"a": RECORDS}, {"a": worse})
+    assert compared.d == pytest.approx(100 * 1 / 14)
+    assert compared.share_not_worse == 0.75
+    assert compared.share_same_text == 0.75
+    assert not compared.difference_shown
+    assert compare({"a": worse}, {"a": RECORDS}).d == pytest.approx(-compared.d)
 
 
 def test_the_least_difference_that_records_so_far_allow() -> None:

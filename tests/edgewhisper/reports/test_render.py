@@ -14,8 +14,9 @@ from edgewhisper import pipeline, reports
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.options import EvaluationOptions
+from edgewhisper.evaluation.wer import summarize_errors
 from edgewhisper.recipes import find_recipe
-from edgewhisper.reports import Report
+from edgewhisper.reports import Report, transcripts
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import Artefact
 
@@ -104,3 +105,54 @@ def test_what_cannot_be_scored_is_no_report(
             record["duration"] = duration
     path.write_text(json.dumps(content))
     assert run("score", path).returncode == 8
+
+
+def test_other_tools_read_an_export(report: Report, tmp_path: Path, run: Run) -> None:
+    """What is written for the leaderboard and for sclite scores as the report does."""
+    where = reports.write(report, tmp_path / "report") / "report.json"
+    for kind in ("leaderboard", "trn", "model-card"):
+        result = run("score", where, "--export", kind, "--output", tmp_path / kind)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.split() == [str(p) for p in sorted((tmp_path / kind).iterdir())][::-1]
+    wer = report.summary["smoke"].variant
+    (leaderboard,) = (tmp_path / "leaderboard").iterdir()
+    line = json.loads(leaderboard.read_text().splitlines()[0])
+    assert list(line) == ["audio_filepath", "duration", "time", "text", "pred_text"]
+    hypothesis, reference = sorted((tmp_path / "trn").iterdir())
+    for records in (
+        transcripts.read(leaderboard),
+        transcripts.read(hypothesis, reference),
+        transcripts.read(where),
+    ):
+        assert summarize_errors(records).wer == wer.wer
+    assert len(transcripts.read(leaderboard)) == 3
+    from huggingface_hub import ModelCard
+
+    (card,) = (tmp_path / "model-card").iterdir()
+    (entry,) = ModelCard(card.read_text()).data.eval_results
+    assert (entry.metric_type, entry.metric_value) == ("wer", round(wer.wer, 2))
+    assert (entry.dataset_split, entry.dataset_args) == ("smoke", {"language": "en"})
+
+
+def test_languages_and_rules_are_named(report: Report) -> None:
+    """A Japanese report speaks of characters, in all three forms."""
+    records = {
+        role: {
+            "smoke": tuple(
+                replace(r, language="ja", reference="今日はいい天気です", hypothesis="今日はいい")
+                for r in of_role["smoke"]
+            )
+        }
+        for role, of_role in report.records.items()
+    }
+    summary, verdict = pipeline.judge(records, 0.5, synthetic=False)
+    japanese = replace(report, records=records, summary=summary, gate=verdict)
+    for text in (
+        reports.to_text(japanese), reports.to_markdown(japanese), reports.to_html(japanese)
+    ):  # fmt: skip
+        assert "CER" in text
+        assert "basic normalizer, split letters" in text
+        assert "characters" in text
+        assert "over utterances" in text
+        assert "WER" not in text
+    assert Report.from_json(japanese.to_json()) == japanese

@@ -1,0 +1,76 @@
+"""edgewhisper package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgewhisper.devices.platforms import PLATFORMS, PYTHONS
+
+
+@click.command("package")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--for",
+    "platform",
+    required=True,
+    metavar="PLATFORM",
+    help=f"The device: {', '.join(PLATFORMS)}.",
+)
+@click.option(
+    "--format",
+    "to_format",
+    type=click.Choice(["zip", "zipapp", "deb", "oci"]),
+    default="zip",
+    show_default=True,
+    help="zip: python FILE install DIR; zipapp: one program; deb: of Debian; oci: an image.",
+)
+@click.option(
+    "--python",
+    type=click.Choice(PYTHONS),
+    default=PYTHONS[0],
+    show_default=True,
+    help="The device's version of Python.",
+)
+@click.option(
+    "--extra",
+    "extras",
+    multiple=True,
+    help="Optional part of the runtime (repeatable): media, mic, serve or vad.",
+)
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path, exists=True),
+    help="For oci: what to build on, an OCI image layout's directory or a root file system's tar.",
+)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+def command(
+    bundle: Path,
+    platform: str,
+    to_format: str,
+    python: str,
+    extras: tuple[str, ...],
+    base: Path | None,
+    output: Path | None,
+) -> None:
+    """Pack BUNDLE with its runtime and all that it needs: one file for a device without internet.
+
+    Prints the file's path on stdout, and on stderr its size, its SHA-256 and how to install it.
+    """
+    from edgewhisper.devices import package
+    from edgewhisper_runtime.bundle import describe_file
+
+    path = package.write(
+        bundle, platform, to_format, python, extras=extras, base=base, output=output
+    )
+    file = describe_file(path)
+    to_run = {
+        "zip": f"python{python} {path.name} install DIR",
+        "zipapp": f"./{path.name} transcribe AUDIO",
+        "deb": f"apt install ./{path.name}",
+        "oci": f"podman load --input {path.name}",
+    }
+    click.echo(path)
+    click.echo(f"{file.bytes / 1e6:.1f} MB, SHA-256 {file.sha256}", err=True)
+    click.echo(f"on the device: {to_run[to_format]}", err=True)

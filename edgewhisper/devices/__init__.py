@@ -1,0 +1,1 @@
+"""What brings a bundle to a device: packages for each platform, and profiling over ssh."""

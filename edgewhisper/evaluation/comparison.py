@@ -1,0 +1,128 @@
+"""Two systems compared on the same utterances, paired utterance by utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from edgewhisper.evaluation import normalizing
+from edgewhisper.evaluation.significance import Estimate, Level, estimates, widest
+from edgewhisper.evaluation.wer import ErrorCounts, Record, count_errors
+from edgewhisper_runtime.bundle import Interval, Metric
+from edgewhisper_runtime.bundle.fields import Count, between
+from edgewhisper_runtime.errors import DataError
+
+Records = Mapping[str, Sequence[Record]]  # by split
+Share = Annotated[float, between(0, 1)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """d = variant error rate - baseline error rate, in points of `metric`, with 95 % intervals.
+
+    `over_utterances` and `over_speakers` are the paired intervals (the second is None where fewer
+    than two speakers are known, and both are in files of earlier versions); `interval` is at each
+    end the wider of the two. Shares are of utterances: with no more errors than the baseline's,
+    and with the same text. `speakers` is how many are known, 0 if one utterance has none.
+    """
+
+    d: float
+    interval: Interval
+    difference_shown: bool
+    share_not_worse: Share
+    share_same_text: Share
+    utterances: Count
+    over_utterances: Interval | None = None
+    over_speakers: Interval | None = None
+    speakers: Count = 0
+    metric: Metric = "WER"
+
+
+def compare(baseline: Records, variant: Records) -> Comparison:
+    """Compare two evaluations over all splits together.
+
+    Raises DataError unless both hold the same utterances.
+    """
+    before, after = _paired(baseline, variant)
+    counts_before, counts_after = count_errors(before), count_errors(after)
+    of_each = _estimates(before, counts_before, counts_after)
+    intervals = {level: one.interval() for level, one in of_each.items()}
+    interval = widest(list(intervals.values()))
+    pairs = list(zip(before, after, counts_before, counts_after, strict=True))
+    speakers = {record.speaker for record in before}
+    return Comparison(
+        d=of_each["utterances"].rate,
+        interval=interval,
+        difference_shown=not interval.low <= 0 <= interval.high,
+        share_not_worse=float(np.mean([a.errors <= b.errors for _, _, b, a in pairs])),
+        share_same_text=float(np.mean([b.hypothesis == a.hypothesis for b, a, _, _ in pairs])),
+        utterances=len(pairs),
+        over_utterances=intervals["utterances"],
+        over_speakers=intervals.get("speakers"),
+        speakers=len(speakers) if all(speakers) else 0,
+        metric=normalizing.metric(record.language for record in before),
+    )
+
+
+def p_value(baseline: Records, variant: Records, limit: float) -> float:
+    """Return the one-sided p-value of "d is above the limit".
+
+    The larger of those over utterances and over speakers, as the wider interval counts. Raises
+    DataError as `compare` does.
+    """
+    before, after = _paired(baseline, variant)
+    of_each = _estimates(before, count_errors(before), count_errors(after))
+    return max(one.p_value(limit) for one in of_each.values())
+
+
+def matching(baseline: Records, variant: Records) -> dict[str, list[Record]]:
+    """Return the baseline's records, by split, of the utterances that the variant has."""
+    done = {split: {record.id for record in records} for split, records in variant.items()}
+    return {
+        split: [record for record in records if record.id in done[split]]
+        for split, records in baseline.items()
+    }
+
+
+def least_difference(baseline: Sequence[Record], so_far: Sequence[Record]) -> float:
+    """Return the least d, in points, that a variant can end with after its records so far.
+
+    As if it made no error in all the rest of the baseline's utterances.
+    """
+    if not so_far:
+        return float("-inf")
+    whole = ErrorCounts.total(count_errors(baseline))
+    variant = ErrorCounts.total(count_errors(so_far))
+    return 100 * (variant.errors - whole.errors) / whole.words
+
+
+def _paired(baseline: Records, variant: Records) -> tuple[list[Record], list[Record]]:
+    """Return both systems' records in one order; raise DataError unless they are of the same."""
+    before, after = (
+        {(split, record.id): record for split, records in of_one.items() for record in records}
+        for of_one in (baseline, variant)
+    )
+    if before.keys() != after.keys() or any(
+        before[key].reference != after[key].reference for key in before
+    ):
+        raise DataError("the two evaluations hold different utterances; evaluate both again.")
+    if not before:
+        raise DataError("there is no utterance to compare.")
+    if sum(map(len, baseline.values())) > len(before):
+        raise DataError("an utterance's id stands twice in the evaluation. Give each its own.")
+    keys = sorted(before)
+    return [before[key] for key in keys], [after[key] for key in keys]
+
+
+def _estimates(
+    records: Sequence[Record], before: Sequence[ErrorCounts], after: Sequence[ErrorCounts]
+) -> dict[Level, Estimate]:
+    differences = [b.errors - a.errors for a, b in zip(before, after, strict=True)]
+    return estimates(
+        np.array(differences),
+        np.array([count.words for count in before]),
+        [record.speaker for record in records],
+    )

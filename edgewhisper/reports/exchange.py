@@ -1,0 +1,121 @@
+"""A report written as other tools read it: normalized texts, or the entry of a model card.
+
+Texts are written as they are scored, because the tools that read them do not normalize: words or
+characters, separated by spaces. The raw texts are in report.json.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from edgewhisper.evaluation import normalizing
+from edgewhisper.evaluation.wer import Record
+from edgewhisper.reports.results import Report
+from edgewhisper_runtime.bundle import atomic
+
+Role = Literal["baseline", "variant"]
+# LibriSpeech's splits as the hub has them: configuration and split of librispeech_asr.
+_LIBRISPEECH = re.compile(r"(?P<split>dev|test)-(?P<config>clean|other)")
+_HUB_SPLITS = {"dev": "validation", "test": "test"}
+
+
+def write_leaderboard(report: Report, role: Role, directory: Path) -> list[Path]:
+    """Write a file of JSON lines for each split, named and laid out as by the Open ASR leaderboard.
+
+    Its `audio_filepath` is the utterance's id.
+    """
+
+    def line(record: Record) -> str:
+        content = {
+            "audio_filepath": record.id,
+            "duration": record.duration,
+            "time": record.seconds,
+            "text": _normalized(record.reference, record),
+            "pred_text": _normalized(record.hypothesis, record),
+        }
+        return json.dumps(content, ensure_ascii=False)
+
+    name = f"MODEL_{report.bundles[role].name}_DATASET_{_slug(report.dataset.name)}"
+    return [
+        _write(directory / f"{name}_{split}.jsonl", records, line)
+        for split, records in report.records[role].items()
+    ]
+
+
+def write_trn(report: Report, role: Role, directory: Path) -> list[Path]:
+    """Write a pair of trn files for each split: references, and hypotheses (NIST's sclite)."""
+
+    def reference(record: Record) -> str:
+        return f"{_normalized(record.reference, record)} ({_trn_id(record.id)})"
+
+    def hypothesis(record: Record) -> str:
+        return f"{_normalized(record.hypothesis, record)} ({_trn_id(record.id)})"
+
+    name = report.bundles[role].name
+    return [
+        _write(directory / f"{name}.{split}.{kind}.trn", records, line)
+        for split, records in report.records[role].items()
+        for kind, line in (("ref", reference), ("hyp", hypothesis))
+    ]
+
+
+def write_model_card(report: Report, role: Role, directory: Path) -> list[Path]:
+    """Write the metadata of a Hugging Face model card with its results (`model-index`).
+
+    One result for each split and language, so each is a WER or a CER.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    manifest = report.bundles[role]
+    results = []
+    for split, summary in report.summary.items():
+        scores = (summary.baseline if role == "baseline" else summary.variant).by_language
+        for language, score in scores.items():
+            known = _LIBRISPEECH.fullmatch(split) if report.dataset.name == "LibriSpeech" else None
+            results.append(
+                EvalResult(
+                    task_type="automatic-speech-recognition",
+                    task_name="Automatic Speech Recognition",
+                    dataset_name=f"{report.dataset.name} {split}",
+                    dataset_type="librispeech_asr" if known else _slug(report.dataset.name),
+                    dataset_config=known["config"] if known else language,
+                    dataset_split=_HUB_SPLITS[known["split"]] if known else split,
+                    dataset_args={"language": language},
+                    metric_type=score.metric.lower(),
+                    metric_name=f"{score.metric} ({score.normalizer})",
+                    metric_value=round(score.wer, 2),
+                )
+            )
+    card = ModelCardData(model_name=manifest.name, eval_results=results)
+    path = directory / f"{manifest.name}.model-card.md"
+    atomic.write_text(path, f"---\n{card.to_yaml()}\n---\n")
+    return [path]
+
+
+WRITERS: dict[str, Callable[[Report, Role, Path], list[Path]]] = {
+    "leaderboard": write_leaderboard,
+    "trn": write_trn,
+    "model-card": write_model_card,
+}
+
+
+def _write(path: Path, records: tuple[Record, ...], line: Callable[[Record], str]) -> Path:
+    atomic.write_text(path, "".join(f"{line(record)}\n" for record in records))
+    return path
+
+
+def _normalized(text: str, record: Record) -> str:
+    return " ".join(normalizing.units(text, record.language))
+
+
+def _trn_id(name: str) -> str:
+    """Return an id without what would end it early in a trn file."""
+    return re.sub(r"\s", "_", name.replace("(", "[").replace(")", "]"))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-").lower()
