@@ -23,6 +23,7 @@ class Backend(Protocol):
     """All that the loop knows of an engine. Encodings and caches stay in the engine's own form."""
 
     vocabulary: int  # how many token ids its logits cover
+    ragged: bool  # whether the rows of a cache may differ in the length of audio and of text
 
     def encode(self, features: NDArray[np.float32]) -> Any:
         """Encode log-mel features float32 [batch, mels, frames], frames even and at most 3000.
@@ -36,13 +37,23 @@ class Backend(Protocol):
     def step(self, tokens: Ids, cache: Any) -> Logits:
         """Append tokens int64 [batch, n] to the cache; return float32 logits [batch, vocabulary]
         for the position after the last of them. The caller may write to them.
+
+        Several tokens of several rows may cost what the rows would cost one after another.
         """
 
     def reorder(self, cache: Any, rows: Ids) -> Any:
         """Return the cache with its batch rows selected (and repeated) as `rows` int64 [m] says.
 
-        The cache that is given must not be used again. Rows can share the encoding of their
-        audio if the rows of each audio are next to each other and equally many.
+        The cache that is given must not be used again. Rows that are all of one audio share its
+        encoding.
+        """
+
+    def join(self, caches: Sequence[Any]) -> Any:
+        """Return one cache with the rows of all caches, in order.
+
+        Where the backend is `ragged`, the caches may be over audio of different lengths and hold
+        different numbers of tokens: each row keeps its own. Else both must be the same for all.
+        The caches that are given must not be used again.
         """
 
     def attention(
