@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,8 @@ class _Cache:
 
 class TorchBackend:
     """Runs a WhisperForConditionalGeneration on the CPU or a CUDA device."""
+
+    ragged = False
 
     def __init__(
         self,
@@ -97,6 +99,26 @@ class TorchBackend:
         index = torch.from_numpy(rows).to(self._device)
         cache.attention.reorder_cache(index)
         return _Cache(cache.encoded.index_select(0, index), cache.attention)
+
+    def join(self, caches: Sequence[_Cache]) -> _Cache:
+        """Return one cache with the rows of all, which are of one length of audio and of text."""
+        import torch
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        def joined(parts: Iterable[DynamicCache]) -> DynamicCache:
+            layers = zip(*(part.layers for part in parts), strict=True)
+            return DynamicCache(
+                [
+                    (torch.cat([of.keys for of in layer]), torch.cat([of.values for of in layer]))
+                    for layer in layers
+                ]
+            )
+
+        attention = EncoderDecoderCache(
+            joined(cache.attention.self_attention_cache for cache in caches),
+            joined(cache.attention.cross_attention_cache for cache in caches),
+        )
+        return _Cache(torch.cat([cache.encoded for cache in caches]), attention)
 
     def attention(
         self, tokens: NDArray[np.int64], encoded: Tensor, row: int, heads: Sequence[tuple[int, int]]

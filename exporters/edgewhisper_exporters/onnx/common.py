@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
     from edgewhisper_exporters.layers import Model
     from edgewhisper_exporters.onnx.graph import Graph
+    from edgewhisper_exporters.onnx.linear import Arithmetic
 
+_LARGEST_CODE = 127
+_TINIEST = np.float32(1e-12)  # the step of zeros
 _EPSILON = 1e-5  # of Whisper's layer norms
 
 
@@ -45,6 +48,20 @@ def norm(graph: Graph, model: Model, name: str, values: str) -> str:
     gain = graph.floats(f"{name}.weight", floats(model, name))
     shift = bias(graph, model, name)
     return graph.op("LayerNormalization", values, gain, shift, axis=-1, epsilon=_EPSILON)
+
+
+def cross_type(arithmetic: Arithmetic) -> type[np.int8 | np.float32]:
+    """Return the type of the audio's keys and values: int8 where the products are.
+
+    Each step of the decoder reads them all.
+    """
+    return np.int8 if arithmetic == "int8" else np.float32
+
+
+def step_of_codes(graph: Graph, largest: str) -> str:
+    """Return the value of one step of int8 codes where 127 steps are the `largest` magnitude."""
+    largest = graph.op("Max", largest, graph.constant("tiniest", _TINIEST))
+    return graph.op("Mul", largest, graph.constant("row_step", np.float32(1 / _LARGEST_CODE)))
 
 
 def add_and_norm(

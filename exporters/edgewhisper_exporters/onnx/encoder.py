@@ -7,19 +7,30 @@ from dataclasses import replace
 import numpy as np
 
 from edgewhisper_exporters.layers import Grid, Layer, Model
-from edgewhisper_exporters.onnx.common import add_and_norm, bias, floats, norm, numbers
+from edgewhisper_exporters.onnx.common import (
+    add_and_norm,
+    bias,
+    cross_type,
+    floats,
+    norm,
+    numbers,
+    step_of_codes,
+)
 from edgewhisper_exporters.onnx.graph import Graph
 from edgewhisper_exporters.onnx.linear import Arithmetic, Encoder
 
 _ENCODER, _DECODER = "model.encoder", "model.decoder"
+_FEW_ROWS = 32
 
 
 def build(model: Model, arithmetic: Arithmetic) -> Graph:
     """Return the graph.
 
     Input: features float32 [batch, mels, frames], frames even and at most 3000. Outputs, for each
-    decoder layer: cross_key_N and cross_value_N float32 [batch, heads, frames / 2, width of a
-    head], so that they are computed once for a window, not at each token.
+    decoder layer: cross_key_N and cross_value_N [batch, heads, frames / 2, width of a head], so
+    that they are computed once for a window, not at each token. They are float32, or int8 codes
+    with the value of a code's step in cross_steps float32 [batch, 2 * layers, width]: of keys and
+    values in turn, one for each channel of a window.
     """
     graph = Graph("encoder")
     linear = Encoder(graph, arithmetic)
@@ -49,18 +60,48 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
         grown = graph.fused("BiasGelu", grown, bias(graph, model, fc1))
         shrunk = _product(linear, model, fc2, grown)
         normed, hidden = add_and_norm(graph, model, fc2, shrunk, hidden, following, few=False)
+    _cross_attention(linear, model, normed, width)
+    return graph
+
+
+def _cross_attention(linear: Encoder, model: Model, normed: str, width: int) -> None:
+    """Output every decoder layer's keys and values of the audio."""
+    graph, heads = linear.graph, model.heads[1]
+    dtype = cross_type(linear.arithmetic)
     rows = linear.rows(normed)
-    heads = model.heads[1]
     split = graph.constant("split_heads", np.array([0, 0, heads, width // heads]))
+    steps = []
     for number in numbers(model, _DECODER):
         for part, projection in (("key", "k_proj"), ("value", "v_proj")):
             name = f"{_DECODER}.layers.{number}.encoder_attn.{projection}"
             projected = linear.linear(rows, name, model.layers[name])
+            if dtype == np.int8:
+                steps.append(step_of_codes(graph, _largest_of_channels(graph, projected)))
+                one = graph.constant("one", np.float32(1))
+                zero = graph.constant("code_zero", np.int8(0))
+                scaled = graph.op("Div", projected, steps[-1])
+                projected = graph.op("QuantizeLinear", scaled, one, zero)
             projected = graph.op("Reshape", projected, split)
             output = f"cross_{part}_{number}"
             graph.op("Transpose", projected, perm=[0, 2, 1, 3], output=output)
-            graph.output(output, output, ["batch", heads, "positions", width // heads])
-    return graph
+            graph.output(output, output, ["batch", heads, "positions", width // heads], dtype)
+    if steps:
+        graph.op("Concat", *steps, axis=1, output="cross_steps")
+        graph.output("cross_steps", "cross_steps", ["batch", len(steps), width])
+
+
+def _largest_of_channels(graph: Graph, values: str) -> str:
+    """Return the largest magnitude of each channel of values [batch, n, width], [batch, 1, width].
+
+    First of each few rows, then of all: one reduction over rows so far apart takes twenty times as
+    long.
+    """
+    middle = graph.constant("middle_axis", np.array([1]))
+    magnitudes = graph.op("Unsqueeze", graph.op("Abs", values), middle)
+    pooled = graph.op(
+        "MaxPool", magnitudes, kernel_shape=[_FEW_ROWS, 1], strides=[_FEW_ROWS, 1], ceil_mode=1
+    )
+    return graph.op("ReduceMax", pooled, graph.constant("third_axis", np.array([2])), keepdims=0)
 
 
 def _convolve(

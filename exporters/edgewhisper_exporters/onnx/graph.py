@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewhisper_runtime.engines.onnx import ROWS
+from edgewhisper_runtime.engines.onnx_signature import ROWS
 from edgewhisper_runtime.errors import QuantizationError
 
 if TYPE_CHECKING:
@@ -36,11 +36,13 @@ class Graph:
         self._inputs.append(_value(name, dtype, shape))
         return name
 
-    def output(self, name: str, value: str, shape: Sequence[int | str]) -> None:
-        """Make a float32 value an output with this name."""
+    def output(
+        self, name: str, value: str, shape: Sequence[int | str], dtype: Any = np.float32
+    ) -> None:
+        """Make a value of a NumPy dtype an output with this name."""
         if value != name:
             self.op("Identity", value, output=name)
-        self._outputs.append(_value(name, np.float32, shape))
+        self._outputs.append(_value(name, dtype, shape))
 
     def constant(self, name: str, array: NDArray[Any] | np.generic) -> str:
         """Store an array under a name, once; raise ValueError if another array has the name."""

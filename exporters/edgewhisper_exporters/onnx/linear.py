@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from edgewhisper_exporters.layers import Grid, Layer
+from edgewhisper_exporters.onnx.common import step_of_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from edgewhisper_exporters.onnx.graph import Graph
 
 Arithmetic = Literal["float32", "int8"]
-_LARGEST_CODE = 127
-_TINIEST = np.float32(1e-12)  # the scale of a row of zeros
 _NIBBLE = 4
 _BYTE = 8
 # MatMulNBits' accuracy_level: the type in which it multiplies
@@ -81,9 +80,7 @@ class Encoder(Linear):
         last = graph.constant("last_axis", np.array([-1]))
         # Two passes over the rows cost less than a copy of their magnitudes.
         highest, lowest = (graph.op(kind, values, last) for kind in ("ReduceMax", "ReduceMin"))
-        largest = graph.op("Max", highest, graph.op("Neg", lowest))
-        largest = graph.op("Max", largest, graph.constant("tiniest", _TINIEST))
-        step = graph.op("Mul", largest, graph.constant("row_step", np.float32(1 / _LARGEST_CODE)))
+        step = step_of_codes(graph, graph.op("Max", highest, graph.op("Neg", lowest)))
         # One scale for each row of a matrix: ONNX Runtime divides and rounds in one pass.
         per_row = graph.op("Reshape", step, graph.constant("flatten", np.array([-1])))
         zero = graph.constant("row_zero", np.uint8(128))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewhisper_runtime.bundle.fields import between, parse
 from edgewhisper_runtime.decode import alignment
-from edgewhisper_runtime.engines import onnx_file
-from edgewhisper_runtime.engines.rows import group_rows
+from edgewhisper_runtime.engines import onnx_file, onnx_signature
+from edgewhisper_runtime.engines.onnx_signature import PARTS, ROWS, STEPS
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
 from edgewhisper_runtime.measure import machine
 
@@ -23,26 +22,35 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.engines.onnx_file import Tensor
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
-ROWS = "rows."  # before the name of a tensor in the decoder's file: an input that takes rows of it
+
+
+@dataclass
+class _Call:
+    """A step of some rows of a cache: the arrays that it reads and writes, bound to the decoder."""
+
+    rows: slice
+    arrays: dict[str, NDArray[Any]]
+    binding: Any
 
 
 @dataclass
 class _Cache:
-    """Keys and values of both attentions, float32 [batch, heads, positions, width of a head].
+    """Keys and values of both attentions, [rows, heads, positions, width of a head].
 
-    Rows may share an audio: `cross` holds each audio once, and `audios` int64 [batch] is the index
-    of each row's audio. `past` has room for every position; the decoder writes into it. `writers`
-    [batch, room] is the row that computed each position of `past`. `bound` holds the inputs and
-    outputs of a decoder step; the arrays are used again while the shape of the step is the same.
+    `past` float32 has room for every position; the decoder writes into it. By row: `lengths` int64
+    [batch], how many positions are filled; `writers` int64 [batch, room], the row that computed
+    each of them, -1 beyond. `cross` is the encoder's output, of one audio for all rows or of one
+    for each row: `sources` int64 [batch] is equal for rows of one audio, and `audio_lengths` int64
+    [audios] are the positions of an audio. `call` is used again while the step's shape is the same.
     """
 
-    cross: dict[str, NDArray[np.float32]]
+    cross: dict[str, NDArray[Any]]
+    audio_lengths: NDArray[np.int64]
+    sources: NDArray[np.int64]
     past: dict[str, NDArray[np.float32]]
-    audios: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     writers: NDArray[np.int64]
-    length: int = 0
-    binding: Any = None
-    bound: dict[str, NDArray[Any]] = field(default_factory=dict)
+    call: _Call | None = None
 
 
 class _Table:
@@ -70,92 +78,10 @@ class _Table:
             self._file.readinto(target.data)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """The sizes of a model that its graphs' inputs and outputs show."""
-
-    mels: Annotated[int, between(1, 256)]
-    layers: Annotated[int, between(1, 128)]  # of the decoder
-    heads: Annotated[int, between(1, 128)]  # of a decoder layer
-    width: Annotated[int, between(1, 1024)]  # of a head
-    room: Annotated[int, between(1, 4096)]  # positions of text
-    vocabulary: Annotated[int, between(1, 2**20)]
-
-
-_Signature = dict[str, tuple[str, list[int | None]]]  # type and sizes by name; None: any size
-
-
-def _read_shape(encoder: Any, decoder: Any) -> _Shape:
-    """Return the sizes of two opened graphs.
-
-    Raises ValueError or LookupError unless inputs and outputs are those of EdgeWhisper's export.
-    """
-    features, encoded = _signature(encoder.get_inputs()), _signature(encoder.get_outputs())
-    inputs, outputs = _signature(decoder.get_inputs()), _signature(decoder.get_outputs())
-    _, heads, _, width = encoded["cross_key_0"][1]
-    shape = parse(
-        _Shape,
-        {
-            "mels": features["features"][1][1],
-            "layers": len(encoded) // 2,
-            "heads": heads,
-            "width": width,
-            "room": inputs["past_key_0"][1][2],
-            "vocabulary": outputs["logits"][1][1],
-        },
-    )
-    layers, parts = range(shape.layers), ("key", "value")
-    cross: _Signature = {
-        f"cross_{part}_{n}": ("tensor(float)", [None, shape.heads, None, shape.width])
-        for n in layers
-        for part in parts
-    }
-    cache = ("tensor(float)", [None, shape.heads, shape.room, shape.width])
-    signatures: dict[str, tuple[_Signature, _Signature]] = {
-        "encoder's inputs": (features, {"features": ("tensor(float)", [None, shape.mels, None])}),
-        "encoder's outputs": (encoded, cross),
-        "decoder's inputs": (
-            {name: value for name, value in inputs.items() if not name.startswith(ROWS)},
-            {
-                "tokens": ("tensor(int64)", [None, None]),
-                "positions": ("tensor(int64)", [None]),
-                "last_position": ("tensor(int32)", [None]),
-                "length": ("tensor(int32)", []),
-                **cross,
-                **{f"past_{part}_{n}": cache for n in layers for part in parts},
-            },
-        ),
-        "decoder's outputs": (
-            outputs,
-            {
-                "logits": ("tensor(float)", [None, shape.vocabulary]),
-                **{
-                    f"query_{n}": ("tensor(float)", [None, None, shape.heads * shape.width])
-                    for n in layers
-                },
-                **{f"present_{part}_{n}": cache for n in layers for part in parts},
-            },
-        ),
-    }
-    for what, (actual, expected) in signatures.items():
-        if wrong := sorted(
-            name
-            for name in actual.keys() | expected.keys()
-            if actual.get(name) != expected.get(name)
-        ):
-            raise ValueError(f"the {what} {', '.join(wrong)[:200]} are missing or of another shape")
-    return shape
-
-
-def _signature(values: Any) -> _Signature:
-    return {
-        value.name: (value.type, [size if isinstance(size, int) else None for size in value.shape])
-        for value in values
-    }
-
-
 class OnnxBackend:
     """Runs an encoder and a decoder exported by EdgeWhisper, on the CPU."""
+
+    ragged = True
 
     def __init__(self, encoder: Path, decoder: Path, threads: int | None = None) -> None:
         """Open the graphs; raise BundleError when they are not what EdgeWhisper exports."""
@@ -164,7 +90,7 @@ class OnnxBackend:
         # The larger first: reading a file takes twice its size for a moment.
         self._decoder, self._encoder = (_session(path, threads) for path in (decoder, encoder))
         try:
-            shape = _read_shape(self._encoder, self._decoder)
+            sizes = onnx_signature.read(self._encoder, self._decoder)
             self._tables = {
                 i.name: _Table(decoder, tensors[i.name.removeprefix(ROWS)], i.shape[2:])
                 for i in self._decoder.get_inputs()
@@ -172,19 +98,20 @@ class OnnxBackend:
             }
         except (LookupError, TypeError, ValueError) as error:
             raise BundleError(
-                f"{encoder} and {decoder} are not Whisper as EdgeWhisper exports it ({error!r}). "
-                "Build again."
+                f"{encoder} and {decoder} are not Whisper as this version of EdgeWhisper exports "
+                f"it ({error!r}). Build again."
             ) from error
-        self.mels, self.room, self.vocabulary = shape.mels, shape.room, shape.vocabulary
-        self.layers, self.heads = shape.layers, shape.heads
-        self._width = shape.width
-        self._cross = [f"cross_{part}_{n}" for n in range(self.layers) for part in ("key", "value")]
-        self._past = [f"past_{part}_{n}" for n in range(self.layers) for part in ("key", "value")]
+        self.mels, self.room, self.vocabulary = sizes.mels, sizes.room, sizes.vocabulary
+        self.layers, self.heads = sizes.layers, sizes.heads
+        self._width = sizes.width
+        layered = [f"{part}_{n}" for n in range(self.layers) for part in PARTS]
+        self._past = [f"past_{name}" for name in layered]
+        self._cross = [f"cross_{name}" for name in layered] + [STEPS] * sizes.codes
 
-    def encode(self, features: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def encode(self, features: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Encode log-mel features float32 [batch, mels, frames] of any even number of frames.
 
-        Returns each decoder layer's keys and values of the audio.
+        Returns each decoder layer's keys and values of the audio, and the steps of their codes.
         """
         features = np.ascontiguousarray(features)  # bound by its address, so it must live on
         binding = self._encoder.io_binding()
@@ -194,60 +121,90 @@ class OnnxBackend:
         _run(self._encoder, binding)
         # Not copied: the arrays stay in the memory that ONNX Runtime has just worked in.
         named = zip(self._cross, binding.get_outputs(), strict=True)
-        return {name: np.asarray(np.from_dlpack(value), np.float32) for name, value in named}
+        return {name: np.from_dlpack(value) for name, value in named}
 
-    def start(self, encoded: dict[str, NDArray[np.float32]]) -> _Cache:
+    def start(self, encoded: dict[str, NDArray[Any]]) -> _Cache:
         """Return an empty cache over the encoder's output."""
-        rows = len(next(iter(encoded.values())))
-        writers = np.zeros((rows, self.room), dtype=np.int64)
-        return _Cache(encoded, self._empty(rows), np.arange(rows), writers)
+        rows, _, positions, _ = encoded["cross_key_0"].shape
+        return _Cache(
+            cross=encoded,
+            audio_lengths=np.full(rows, positions),
+            sources=np.arange(rows),
+            past=self._empty(rows),
+            lengths=np.zeros(rows, dtype=np.int64),
+            writers=np.full((rows, self.room), -1),
+        )
 
     def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch, vocabulary], overwritten by the next."""
-        count = tokens.shape[1]
-        if cache.binding is None or cache.bound["tokens"].shape != tokens.shape:
-            self._bind_step(cache, tokens.shape)
-        bound = cache.bound
-        bound["tokens"][:] = tokens
-        for name, table in self._tables.items():
-            table.read(tokens, bound[name])
-        bound["positions"][:] = np.arange(cache.length, cache.length + count)
-        cache.writers[:, cache.length : cache.length + count] = np.arange(len(tokens))[:, None]
-        cache.length += count
-        bound["last_position"][:] = cache.length - 1
-        bound["length"][...] = cache.length
-        _run(self._decoder, cache.binding)
-        logits: NDArray[np.float32] = bound["logits"]
-        return logits
+        rows, count = tokens.shape
+        if rows == 1 or count == 1:
+            return self._step(tokens, cache, slice(0, rows))
+        # GroupQueryAttention takes several tokens of one row only.
+        each = (slice(row, row + 1) for row in range(rows))
+        return np.concatenate([self._step(tokens[row], cache, row).copy() for row in each])
 
     def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
         """Select batch rows; the cache that is given must not be used again.
 
-        Positions that were computed in the same row are not copied. Rows share the keys and values
-        of their audio if every audio has the same number of rows, next to each other.
+        Positions that were computed in the same row are not copied, nor is the encoder's output
+        where all rows are of one audio, each row keeps its own, or the rows are adjacent.
         """
-        used, audios = group_rows(cache.audios[rows])
-        cross = cache.cross
-        if not np.array_equal(used, np.arange(cache.audios[-1] + 1)):  # dropped, moved or repeated
-            cross = {name: array[used] for name, array in cross.items()}
-        writers = cache.writers[rows]
+        sources, writers = cache.sources[rows], cache.writers[rows]
+        cross, audio_lengths = cache.cross, cache.audio_lengths
+        if len(audio_lengths) > 1 and not np.array_equal(sources, cache.sources):
+            audios = rows[:1] if (sources == sources[0]).all() else rows
+            cross = {name: _select(array, audios) for name, array in cross.items()}
+            audio_lengths = audio_lengths[audios]
+        filled = int(cache.lengths.max())
         if len(rows) != len(cache.writers):
             past, first = self._empty(len(rows)), 0
         else:
             past = cache.past
-            moved = (writers != cache.writers)[:, : cache.length].any(axis=0)
-            first = int(moved.argmax()) if moved.any() else cache.length
+            moved = (writers != cache.writers)[:, :filled].any(axis=0)
+            first = int(moved.argmax()) if moved.any() else filled
         for name, array in cache.past.items():
-            past[name][:, :, first : cache.length] = array[rows, :, first : cache.length]
-        selected = _Cache(cross, past, audios, writers, cache.length)
-        if past is cache.past and cross is cache.cross:
-            selected.binding, selected.bound = cache.binding, cache.bound
-        return selected
+            past[name][:, :, first:filled] = array[rows, :, first:filled]
+        same = past is cache.past and cross is cache.cross
+        return _Cache(
+            cross, audio_lengths, sources, past, cache.lengths[rows], writers,
+            cache.call if same else None,
+        )  # fmt: skip
+
+    def join(self, caches: Sequence[_Cache]) -> _Cache:
+        """Return one cache with the rows of all; each keeps its length of audio and of text."""
+        counts = [len(cache.lengths) for cache in caches]
+        ends = np.cumsum(counts)
+        firsts = np.cumsum([0, *(cache.sources.max() + 1 for cache in caches[:-1])])
+        cross, past = {}, self._empty(ends[-1])
+        for name in self._cross:
+            arrays = [cache.cross[name] for cache in caches]
+            largest = np.max([array.shape[1:] for array in arrays], axis=0)
+            cross[name] = np.zeros((ends[-1], *largest), arrays[0].dtype)
+            for array, end, count in zip(arrays, ends, counts, strict=True):
+                inside = tuple(slice(0, size) for size in array.shape[1:])
+                cross[name][end - count : end][:, *inside] = array
+        for cache, end, count in zip(caches, ends, counts, strict=True):
+            filled = cache.lengths.max()
+            for name, array in cache.past.items():
+                past[name][end - count : end, :, :filled] = array[:, :, :filled]
+        lengths = np.concatenate([cache.lengths for cache in caches])
+        is_filled = np.arange(self.room) < lengths[:, None]
+        return _Cache(
+            cross=cross,
+            audio_lengths=np.concatenate(
+                [np.broadcast_to(c.audio_lengths, n) for c, n in zip(caches, counts, strict=True)]
+            ),
+            sources=np.concatenate([c.sources + n for c, n in zip(caches, firsts, strict=True)]),
+            past=past,
+            lengths=lengths,
+            writers=np.where(is_filled, np.arange(len(lengths))[:, None], -1),
+        )
 
     def attention(
         self,
         tokens: NDArray[np.int64],
-        encoded: dict[str, NDArray[np.float32]],
+        encoded: dict[str, NDArray[Any]],
         row: int,
         heads: Sequence[tuple[int, int]],
     ) -> NDArray[np.float32]:
@@ -255,41 +212,82 @@ class OnnxBackend:
         alignment.check(heads, self.layers, self.heads)
         cache = self.start({name: array[row : row + 1] for name, array in encoded.items()})
         batch = tokens[None]
-        self._bind_step(cache, batch.shape)
+        cache.call = self._call(cache, slice(0, 1), len(tokens))
         queries = {}
         for layer in {layer for layer, _ in heads}:
             queries[layer] = np.zeros((*batch.shape, self.heads * self._width), np.float32)
-            _bind(cache.binding.bind_output, f"query_{layer}", queries[layer])
+            _bind(cache.call.binding.bind_output, f"query_{layer}", queries[layer])
         self.step(batch, cache)
         return alignment.attend(
             {layer: array[0] for layer, array in queries.items()},
-            {layer: cache.cross[f"cross_key_{layer}"][0] for layer in queries},
+            # queries of codes have the codes' steps in them
+            {layer: cache.cross[f"cross_key_{layer}"][0].astype(np.float32) for layer in queries},
             heads,
         )
+
+    def _step(self, tokens: NDArray[np.int64], cache: _Cache, rows: slice) -> NDArray[np.float32]:
+        """Append tokens [rows, n] to some rows: one token each, or several to one row."""
+        call = cache.call
+        if call is None or call.rows != rows or call.arrays["tokens"].shape != tokens.shape:
+            call = cache.call = self._call(cache, rows, tokens.shape[1])
+        arrays, lengths = call.arrays, cache.lengths[rows]  # a view
+        arrays["tokens"][:] = tokens
+        for name, table in self._tables.items():
+            table.read(tokens, arrays[name])
+        arrays["positions"][:] = lengths[:, None] + np.arange(tokens.shape[1])
+        numbers = np.arange(rows.start, rows.stop)[:, None]
+        cache.writers[numbers, arrays["positions"]] = numbers
+        lengths += tokens.shape[1]
+        arrays["last_position"][:] = lengths - 1
+        arrays["length"][...] = lengths.max()
+        _run(self._decoder, call.binding)
+        logits: NDArray[np.float32] = arrays["logits"]
+        return logits
 
     def _empty(self, rows: int) -> dict[str, NDArray[np.float32]]:
         """Return room for the self-attention of rows; it takes no memory until written to."""
         shape = (rows, self.heads, self.room, self._width)
         return {name: np.zeros(shape, dtype=np.float32) for name in self._past}
 
-    def _bind_step(self, cache: _Cache, shape: tuple[int, ...]) -> None:
-        rows, count = shape
-        cache.bound = {
-            "tokens": np.zeros(shape, dtype=np.int64),
-            "positions": np.zeros(count, dtype=np.int64),
-            "last_position": np.zeros(rows, dtype=np.int32),
+    def _call(self, cache: _Cache, rows: slice, count: int) -> _Call:
+        """Bind a step of `count` tokens for some rows."""
+        batch = rows.stop - rows.start
+        audios = rows if len(cache.audio_lengths) > 1 else slice(0, 1)
+        audio_lengths = cache.audio_lengths[audios]
+        cross = {name: array[audios] for name, array in cache.cross.items()}
+        past = {name: array[rows] for name, array in cache.past.items()}
+        logits = np.zeros((batch, self.vocabulary), dtype=np.float32)
+        inputs: dict[str, NDArray[Any]] = {
+            "tokens": np.zeros((batch, count), dtype=np.int64),
+            "positions": np.zeros((batch, count), dtype=np.int64),
+            "last_position": np.zeros(batch, dtype=np.int32),
             "length": np.zeros((), dtype=np.int32),
-            "logits": np.zeros((rows, self.vocabulary), dtype=np.float32),
+            "audio_last": (audio_lengths - 1).astype(np.int32),
+            "audio_length": np.array(audio_lengths.max(), dtype=np.int32),
+            **{
+                name: np.zeros((batch, count, *table.shape), dtype=np.uint8)
+                for name, table in self._tables.items()
+            },
+            **past,
+            **cross,
         }
-        for name, table in self._tables.items():
-            cache.bound[name] = np.zeros((*shape, *table.shape), dtype=np.uint8)
-        cache.binding = self._decoder.io_binding()
-        for name, array in (cache.bound | cache.past | cache.cross).items():
-            if name != "logits":
-                _bind(cache.binding.bind_input, name, array)
-        _bind(cache.binding.bind_output, "logits", cache.bound["logits"])
-        for name, array in cache.past.items():
-            _bind(cache.binding.bind_output, name.replace("past_", "present_", 1), array)
+        # Caches are written in place, or not at all.
+        outputs = {name.replace("past_", "present_", 1): array for name, array in past.items()}
+        outputs |= {f"present_{name}": array for name, array in cross.items() if name != STEPS}
+        binding = self._decoder.io_binding()
+        for name, array in inputs.items():
+            _bind(binding.bind_input, name, array)
+        for name, array in (outputs | {"logits": logits}).items():
+            _bind(binding.bind_output, name, array)
+        return _Call(rows, {**inputs, "logits": logits}, binding)
+
+
+def _select(array: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return rows of an array, not copied where they are adjacent."""
+    first = rows[0]
+    if np.array_equal(rows, np.arange(first, first + len(rows))):
+        return array[first : first + len(rows)]
+    return array[rows]
 
 
 def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> OnnxBackend:

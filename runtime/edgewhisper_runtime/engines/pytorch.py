@@ -39,6 +39,8 @@ class _Cache:
 class PytorchBackend:
     """Runs a file exported by EdgeWhisper, on the CPU, with PyTorch alone."""
 
+    ragged = False
+
     def __init__(self, path: Path, threads: int | None = None) -> None:
         """Open the file; compute with `threads`, or as many as PyTorch is set to.
 
@@ -111,6 +113,20 @@ class PytorchBackend:
 
         used, audios = group_rows(cache.audios[rows])
         return _Cache(selected(cache.cross, used), audios, selected(cache.past, rows))
+
+    def join(self, caches: Sequence[_Cache]) -> _Cache:
+        """Return one cache with the rows of all, which are of one length of audio and of text."""
+
+        def joined(tensors: Sequence[Tensors]) -> Tensors:
+            return tuple(map(self._torch.cat, zip(*tensors, strict=True)))
+
+        def by_row(cache: _Cache) -> Tensors:
+            index = self._torch.from_numpy(cache.audios)
+            return tuple(tensor.index_select(0, index) for tensor in cache.cross)
+
+        cross = joined([by_row(cache) for cache in caches])
+        past = joined([cache.past for cache in caches])
+        return _Cache(cross, np.arange(len(cross[0])), past)
 
     def attention(
         self,

@@ -50,6 +50,7 @@ class _Stopwatch:
 
     backend: Backend
     vocabulary: int
+    ragged: bool
 
     def __init__(self) -> None:
         self._lap = _Lap()
@@ -57,7 +58,7 @@ class _Stopwatch:
     def around(self, backend: Backend) -> Backend:
         """Return a backend that calls `backend` and times the calls."""
         self.backend = backend
-        self.vocabulary = backend.vocabulary
+        self.vocabulary, self.ragged = backend.vocabulary, backend.ragged
         return self
 
     def lap(self) -> _Lap:
@@ -86,6 +87,9 @@ class _Stopwatch:
 
     def reorder(self, cache: Any, rows: NDArray[np.int64]) -> Any:
         return self.backend.reorder(cache, rows)
+
+    def join(self, caches: Sequence[Any]) -> Any:
+        return self.backend.join(caches)
 
     def attention(
         self, tokens: NDArray[np.int64], encoded: Any, row: int, heads: Sequence[tuple[int, int]]

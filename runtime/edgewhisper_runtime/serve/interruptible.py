@@ -20,6 +20,7 @@ class InterruptibleBackend:
     """
 
     vocabulary: int
+    ragged: bool
 
     def __init__(self) -> None:
         self._check: Callable[[], None] = _go_on
@@ -27,7 +28,7 @@ class InterruptibleBackend:
     def around(self, backend: Backend) -> Backend:
         """Return a backend that calls `backend`; see `loading.load`, `wrap`."""
         self._backend = backend
-        self.vocabulary = backend.vocabulary
+        self.vocabulary, self.ragged = backend.vocabulary, backend.ragged
         return self
 
     @contextmanager
@@ -58,6 +59,11 @@ class InterruptibleBackend:
         """See `Backend.reorder`."""
         self._check()
         return self._backend.reorder(cache, rows)
+
+    def join(self, caches: Sequence[Any]) -> Any:
+        """See `Backend.join`."""
+        self._check()
+        return self._backend.join(caches)
 
     def attention(
         self, tokens: Ids, encoded: Any, row: int, heads: Sequence[tuple[int, int]]
