@@ -64,6 +64,14 @@ class Linear(ABC):
             product = graph.op("Add", product, graph.floats(f"{name}.bias", layer.bias))
         return product
 
+    def _integers(self, codes: str, scale: str, name: str, weight: Grid, stored: str) -> str:
+        """Multiply codes of rows by `stored`, int8 [inputs, outputs], in integers."""
+        graph = self.graph
+        steps = graph.floats(f"{name}.scale", weight.scale[:, 0])
+        one, zero = graph.constant("one", np.float32(1)), graph.constant("row_zero", np.uint8(128))
+        product = graph.fused("MatMulIntegerToFloat", codes, stored, one, steps, zero)
+        return graph.op("Mul", product, scale)
+
 
 class Encoder(Linear):
     """Multiplies many rows: whole windows of audio."""
@@ -91,36 +99,33 @@ class Encoder(Linear):
 
     def product(self, rows: Rows, name: str, weight: Grid) -> str:
         """Multiply integers where rows and weight have one scale for each row, else blocks."""
-        graph = self.graph
-        if not (rows.codes and weight.bits == _BYTE and _is_symmetric_rows(weight)):
-            return blocks(graph, rows.values, name, weight, self.arithmetic)
-        signed = (weight.codes.astype(np.int16) - 128).astype(np.int8)
-        stored = graph.constant(f"{name}.int8", signed.T)
-        scale = graph.floats(f"{name}.scale", weight.scale[:, 0])
-        product = graph.fused(
-            "MatMulIntegerToFloat",
-            rows.codes,
-            stored,
-            graph.constant("one", np.float32(1)),
-            scale,
-            "row_zero",
-        )
-        return graph.op("Mul", product, rows.scale)
+        if not (rows.codes and _is_symmetric_bytes(weight)):
+            return blocks(self.graph, rows.values, name, weight, self.arithmetic)
+        stored = self.graph.constant(f"{name}.int8", _signed(weight).T)
+        return self._integers(rows.codes, rows.scale, name, weight, stored)
 
 
 class Decoder(Linear):
     """Multiplies a few rows: a token of each utterance."""
 
+    def __init__(self, graph: Graph, arithmetic: Arithmetic) -> None:
+        """Write into a graph."""
+        super().__init__(graph, arithmetic)
+        self._looked_up: set[str] = set()
+
     def rows(self, values: str) -> Rows:
-        """Return the inputs unchanged: MatMulNBits quantizes them itself, block by block."""
+        """Return the inputs unchanged: a product of blocks quantizes them itself."""
         return Rows(values)
 
     def product(self, rows: Rows, name: str, weight: Grid) -> str:
-        """Multiply blocks.
+        """Multiply integers where rows and weight have one scale for each row, else blocks.
 
-        In float32 ONNX Runtime has a fast kernel for 4 bits only, so 8 bits are stored as two
-        planes of 4: code = 16 * high + low.
+        In integers four rows cost little more than one, and what a row gives does not depend on
+        the others. In float32 ONNX Runtime has a fast kernel for 4 bits only, so 8 bits are stored
+        as two planes of 4: code = 16 * high + low.
         """
+        if self._in_integers(weight):
+            return self._product_of_integers(rows.values, name, weight)
         if not self._in_planes(weight):
             return blocks(self.graph, rows.values, name, weight, self.arithmetic)
         high, low = planes(weight)
@@ -133,6 +138,13 @@ class Decoder(Linear):
         graph = self.graph
         if not isinstance(weight, Grid):
             return graph.op("Gather", graph.floats(f"{name}.weight", weight), tokens)
+        if self._in_integers(weight):
+            self._looked_up.add(name)
+            codes = graph.rows(graph.constant(f"{name}.int8", _signed(weight)))
+            steps = graph.floats(f"{name}.scale", weight.scale[:, 0])
+            last = graph.constant("last_axis", np.array([-1]))
+            steps = graph.op("Unsqueeze", graph.op("Gather", steps, tokens), last)
+            return graph.op("Mul", graph.op("Cast", codes, to=1), steps)
         if self._in_planes(weight):
             high, low = (
                 self._codes(name, plane, part)
@@ -150,6 +162,21 @@ class Decoder(Linear):
         centered = graph.op("Sub", codes, zero)
         values = graph.op("Mul", centered, graph.op("Unsqueeze", steps, last))
         return graph.op("Reshape", values, graph.constant("flat", np.array([0, 0, -1])))
+
+    def _product_of_integers(self, values: str, name: str, weight: Grid) -> str:
+        graph = self.graph
+        last = graph.constant("last_axis", np.array([-1]))
+        scale = step_of_codes(graph, graph.op("ReduceMax", graph.op("Abs", values), last))
+        one, zero = graph.constant("one", np.float32(1)), graph.constant("row_zero", np.uint8(128))
+        codes = graph.op("QuantizeLinear", graph.op("Div", values, scale), one, zero)
+        if name in self._looked_up:  # stored by rows; the engine transposes it when it loads
+            stored = graph.op("Transpose", f"{name}.int8", perm=[1, 0])
+        else:
+            stored = graph.constant(f"{name}.int8", _signed(weight).T)
+        return self._integers(codes, scale, name, weight, stored)
+
+    def _in_integers(self, weight: Grid) -> bool:
+        return self.arithmetic == "int8" and _is_symmetric_bytes(weight)
 
     def _in_planes(self, weight: Grid) -> bool:
         return self.arithmetic == "float32" and weight.bits == _BYTE
@@ -305,5 +332,11 @@ def _is_symmetric(weight: Grid) -> bool:
     return bool((weight.zero == _middle(weight)).all())
 
 
-def _is_symmetric_rows(weight: Grid) -> bool:
-    return weight.scale.shape[1] == 1 and _is_symmetric(weight)
+def _is_symmetric_bytes(weight: Grid) -> bool:
+    """Tell whether a weight has 8 bits and one scale for each output, and no zero points."""
+    return weight.bits == _BYTE and weight.scale.shape[1] == 1 and _is_symmetric(weight)
+
+
+def _signed(weight: Grid) -> NDArray[np.int8]:
+    """Return the codes of a symmetric weight of 8 bits as integers around 0."""
+    return (weight.codes.astype(np.int16) - 128).astype(np.int8)

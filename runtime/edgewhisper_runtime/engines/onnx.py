@@ -58,15 +58,19 @@ class _Table:
 
     def __init__(self, path: Path, tensor: Tensor, shape: Sequence[int]) -> None:
         """Open the table of rows of a shape; raise ValueError unless the tensor is such a table."""
-        if tensor.dtype != "uint8" or not tensor.offset or list(tensor.shape[1:]) != list(shape):
+        if (
+            tensor.dtype not in {"uint8", "int8"}
+            or not tensor.offset
+            or list(tensor.shape[1:]) != list(shape)
+        ):
             raise ValueError("the token embedding's codes are not where they should be")
-        self.shape = tensor.shape[1:]
+        self.shape, self.dtype = tensor.shape[1:], np.dtype(tensor.dtype)
         self._path = path
         self._count, self._offset = tensor.shape[0], tensor.offset
         self._file = path.open("rb", buffering=0)
 
-    def read(self, rows: NDArray[np.int64], into: NDArray[np.uint8]) -> None:
-        """Read rows [...] into uint8 [..., ...]; raise BundleError for one that is not there."""
+    def read(self, rows: NDArray[np.int64], into: NDArray[Any]) -> None:
+        """Read rows [...] into bytes [..., ...]; raise BundleError for one that is not there."""
         if rows.min() < 0 or rows.max() >= self._count:
             raise BundleError(
                 f"{self._path} has {self._count} tokens, not {rows.tolist()}: it does not fit the "
@@ -265,7 +269,7 @@ class OnnxBackend:
             "audio_last": (audio_lengths - 1).astype(np.int32),
             "audio_length": np.array(audio_lengths.max(), dtype=np.int32),
             **{
-                name: np.zeros((batch, count, *table.shape), dtype=np.uint8)
+                name: np.zeros((batch, count, *table.shape), dtype=table.dtype)
                 for name, table in self._tables.items()
             },
             **past,
