@@ -95,6 +95,26 @@ def test_integer_arithmetic_is_what_the_variant_simulates(tmp_path: Path) -> Non
     assert error < 0.5
 
 
+def test_codes_of_the_audio_are_within_half_a_step(tmp_path: Path) -> None:
+    """Of layers in float, so that the codes of keys and values are all that is rounded."""
+    model = to_model(random_model(LITTLE), quantizers.adapter("pytorch"))
+    features = np.random.default_rng(0).normal(size=(2, 80, 200)).astype(np.float32)
+    encoded = []
+    for arithmetic in ("int8", "float32"):
+        directory = tmp_path / arithmetic
+        directory.mkdir()
+        onnx.export(model, arithmetic, directory)
+        encoded.append(opened(directory).encode(features))
+    codes, exact = encoded
+    steps = iter(np.moveaxis(codes["cross_steps"], 1, 0))
+    for name, expected in exact.items():
+        batch, heads, _, width = expected.shape
+        step = next(steps).reshape(batch, heads, 1, width)
+        assert codes[name].dtype == np.int8
+        assert (np.abs(codes[name]).max(axis=2) == 127).all()
+        assert (np.abs(codes[name] * step - expected) <= 0.501 * step).all()
+
+
 def test_the_manifest_says_what_was_exported_and_runs(tiny_en: Checkpoint) -> None:
     recipe = find_recipe("onnx-int8")
     directory = stage_export(tiny_en, recipe)
@@ -109,7 +129,11 @@ def test_the_manifest_says_what_was_exported_and_runs(tiny_en: Checkpoint) -> No
     assert encoder.operators_loaded["MatMulIntegerToFloat"] == 4 * 6 + 2 + 2 * 4
     assert "MatMul" not in encoder.operators_loaded
     # 4 layers of qkv, out, q, out, fc1 and fc2, and the output layer
-    assert decoder.operators_loaded["MatMulNBits"] == 4 * 6 + 1
+    assert decoder.operators_loaded["MatMulIntegerToFloat"] == 4 * 6 + 1
+    # 4 layers of both attentions; the output layer's transposed weight is not kept beside
+    assert decoder.operators_loaded["GroupQueryAttention"] == 4 * 2
+    assert decoder.operators["Transpose"] == 1
+    assert "Transpose" not in decoder.operators_loaded
     written = (directory / ENCODER).stat().st_mtime_ns
     assert stage_export(tiny_en, recipe) == directory
     assert (directory / ENCODER).stat().st_mtime_ns == written, "made alike, so kept"

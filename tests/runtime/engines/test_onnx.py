@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jiwer
 import numpy as np
@@ -67,10 +67,13 @@ def test_a_row_s_logits_do_not_depend_on_its_batch(
     batch = np.stack([mels(path) for path in speech[:3]])
     batch[1] *= 8
     tokens = np.array([PROMPT] * 3)
-    together = backend.step(tokens, backend.start(backend.encode(batch)))
+    cache = backend.start(backend.encode(batch))
+    together = [backend.step(tokens, cache).copy(), backend.step(tokens[:, :1], cache)]
     for row in range(3):
-        alone = backend.step(tokens[:1], backend.start(backend.encode(batch[row : row + 1])))
-        np.testing.assert_allclose(together[row], alone[0], atol=0.05)
+        own = backend.start(backend.encode(batch[row : row + 1]))
+        alone = [backend.step(tokens[:1], own).copy(), backend.step(tokens[:1, :1], own)]
+        for logits, expected in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(logits[row], expected[0])
 
 
 def test_tokens_one_by_one_are_tokens_at_once(exact: OnnxBackend, speech: list[Path]) -> None:
@@ -113,6 +116,58 @@ def test_beams_are_what_each_would_be_alone(exact: OnnxBackend, speech: list[Pat
         own = {name: array[clip : clip + 1] for name, array in encoded.items()}
         alone = exact.step(np.array([history]), exact.start(own))
         np.testing.assert_allclose(found, alone[0], atol=1e-3)
+
+
+def greedy(
+    backend: OnnxBackend, cache: Any, logits: np.ndarray, count: int = 12
+) -> list[list[int]]:
+    """Return the most likely tokens of each row, one after another."""
+    texts: list[list[int]] = [[] for _ in logits]
+    for _ in range(count):
+        tokens = logits.argmax(axis=1)
+        for text, token in zip(texts, tokens, strict=True):
+            text.append(int(token))
+        logits = backend.step(tokens[:, None], cache)
+    return texts
+
+
+def prompted(backend: OnnxBackend, features: np.ndarray, prompt: list[int]) -> Any:
+    cache = backend.start(backend.encode(features[None]))
+    return cache, backend.step(np.array([prompt]), cache).copy()
+
+
+@pytest.mark.parametrize("engine", ["backend", "exact"])
+def test_rows_of_all_lengths_are_what_each_would_be_alone(
+    engine: str, speech: list[Path], request: pytest.FixtureRequest
+) -> None:
+    """Windows and prompts of different lengths in one batch, to the last bit."""
+    backend = request.getfixturevalue(engine)
+    frames = (1200, 400, 3000, 702)
+    prompts = (PROMPT, [*PROMPT, 843], [*PROMPT, 843, 257, 318], PROMPT)
+    clips = [mels(path, count) for path, count in zip(speech, frames, strict=False)]
+    rows = [prompted(backend, *row) for row in zip(clips, prompts, strict=True)]
+    expected = [
+        greedy(backend, *prompted(backend, *row))[0] for row in zip(clips, prompts, strict=True)
+    ]
+    caches, logits = zip(*rows, strict=True)
+    assert greedy(backend, backend.join(caches), np.concatenate(logits)) == expected
+
+
+def test_joined_rows_branch_and_end(exact: OnnxBackend, speech: list[Path]) -> None:
+    rows = [
+        prompted(exact, mels(path, frames), prompt)
+        for path, frames, prompt in zip(
+            speech, (1200, 400, 800), (PROMPT, [*PROMPT, 843], PROMPT), strict=False
+        )
+    ]
+    alone = [greedy(exact, *prompted(exact, mels(speech[1], 400), [*PROMPT, 843]), 8)[0]]
+    caches, logits = zip(*rows, strict=True)
+    joined, together = exact.join(caches), np.concatenate(logits)
+    first = together.argmax(axis=1)
+    together = exact.step(first[:, None], joined).copy()
+    for chosen in ([0, 1, 1], [2, 1], [1, 1]):
+        joined, together = exact.reorder(joined, np.array(chosen)), together[chosen]
+    assert greedy(exact, joined, together, 7) == [alone[0][1:]] * 2
 
 
 def test_beams_share_what_the_encoder_gave(backend: OnnxBackend, speech: list[Path]) -> None:
@@ -229,16 +284,26 @@ def test_tokens_and_settings_that_do_not_fit_are_refused(
             onnx.load(directory, replace(manifest, settings=settings), "cpu", None)
 
 
-def test_a_decoder_without_what_word_times_need_is_refused(directory: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacking", ["query_", "present_cross_"])
+def test_a_decoder_of_another_version_is_refused(
+    directory: Path, tmp_path: Path, lacking: str
+) -> None:
     import onnx as files
 
     model = files.load(directory / onnx.DECODER)
-    kept = [output for output in model.graph.output if not output.name.startswith("query_")]
+    kept = [output for output in model.graph.output if not output.name.startswith(lacking)]
     del model.graph.output[:]
     model.graph.output.extend(kept)
     files.save(model, tmp_path / onnx.DECODER)
-    with pytest.raises(BundleError, match=r"query_0.*Build again"):
+    with pytest.raises(BundleError, match=rf"as this version.*{lacking}.*Build again"):
         OnnxBackend(directory / onnx.ENCODER, tmp_path / onnx.DECODER)
+
+
+def test_halves_of_two_exports_are_refused(directory: Path, bundle_of: BundleOf) -> None:
+    other = bundle_of("whisper-tiny.en", "fp32")
+    for encoder, decoder in ((directory, other), (other, directory)):
+        with pytest.raises(BundleError, match=r"cross_.*Build again"):
+            OnnxBackend(encoder / onnx.ENCODER, decoder / onnx.DECODER)
 
 
 def test_a_table_that_is_not_in_the_file_is_refused(directory: Path, tmp_path: Path) -> None:
