@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ RULES = TokenRules((), (), END, ROOM)
 
 
 @pytest.fixture(scope="module")
-def backend(host: None) -> Backend:
+def backend(host: None) -> Grouped:
     """A small random model, which decodes anything: of the host toolkit."""
     import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
@@ -211,24 +210,31 @@ def test_a_text_is_the_same_whenever_it_joins(
 
 
 def test_an_error_of_the_engine_ends_every_text_in_the_batch(
-    backend: Backend, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    backend: Grouped, features: np.ndarray
 ) -> None:
     """Each decoding gets it, and may go on with something else."""
 
-    def caught(row: np.ndarray) -> loop.Decoding[str]:
-        try:
-            yield from decoding(backend, row, Texts(RULES))
-        except BundleError as error:
-            return str(error)
-        return "no error"
+    class OutOfMemory(Grouped):
+        """A backend that computes a batch of one, and no larger one."""
 
-    steps = loop.StepLoop(backend)
-    tasks = [steps.add(caught(row)) for row in features[:2]]
-    with monkeypatch.context() as patch:
-        patch.setattr(backend, "step", Mock(side_effect=BundleError("out of memory")))
-        steps.step()
-    assert [task.result for task in tasks] == ["out of memory"] * 2
-    assert not steps
+        def step(self, tokens: np.ndarray, cache: Any) -> np.ndarray:
+            if len(tokens) > 1:
+                raise BundleError("out of memory")
+            return super().step(tokens, cache)
+
+    small = OutOfMemory(backend.backend)
+
+    def again(row: np.ndarray) -> loop.Decoding[list[int]]:
+        try:
+            text = yield from decoding(small, row, Texts(RULES))
+        except BundleError:
+            return []
+        return text.tokens
+
+    assert loop.run(small, [again(row) for row in features[:2]]) == [[], []]
+    assert loop.run(small, [again(features[0])]) == [
+        alone(backend, features[0], Texts(RULES)).tokens
+    ]
 
 
 @pytest.mark.parametrize("wrong_from", [0, 1, 4, 100])
