@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, vad
 from edgewhisper_runtime.decode.loop import Decoding
+from edgewhisper_runtime.decode.rules import is_timestamp
 from edgewhisper_runtime.decode.spans import Span, split_at_timestamps
 from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
+from edgewhisper_runtime.text.splitting import split
 from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class TranscriptBuilder:
         self._open: deque[_Open] = deque()
         self._error: Exception | None = None
         self._samples = 0
-        self._covered = 0.0  # seconds of the last window
+        self._seam: tuple[int, int, int | None] = (0, 0, None)  # see `_end_of_text`
         self._last_end = 0.0  # seconds, of the last word or segment
         self._segments: list[Segment] = []
         self._returned = 0  # segments
@@ -104,7 +106,7 @@ class TranscriptBuilder:
         reader, start = cutting.Reader(self._blocks), 0
         while len(samples := reader.window(start)) >= (_MIN_REST if start else 1):
             yield start, samples
-            start += cutting.pause_near(samples, round(self._covered * SAMPLE_RATE))
+            start += cutting.pause_near(samples, *self._seam)
 
     def _cut(self) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows that are cut at pauses."""
@@ -158,9 +160,35 @@ class TranscriptBuilder:
             self._segment(span, text, own, offset)
             for span, text, own in zip(spans, texts, words_of_texts, strict=True)
         ]
-        self._covered = seconds
+        if self._options.sequential:
+            self._seam = self._end_of_text(decoded, spans, seconds, length)
         self._samples = window.start + round(seconds * SAMPLE_RATE)
         self._request = self._next_request(decoded, spans)
+
+    def _end_of_text(
+        self, decoded: Decoded, spans: Sequence[Span], seconds: float, length: float
+    ) -> tuple[int, int, int | None]:
+        """Return the sample of a window where its text ends, and between which it may be cut.
+
+        The text ends at a timestamp, which is not exact. A cut before the last word would make it
+        part of the next window too, and one after the word that follows would lose that.
+        """
+        at = round(seconds * SAMPLE_RATE)
+        if not spans or seconds >= length or not self._decoder.settings.alignment_heads:
+            return at, 0, None
+        tokenizer = self._decoder.tokenizer
+        text = [
+            n for n, token in enumerate(decoded.tokens)
+            if not is_timestamp(token, tokenizer.first_timestamp)
+        ]  # fmt: skip
+        words = self._decoder.words(decoded, text, length)
+        tokens = [decoded.tokens[n] for n in text]
+        kept = sum(len(span.tokens) for span in spans)
+        ends = [word.end for word in split(tokenizer, tokens, decoded.request.text_language)]
+        count = bisect_right(ends, kept)
+        middles = [round((word.start + word.end) / 2 * SAMPLE_RATE) for word in words]
+        following = middles[count] if count < len(middles) else None
+        return at, middles[count - 1] if count else 0, following
 
     def _next_request(self, decoded: Decoded, spans: Sequence[Span]) -> Request:
         """Return the request of the next window: with this one's text, if the options say so."""

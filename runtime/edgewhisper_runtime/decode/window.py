@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewhisper_runtime.audio import features
+from edgewhisper_runtime.audio import cutting, features
 from edgewhisper_runtime.decode import alignment, loop, repetition, search
 from edgewhisper_runtime.decode.rules import TokenRules
 from edgewhisper_runtime.decode.search import Hypothesis
@@ -74,6 +74,7 @@ class Decoded:
     looping: bool
     failed: bool
     encoded: Any | None  # the backend's encoding of the window; None without times
+    pauses: Sequence[tuple[float, float]] = ()  # see `cutting.pauses`; none without times
     encoded_again: EncodedAgain | None = None
 
 
@@ -154,7 +155,8 @@ class WindowDecoder:
                 break
         else:
             attempt = max(attempts, key=lambda text: (not text.looping, text.log_probability))
-        return replace(attempt, encoded_again=encoded_again)
+        pauses = cutting.pauses(window) if request.options.timed else ()
+        return replace(attempt, encoded_again=encoded_again, pauses=pauses)
 
     def words(self, decoded: Decoded, at: Sequence[int], seconds: float) -> list[Word]:
         """Return the words of the text tokens at positions `at` of a window of so many seconds.
@@ -171,8 +173,9 @@ class WindowDecoder:
         )
         probabilities = [decoded.probabilities[i] for i in at]
         return alignment.words(
-            self.tokenizer, tokens, probabilities, weights, seconds, request.text_language
-        )
+            self.tokenizer, tokens, probabilities, weights, seconds, request.text_language,
+            decoded.pauses,
+        )  # fmt: skip
 
     def _with_language(self, request: Request, encoded: Any) -> Request:
         """Return the request with the language that its window is in."""
