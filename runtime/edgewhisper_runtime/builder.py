@@ -186,9 +186,13 @@ class TranscriptBuilder:
         kept = sum(len(span.tokens) for span in spans)
         ends = [word.end for word in split(tokenizer, tokens, decoded.request.text_language)]
         count = bisect_right(ends, kept)
-        middles = [round((word.start + word.end) / 2 * SAMPLE_RATE) for word in words]
-        following = middles[count] if count < len(middles) else None
-        return at, middles[count - 1] if count else 0, following
+        earliest, latest = 0, None
+        if count:  # no cut before the middle of the last word
+            last = words[count - 1]
+            earliest = round((last.start + last.end) / 2 * SAMPLE_RATE)
+        if count < len(words):
+            latest = max(earliest, round(words[count].start * SAMPLE_RATE))
+        return at, earliest, latest
 
     def _next_request(self, decoded: Decoded, spans: Sequence[Span]) -> Request:
         """Return the request of the next window: with this one's text, if the options say so."""
