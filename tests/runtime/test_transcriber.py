@@ -237,3 +237,13 @@ def test_a_transcript_names_the_voice_detector_that_ran(
 def test_unusable_samples(tiny: Transcriber) -> None:
     with pytest.raises(AudioError):
         tiny.transcribe(np.full(16_000, np.nan, np.float32))
+
+
+def test_no_word_is_said_twice_or_lost_where_a_window_begins(lean: Transcriber, data: Path) -> None:
+    """The text before the seam ends with "feel the"; the quietest moment is before "the"."""
+    samples = audio.load(data / "longform" / "librispeech_1089-134686_concat.flac")
+    begin = round(110.3 * audio.SAMPLE_RATE)
+    part = samples[begin : begin + 34 * audio.SAMPLE_RATE]
+    transcript = lean.transcribe(part, Options(timestamps=True))
+    assert len(transcript.windows) > 1
+    assert "hear and feel the more deeply his own condemnation" in transcript.text
