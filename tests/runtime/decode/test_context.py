@@ -130,7 +130,7 @@ def test_no_window_is_encoded_more_than_twice(
 def test_long_recordings_are_encoded_again_window_by_window(
     full: Transcriber, encoded: list[tuple[int, int]], data: Path
 ) -> None:
-    """Every window by itself, in batches too, which adaptive context takes one by one."""
+    """Every window by itself, in batches too."""
     path = data / "longform" / "librivox_sonnet1.mp3"
     guarded = adaptive(full, Adaptive(2.0, -0.25))
     for options in (Options(), Options(timestamps=True), Options(batch_size=4)):
