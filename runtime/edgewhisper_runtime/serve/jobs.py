@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Uploads at a time; together with the queue, this bounds what is stored.
 MOST_UPLOADS = 32
 # Recordings that are decoded at a time, a window of each in one batch: a short one need not wait
-# for the end of a long one. A step for four costs about twice a step for one.
+# for the end of a long one.
 TOGETHER = 4
 
 
