@@ -13,6 +13,7 @@ import numpy as np
 
 from edgewhisper_runtime.bundle import MANIFEST, Manifest
 from edgewhisper_runtime.decode import alignment
+from edgewhisper_runtime.engines.groups import Grouped
 from edgewhisper_runtime.engines.pytorch import torch_threads
 from edgewhisper_runtime.errors import (
     BundleError,
@@ -40,8 +41,6 @@ class _Cache:
 
 class TorchBackend:
     """Runs a WhisperForConditionalGeneration on the CPU or a CUDA device."""
-
-    ragged = False
 
     def __init__(
         self,
@@ -80,6 +79,23 @@ class TorchBackend:
 
     def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch, vocabulary] after the last."""
+        return self._logits(tokens, cache, last=1)
+
+    def verify(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
+        """Append tokens [n] to one row; return the logits [n, vocabulary] after each of them."""
+        return self._logits(tokens[None], cache, last=len(tokens))
+
+    def shorten(self, cache: _Cache, count: int) -> None:
+        """Remove the last tokens of every row."""
+        cache.attention.self_attention_cache.crop(-count)
+
+    def shape(self, cache: _Cache) -> tuple[int, int, int]:
+        """See `groups.OneLength`."""
+        rows, positions, _ = cache.encoded.shape
+        return rows, positions, cache.attention.get_seq_length()
+
+    def _logits(self, tokens: NDArray[np.int64], cache: _Cache, last: int) -> NDArray[np.float32]:
+        """Append tokens [batch, n]; return logits [batch * last, vocabulary] after the last."""
         import torch
 
         with torch.no_grad(), torch_threads(self._threads):
@@ -89,7 +105,8 @@ class TorchBackend:
                 past_key_values=cache.attention,
                 use_cache=True,
             ).last_hidden_state
-            logits: NDArray[np.float32] = self._model.proj_out(hidden[:, -1]).float().cpu().numpy()
+            scored = self._model.proj_out(hidden[:, -last:].flatten(0, 1))
+            logits: NDArray[np.float32] = scored.float().cpu().numpy()
             return logits
 
     def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
@@ -174,7 +191,7 @@ def check_device(device: str) -> None:
         )
 
 
-def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> TorchBackend:
+def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> Grouped:
     """Load a bundle's variant; called by the runtime for bundles whose backend is "torch"."""
     from edgewhisper import quantizers
     from edgewhisper.recipes import Recipe
@@ -185,7 +202,7 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
         if recipe.quantizes and reason is not None:
             raise RecipeError(f"{recipe.name} runs on the CPU only: {reason}. Use --device cpu.")
     check_device(device)
-    return TorchBackend(load_model(directory, manifest), device, threads)
+    return Grouped(TorchBackend(load_model(directory, manifest), device, threads))
 
 
 def load_model(directory: Path, manifest: Manifest) -> WhisperForConditionalGeneration:

@@ -17,14 +17,15 @@ from pathlib import Path
 import openai
 
 from edgewhisper_runtime.measure.profile import SPEECH
+from edgewhisper_runtime.serve.jobs import TOGETHER
 
 TOKEN = "a long random text"
 WAITING = 3
-PLACES = WAITING + 1
+PLACES = WAITING + TOGETHER
 MEGABYTE = 10**6
 ORIGIN = "https://app.example.org"
 ALIASES = ("gpt-4o-transcribe", "Systran/faster-whisper-tiny.en")
-CLIPS = sorted(SPEECH.rglob("*.opus"))[::4]
+CLIPS = sorted(SPEECH.rglob("*.opus"))[::2]
 
 
 @dataclass

@@ -58,6 +58,14 @@ faster-whisper, pad the features with zeros; "ours, timestamps, no VAD, zeros" a
 word error rates over all words of both (not zh) in points with its 95 % interval, paired by
 recording, and the texts that are the same to the letter.
 
+Cases that tests keep right, of whisper-tiny.en on chapter 1089-134686 of test-clean:
+
+- A word is neither said twice nor lost where a window begins ("feel the the more deeply"): the cut
+  lies between the last word of the text before it and the word that follows, as the decoder's
+  attention has them, however quiet it is beside them.
+- A pause within a sentence belongs to no word ("indifference", 1.86 to 4.06 s, with a pause from
+  1.83 to 3.33 s): where the samples are quiet for 0.3 s or more, the word beside that is cut.
+
 """
 
 Records = list[dict[str, Any]]

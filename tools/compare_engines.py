@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -24,12 +24,11 @@ from edgewhisper.backend import TorchBackend
 from edgewhisper.evaluation import comparison, datasets, wer
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
-from edgewhisper_runtime.audio import features
-from edgewhisper_runtime.decode import loop
-from edgewhisper_runtime.decode.rules import TokenRules
+from edgewhisper_runtime.engines.groups import Grouped
 from edgewhisper_runtime.measure import machine
-from edgewhisper_runtime.options import Padding
+from edgewhisper_runtime.options import PLAIN, Padding
 from edgewhisper_runtime.text.tokens import Tokenizer
+from edgewhisper_runtime.transcriber import Transcriber
 from peers import worker
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -44,17 +43,12 @@ def ours(checkpoint: checkpoints.Checkpoint, padding: Padding) -> Engine:
     from transformers import WhisperForConditionalGeneration
 
     model = WhisperForConditionalGeneration.from_pretrained(checkpoint.path, dtype=torch.float32)
-    backend, settings = TorchBackend(model), checkpoint.settings()
     tokenizer = Tokenizer(checkpoint.path / "tokenizer.json")
-    prompt = np.array([tokenizer.prompt("en")])
-    room = settings.max_tokens - prompt.size
-    rules = TokenRules(settings.suppress, settings.suppress_first, tokenizer.end_of_text, room)
+    transcriber = Transcriber(Grouped(TorchBackend(model)), tokenizer, checkpoint.settings())
+    options = replace(PLAIN, language="en", padding=padding)
 
     def transcribe(samples: np.ndarray) -> str:
-        mels = features.log_mel(samples, settings.mels, padding=padding)
-        cache = backend.start(backend.encode(mels[None]))
-        (text,) = loop.follow(backend, cache, backend.step(prompt, cache), rules)
-        return tokenizer.decode(text.tokens).strip()
+        return transcriber.transcribe(samples, options).text
 
     return transcribe
 

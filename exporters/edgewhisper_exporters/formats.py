@@ -22,7 +22,7 @@ class Onnx:
     """Two graphs for ONNX Runtime, which need no PyTorch."""
 
     distributions = ("onnx", "onnxruntime")
-    layout = 3
+    layout = 4
     engine_megabytes = 100
     tensors_are_cast = True
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, vad
+from edgewhisper_runtime.decode.loop import Decoding
+from edgewhisper_runtime.decode.rules import is_timestamp
 from edgewhisper_runtime.decode.spans import Span, split_at_timestamps
 from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
+from edgewhisper_runtime.text.splitting import split
 from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
 
 if TYPE_CHECKING:
@@ -22,67 +26,113 @@ _MIN_REST = SAMPLE_RATE // 10  # samples: a rest that is shorter holds no word
 MAX_PROMPT_TEMPERATURE = 0.5
 
 
+@dataclass(eq=False)
+class _Open:
+    """A window that is being decoded: its first sample in the recording, and how many it has."""
+
+    start: int
+    samples: int
+    decoded: Decoded | None = None
+
+
 class TranscriptBuilder:
     """Reads a recording, blocks of samples [n] at 16 kHz, and collects the text of its windows.
 
-    `request` is what its next window is to be decoded as. Raises EdgeWhisperError for a language or
-    task that the model does not have, and for hotwords that are too long.
+    Raises EdgeWhisperError for a language or task that the model does not have, and for hotwords
+    that are too long.
     """
 
     def __init__(self, decoder: WindowDecoder, blocks: Iterable[Samples], options: Options) -> None:
         self._decoder = decoder
-        self.request = decoder.request(options, options.timed)
+        self._options = options
+        self._request = decoder.request(options, options.timed)  # of the next window
         self._blocks, self._timeline = blocks, vad.Timeline()
         self._detector = vad.load_detector(options.vad)
         if self._detector:
             self._blocks, self._timeline = vad.speech_only(blocks, self._detector)
+        self._decodings = self._read()
+        self._all_read = False
+        self._open: deque[_Open] = deque()
         self._error: Exception | None = None
         self._samples = 0
+        self._seam: tuple[int, int, int | None] = (0, 0, None)  # see `_end_of_text`
         self._last_end = 0.0  # seconds, of the last word or segment
         self._segments: list[Segment] = []
+        self._returned = 0  # segments
         self._windows: list[Window] = []
 
-    @property
-    def language_is_known(self) -> bool:
-        """Whether the language was given, or detected in an earlier window."""
-        return self.request.options.language is not None
+    def next_decoding(self) -> Decoding[None] | None:
+        """Return the decoding of the next window; None where there is none, or none yet.
 
-    def sequential(self) -> Iterator[Segment]:
-        """Decode windows one after the other, each from where the last one's timestamps end."""
-        reader, start = cutting.Reader(self._blocks), 0
-        while len(samples := reader.window(start)) >= (_MIN_REST if start else 1):
-            seconds, segments = self._decode(samples, start)
-            yield from segments
-            start += cutting.pause_near(samples, round(seconds * SAMPLE_RATE))
-
-    def _decode(self, samples: Samples, start: int) -> tuple[float, list[Segment]]:
-        """Decode and add a window; its encoding is released when this returns."""
-        decoded = self._decoder.decode(samples, self.request)
-        return self.add(decoded, start, len(samples))
-
-    def windows(self) -> Iterator[tuple[TranscriptBuilder, int, Samples]]:
-        """Yield the first sample of each window and its samples, cut at pauses.
-
-        They end where reading fails; the error is then the result.
+        It adds the window's text here. It ends with nothing raised: an error is the result.
         """
-        start = 0
+        return next(self._decodings, None)
+
+    @property
+    def done(self) -> bool:
+        """Whether all windows are decoded."""
+        return self._all_read and not self._open
+
+    def new_segments(self) -> list[Segment]:
+        """Return the segments that are new since the last call."""
+        new = self._segments[self._returned :]
+        self._returned = len(self._segments)
+        return new
+
+    def _read(self) -> Iterator[Decoding[None] | None]:
+        """Yield the decoding of each window, and None while it needs the text of those before it.
+
+        The windows end where reading fails; the error is then the result.
+        """
+        windows = self._continued() if self._options.sequential else self._cut()
         try:
-            for samples in cutting.windows(self._blocks):
-                yield self, start, samples
-                start += len(samples)
+            for start, samples in windows:
+                window = _Open(start, len(samples))
+                self._open.append(window)
+                yield self._decode(window, samples)
+                while len(self._open) >= self._most_open:
+                    yield None
         except Exception as error:  # noqa: BLE001 # whoever asks for the result gets it
             self._error = error
+        self._all_read = True
 
-    def add(
-        self, decoded: Decoded, start: int, samples: int, *, whole: bool = False
-    ) -> tuple[float, list[Segment]]:
-        """Add the text of a window of so many `samples` that begins at sample `start`.
+    @property
+    def _most_open(self) -> int:
+        """How many windows may be decoded at once; the first tells the language of the others."""
+        return (self._options.batch_size or 1) if self._request.options.language else 1
 
-        Returns how many seconds of the window its segments cover (all of a `whole` one), and the
-        segments.
-        """
-        offset, length = start / SAMPLE_RATE, samples / SAMPLE_RATE
-        first_timestamp = self._decoder.tokenizer.first_timestamp
+    def _continued(self) -> Iterator[tuple[int, Samples]]:
+        """Yield the first sample and the samples of windows, each from where the text ended."""
+        reader, start = cutting.Reader(self._blocks), 0
+        while len(samples := reader.window(start)) >= (_MIN_REST if start else 1):
+            yield start, samples
+            start += cutting.pause_near(samples, *self._seam)
+
+    def _cut(self) -> Iterator[tuple[int, Samples]]:
+        """Yield the first sample and the samples of windows that are cut at pauses."""
+        start = 0
+        for samples in cutting.windows(self._blocks):
+            yield start, samples
+            start += len(samples)
+
+    def _decode(self, window: _Open, samples: Samples) -> Decoding[None]:
+        """Decode a window; add its text when all before it have theirs."""
+        try:
+            window.decoded = yield from self._decoder.decoding(samples, self._request)
+            while self._open and (decoded := self._open[0].decoded):
+                self._add(decoded, self._open.popleft())
+        except Exception as error:  # noqa: BLE001 # whoever asks for the result gets it
+            self._error, self._all_read = error, True
+            self._decodings = iter(())
+            self._open.clear()
+
+    def _add(self, decoded: Decoded, window: _Open) -> None:
+        """Add the text of a window."""
+        offset, length = window.start / SAMPLE_RATE, window.samples / SAMPLE_RATE
+        first_timestamp, whole = (
+            self._decoder.tokenizer.first_timestamp,
+            not self._options.sequential,
+        )
         spans, seconds = split_at_timestamps(decoded.tokens, first_timestamp, length, whole)
         begin, end = self._interval(offset, offset + seconds)
         self._windows.append(
@@ -106,14 +156,43 @@ class TranscriptBuilder:
             spans[0] = self._from_first_word(spans[0], decoded)
         texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
         words_of_texts = assign_words(words, list(map(len, texts)))
-        new = [
+        self._segments += [
             self._segment(span, text, own, offset)
             for span, text, own in zip(spans, texts, words_of_texts, strict=True)
         ]
-        self._segments += new
-        self._samples = start + round(seconds * SAMPLE_RATE)
-        self.request = self._next_request(decoded, spans)
-        return seconds, new
+        if self._options.sequential:
+            self._seam = self._end_of_text(decoded, spans, seconds, length)
+        self._samples = window.start + round(seconds * SAMPLE_RATE)
+        self._request = self._next_request(decoded, spans)
+
+    def _end_of_text(
+        self, decoded: Decoded, spans: Sequence[Span], seconds: float, length: float
+    ) -> tuple[int, int, int | None]:
+        """Return the sample of a window where its text ends, and between which it may be cut.
+
+        The text ends at a timestamp, which is not exact. A cut before the last word would make it
+        part of the next window too, and one after the word that follows would lose that.
+        """
+        at = round(seconds * SAMPLE_RATE)
+        if not spans or seconds >= length or not self._decoder.settings.alignment_heads:
+            return at, 0, None
+        tokenizer = self._decoder.tokenizer
+        text = [
+            n for n, token in enumerate(decoded.tokens)
+            if not is_timestamp(token, tokenizer.first_timestamp)
+        ]  # fmt: skip
+        words = self._decoder.words(decoded, text, length)
+        tokens = [decoded.tokens[n] for n in text]
+        kept = sum(len(span.tokens) for span in spans)
+        ends = [word.end for word in split(tokenizer, tokens, decoded.request.text_language)]
+        count = bisect_right(ends, kept)
+        earliest, latest = 0, None
+        if count:  # no cut before the middle of the last word
+            last = words[count - 1]
+            earliest = round((last.start + last.end) / 2 * SAMPLE_RATE)
+        if count < len(words):
+            latest = max(earliest, round(words[count].start * SAMPLE_RATE))
+        return at, earliest, latest
 
     def _next_request(self, decoded: Decoded, spans: Sequence[Span]) -> Request:
         """Return the request of the next window: with this one's text, if the options say so."""
@@ -157,8 +236,8 @@ class TranscriptBuilder:
         """Return the transcript, or the error that reading ended with."""
         return self._error or Transcript(
             text="".join(segment.text for segment in self._segments).strip(),
-            language=self.request.language,
-            language_probability=self.request.language_probability,
+            language=self._request.language,
+            language_probability=self._request.language_probability,
             duration=self._timeline.duration if self._detector else self._samples / SAMPLE_RATE,
             segments=self._segments,
             windows=self._windows,

@@ -193,7 +193,8 @@ class Live:
     def _decode(self, request: Request) -> Decoded:
         """Decode the text after the final tokens; enough speech settles the language."""
         samples = np.concatenate(self._utterance)
-        decoded = self._decoder.decode(samples, replace(request, prefix=self._final))
+        draft = self._last_tokens[len(self._final) :]
+        decoded = self._decoder.decode(samples, replace(request, prefix=self._final), draft)
         if len(self._utterance) >= _LANGUAGE_KNOWN:
             options = replace(self._request.options, language=decoded.request.language)
             self._request = replace(self._request, options=options)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import BundleOf
+from counting import Counting
 from edgewhisper_runtime import audio, live, load
 from edgewhisper_runtime.audio import vad
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
@@ -22,7 +23,7 @@ DEFAULT = Options()
 @pytest.fixture(scope="module")
 def transcriber(bundle_of: BundleOf) -> Transcriber:
     directory = bundle_of("whisper-tiny.en", "onnx-int8")
-    return load(directory, threads=2, audio_context="adaptive")
+    return load(directory, threads=2, audio_context="adaptive", wrap=Counting)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,30 @@ def test_partial_text_comes_before_it_is_final(
     ending = words(final).split()
     early = [text.split()[:2] for text in shown[2:]]
     assert all(start == ending[:2] for start in early)
+
+
+def test_every_look_begins_with_the_last_text(
+    transcriber: Transcriber, speech_and_pauses: tuple[np.ndarray, str]
+) -> None:
+    """The texts are those of looks that begin with nothing, and take fewer steps."""
+    samples, _ = speech_and_pauses
+    decoder = transcriber.decoder
+    counting = decoder.backend
+    assert isinstance(counting, Counting)
+    request = decoder.request(Options(temperatures=(0.0,)), timestamps=False)
+    before: list[int] = []
+    steps = {"alone": 0, "drafted": 0}
+    for seconds in range(4, 14):
+        window = samples[2 * audio.SAMPLE_RATE : seconds * audio.SAMPLE_RATE]
+        start = counting.steps
+        alone = decoder.decode(window, request)
+        middle = counting.steps
+        drafted = decoder.decode(window, request, before)
+        steps["alone"] += middle - start
+        steps["drafted"] += counting.steps - middle
+        assert drafted.tokens == alone.tokens
+        before = drafted.tokens
+    assert steps["drafted"] < 0.6 * steps["alone"]
 
 
 def test_silence_says_nothing(transcriber: Transcriber) -> None:

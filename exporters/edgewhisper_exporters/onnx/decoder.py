@@ -1,4 +1,4 @@
-"""Whisper's decoder as a graph: tokens and caches in, the logits after the last token out."""
+"""Whisper's decoder as a graph: tokens and caches in, the logits after some of them out."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
     """Return the graph.
 
     Inputs: tokens and their positions, int64 [batch, n]; last_position int32 [batch], the position
-    of each row's last token; length int32 [], one more than the largest of these. past_key_N and
-    past_value_N, float32 [batch, heads, room, width of a head], are written in place when
-    present_key_N and present_value_N are bound to the same memory: keys and values grow without a
-    copy. cross_key_N and cross_value_N [audios, heads, audio_positions, width of a head] are the
-    encoder's, with cross_steps where they are int8; `audios` is one, for all rows, or the batch.
-    audio_last int32 [audios] is the last position of each audio, audio_length int32 [] one more
-    than the largest of these. They are not changed: present_cross_key_N and present_cross_value_N
-    must be bound to their memory.
+    of each row's last token; length int32 [], one more than the largest of these; scored int64 [m],
+    which of the n tokens logits are wanted after. past_key_N and past_value_N, float32 [batch,
+    heads, room, width of a head], are written in place when present_key_N and present_value_N are
+    bound to the same memory: keys and values grow without a copy. cross_key_N and cross_value_N
+    [audios, heads, audio_positions, width of a head] are the encoder's, with cross_steps where they
+    are int8; `audios` is one, for all rows, or the batch. audio_last int32 [audios] is the last
+    position of each audio, audio_length int32 [] one more than the largest of these. They are not
+    changed: present_cross_key_N and present_cross_value_N must be bound to their memory.
 
-    Outputs: logits float32 [batch, vocabulary] after the last token; query_N float32 [audios,
+    Outputs: logits float32 [batch * m, vocabulary]; query_N float32 [audios,
     batch / audios * n, width], layer N's queries of what cross_key_N holds, for word times.
     """
     graph = Graph("decoder")
@@ -50,6 +50,7 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
     positions = graph.input("positions", np.int64, ["batch", "n"])
     graph.input("last_position", np.int32, ["batch"])
     graph.input("length", np.int32, [])
+    graph.input("scored", np.int64, ["m"])
     graph.input("audio_last", np.int32, ["audios"])
     graph.input("audio_length", np.int32, [])
     embedding = model.layers[_EMBEDDING].weight
@@ -216,17 +217,15 @@ def _product(linear: Decoder, model: Model, name: str, values: str) -> str:
 
 
 def _logits(linear: Decoder, model: Model, normed: str) -> None:
-    """Output the logits after the last token, from the output layer or the shared embedding."""
+    """Output the logits, from the output layer or the shared embedding."""
     graph = linear.graph
-    last = graph.op("Gather", normed, graph.constant("minus_one", np.array([-1])), axis=1)
+    scored = graph.op("Gather", normed, "scored", axis=1)
     name = _OUTPUT if _OUTPUT in model.layers else _EMBEDDING
     weight = model.layers[name].weight
-    vocabulary = _outputs(model.layers[name])
-    drop = graph.constant("middle_axis", np.array([1]))
+    flat = graph.op("Flatten", scored, axis=2)
     if isinstance(weight, Grid):
-        logits = graph.op("Squeeze", linear.product(linear.rows(last), name, weight), drop)
+        logits = linear.product(linear.rows(flat), name, weight)
     else:
         # Gemm takes the table as the lookup does; a transposed copy would be stored too
-        flat = graph.op("Squeeze", last, drop)
         logits = graph.op("Gemm", flat, graph.floats(f"{name}.weight", weight), transB=1)
-    graph.output("logits", logits, ["batch", vocabulary])
+    graph.output("logits", logits, ["batch * m", _outputs(model.layers[name])])

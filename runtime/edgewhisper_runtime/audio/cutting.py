@@ -17,6 +17,7 @@ _WINDOW = WINDOW_SECONDS * SAMPLE_RATE
 _EARLIEST_CUT = 20 * SAMPLE_RATE
 _FRAME = SAMPLE_RATE // 100
 _PAUSE_FRAMES = 20
+_QUIET, _LONG_FRAMES = 1e-3, 30  # power; of frames
 _INEXACT = 2 * SAMPLE_RATE // 5  # how far from a pause its timestamp may be
 
 
@@ -59,19 +60,45 @@ class Reader:
         return self._buffer[:_WINDOW]
 
 
-def pause_near(samples: NDArray[np.float32], at: int) -> int:
+def pause_near(
+    samples: NDArray[np.float32], at: int, earliest: int = 0, latest: int | None = None
+) -> int:
     """Return the middle of the quietest 0.2 s within 0.4 s of sample `at` of a window.
 
-    Timestamps are not exact: a cut exactly at one would lose a word there, or repeat it.
+    Timestamps are not exact: a cut exactly at one would lose a word there, or repeat it. The cut
+    lies between the samples `earliest` and `latest`, whatever is quieter elsewhere.
     """
     if at >= len(samples):
         return len(samples)
-    begin = max(at - _INEXACT, 0)
-    return begin + _quietest(samples[begin : at + _INEXACT])
+    half = _FRAME * _PAUSE_FRAMES // 2
+    begin = max(at - _INEXACT, earliest - half, 0)
+    end = at + _INEXACT if latest is None else min(at + _INEXACT, latest + half)
+    if end - begin < 2 * half:  # between two words without a pause
+        return at if latest is None else (earliest + latest) // 2
+    return begin + _quietest(samples[begin:end])
+
+
+def pauses(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
+    """Return when a window's samples [n] are quiet for 0.3 s or more: starts and ends in seconds.
+
+    Quiet is less than a thousandth of the power of its loud moments (the 95th percentile).
+    """
+    power = (_frames(samples) ** 2).mean(axis=1)
+    if not len(power):
+        return []
+    quiet = power < _QUIET * np.percentile(power, 95)
+    edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False)).reshape(-1, 2)
+    long = edges[edges[:, 1] - edges[:, 0] >= _LONG_FRAMES]
+    return [(start * _FRAME / SAMPLE_RATE, end * _FRAME / SAMPLE_RATE) for start, end in long]
 
 
 def _quietest(samples: NDArray[np.float32]) -> int:
     """Return the sample in the middle of the quietest 0.2 s of samples [n]."""
-    frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
-    energy = np.convolve((frames**2).mean(axis=1), np.ones(_PAUSE_FRAMES), mode="valid")
+    power = (_frames(samples) ** 2).mean(axis=1)
+    energy = np.convolve(power, np.ones(_PAUSE_FRAMES), mode="valid")
     return (int(energy.argmin()) + _PAUSE_FRAMES // 2) * _FRAME
+
+
+def _frames(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return samples [n] as frames of 10 ms, without an incomplete one at the end."""
+    return samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)

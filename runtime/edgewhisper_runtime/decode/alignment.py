@@ -9,7 +9,8 @@ The path assigns every position to some token, even in pauses and music, so the 
 bounded. Beside punctuation and at the window's start the bound is twice the median length of the
 window's words, as in openai-whisper and faster-whisper (`add_word_timestamps`). Elsewhere it is
 four times the median, a bound that they do not have. The median counts as 0.7 s at most. A longer
-word is reduced to the part that is attended to most.
+word is reduced to the part that is attended to most. No word reaches into a pause that the samples
+show: of one that does the part beside it is kept.
 """
 
 from __future__ import annotations
@@ -75,12 +76,14 @@ def words(
     weights: NDArray[np.float32],
     seconds: float,
     language: str,
+    pauses: Sequence[tuple[float, float]] = (),
 ) -> list[Word]:
     """Return the words of a window's text; times in seconds from its start, monotonic, inside it.
 
     `weights` [heads, n, positions] are those of the prompt (two tokens or more) and of `tokens`
     after it; the row of a token aligns the next token, which it predicts. `probabilities` are those
-    of `tokens`; `seconds` is the length of the window's sound. The words joined are the text.
+    of `tokens`; `seconds` is the length of the window's sound, `pauses` are the starts and ends of
+    its silence. The words joined are the text.
     """
     positions = min(max(1, round(seconds / SECONDS_PER_POSITION)), weights.shape[2])
     inside = weights[:, :, :positions]
@@ -100,7 +103,8 @@ def words(
         pause = pause or first > word.start
         if pause:
             start += _onset(attention[first, start : begins[first + 1]])
-        bounds.append((int(start), int(end)))
+        own = attention[first:after].sum(axis=0)
+        bounds.append(_between(pauses, own, int(start), int(end)))
         at_pause.append(pause or after < word.end)
         pause = after < word.end
     lengths = [end - start for start, end in bounds if end > start]
@@ -119,6 +123,22 @@ def words(
             )
         )
     return timed
+
+
+def _between(
+    pauses: Sequence[tuple[float, float]], attention: NDArray[np.float32], start: int, end: int
+) -> tuple[int, int]:
+    """Return the part of a word between pauses that attention [n] is largest in."""
+    parts, begin = [], start
+    for pause in pauses:
+        quiet, loud = (round(time / SECONDS_PER_POSITION) for time in pause)
+        if quiet < end and loud > start:
+            parts.append((begin, max(begin, quiet)))
+            begin = min(loud, end)
+    parts.append((begin, end))
+    if all(first == last for first, last in parts):
+        return start, end
+    return max(parts, key=lambda part: float(attention[slice(*part)].sum()))
 
 
 def _seconds(position: int) -> float:

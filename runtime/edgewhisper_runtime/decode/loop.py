@@ -1,29 +1,26 @@
-"""The decoding loop: one for every backend, so that a difference in text is never the loop's."""
+"""The decoding loop: one for every backend, so that a difference in text is never the loop's.
+
+It extends many texts at once, whatever way each of them is searched for in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
-
-from edgewhisper_runtime.decode.repetition import is_hopeless
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgewhisper_runtime.decode.rules import TokenRules
-
-    Logits = NDArray[np.float32]
-    Ids = NDArray[np.int64]
+    from edgewhisper_runtime.decode.search import Ids, Logits, Search
 
 
 class Backend(Protocol):
     """All that the loop knows of an engine. Encodings and caches stay in the engine's own form."""
 
     vocabulary: int  # how many token ids its logits cover
-    ragged: bool  # whether the rows of a cache may differ in the length of audio and of text
 
     def encode(self, features: NDArray[np.float32]) -> Any:
         """Encode log-mel features float32 [batch, mels, frames], frames even and at most 3000.
@@ -41,6 +38,14 @@ class Backend(Protocol):
         Several tokens of several rows may cost what the rows would cost one after another.
         """
 
+    def verify(self, tokens: Ids, cache: Any) -> Logits:
+        """Append tokens int64 [n] to a cache of one row; return float32 logits [n, vocabulary]
+        for the positions after each of them. The caller may write to them.
+        """
+
+    def shorten(self, cache: Any, count: int) -> None:
+        """Remove the last `count` tokens from a cache of one row."""
+
     def reorder(self, cache: Any, rows: Ids) -> Any:
         """Return the cache with its batch rows selected (and repeated) as `rows` int64 [m] says.
 
@@ -51,9 +56,8 @@ class Backend(Protocol):
     def join(self, caches: Sequence[Any]) -> Any:
         """Return one cache with the rows of all caches, in order.
 
-        Where the backend is `ragged`, the caches may be over audio of different lengths and hold
-        different numbers of tokens: each row keeps its own. Else both must be the same for all.
-        The caches that are given must not be used again.
+        They may be over audio of different lengths and hold different numbers of tokens: each row
+        keeps its own. The caches that are given must not be used again.
         """
 
     def attention(
@@ -67,137 +71,142 @@ class Backend(Protocol):
 
 
 @dataclass
-class Hypothesis:
-    """The tokens that follow a prompt, without the end-of-text token, and how likely each is.
+class Start:
+    """A search that has made its first choice: the rows of a cache, and the next token of each."""
 
-    `log_probabilities` has one value per token, and one more for the end if that was reached.
+    search: Search
+    cache: Any
+    rows: Ids
+    tokens: Ids
+
+
+def start(
+    backend: Backend, search: Search, cache: Any, logits: Logits, draft: Sequence[int] = ()
+) -> Start:
+    """Begin a search after a prompt: its cache, and the logits [rows, vocabulary] there.
+
+    A `draft` is what the text of a single row will probably be: one call of the engine gives the
+    logits after each of its tokens, and the search goes along as far as it chooses the same.
+    """
+    rows, tokens = search.advance(logits)
+    if not draft or not len(rows):
+        return Start(search, cache, rows, tokens)
+    following = backend.verify(np.array(draft), cache)
+    accepted = 0
+    while accepted < len(draft) and len(rows) and tokens[0] == draft[accepted]:
+        rows, tokens = search.advance(following[accepted : accepted + 1])
+        accepted += 1
+    backend.shorten(cache, len(draft) - accepted)
+    return Start(search, cache, rows, tokens)
+
+
+Result = TypeVar("Result")
+# It yields searches, each of which has ended when it goes on, and returns its result.
+Decoding = Generator[Start, None, Result]
+
+
+@dataclass(eq=False)
+class Task(Generic[Result]):
+    """A decoding in a step loop: its search and the next token of each of its rows.
+
+    `result` is there when it has ended.
     """
 
-    tokens: list[int] = field(default_factory=list)
-    log_probabilities: list[float] = field(default_factory=list)
-
-    @property
-    def log_probability(self) -> float:
-        """The mean over the tokens, natural logarithm; 0 for none."""
-        return float(np.mean(self.log_probabilities)) if self.log_probabilities else 0.0
+    decoding: Decoding[Result]
+    search: Search = field(init=False)
+    tokens: Ids = field(init=False)
+    result: Result = field(init=False)
 
 
-def most_likely(logits: Logits) -> Ids:
-    """Return the most likely token of each row of logits [rows, vocabulary]."""
-    best: Ids = logits.argmax(axis=1)
-    return best
+class StepLoop:
+    """Runs any number of decodings as one batch: each step of the engine extends all their texts.
 
-
-def follow(
-    backend: Backend,
-    cache: Any,
-    logits: Logits,
-    rules: TokenRules,
-    choose: Callable[[Logits], Ids] = most_likely,
-    has_failed: Callable[[Sequence[int]], bool] = is_hopeless,
-) -> list[Hypothesis]:
-    """Extend each row by the token that `choose` picks, until the end of its text.
-
-    `logits` [rows, vocabulary] are those after the prompts in the cache, which are of one length.
-    A row also ends when the decoder has no position left, and where `has_failed` says so of its
-    tokens.
+    Decodings can join at any time; the batch shrinks when a text ends. What the engine raises in a
+    step is raised in every decoding.
     """
-    texts = [Hypothesis() for _ in logits]
-    active = np.arange(len(logits))
-    while True:
-        rules.apply(logits, [texts[row].tokens for row in active])
-        chosen = choose(logits)
-        log_probabilities = _log_probabilities(logits, chosen)
-        going = chosen != rules.end_of_text
-        for index, row in enumerate(active):
-            texts[row].log_probabilities.append(float(log_probabilities[index]))
-            if going[index]:
-                texts[row].tokens.append(int(chosen[index]))
-                going[index] = not has_failed(texts[row].tokens)
-        longest = max(len(texts[row].tokens) for row in active)
-        if not going.any() or longest >= rules.room:
-            return texts
-        if not going.all():
-            active, chosen = active[going], chosen[going]
-            cache = backend.reorder(cache, np.flatnonzero(going))
-        logits = backend.step(chosen[:, None], cache)
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._tasks: list[Task[Any]] = []  # in the order of their rows
+        self._cache: Any = None
+
+    def __len__(self) -> int:
+        """Return how many decodings have not ended."""
+        return len(self._tasks)
+
+    def add(self, decoding: Decoding[Result]) -> Task[Result]:
+        """Run a decoding up to its first search; the search begins with the next step.
+
+        Raises what the decoding raises.
+        """
+        task = Task(decoding)
+        self._resume(task)
+        return task
+
+    def drop(self, task: Task[Any]) -> None:
+        """Remove a decoding, if it has not ended."""
+        if task in self._tasks:
+            task.decoding.close()
+            self._keep([own[:0] if other is task else own for other, own in self._rows()])
+
+    def step(self) -> None:
+        """Extend all texts by a token; raises what a decoding raises."""
+        tokens = np.concatenate([task.tokens for task in self._tasks])
+        try:
+            logits = self._backend.step(tokens[:, None], self._cache)
+        except Exception as error:  # noqa: BLE001 # every decoding gets it
+            tasks, self._tasks, self._cache = self._tasks, [], None
+            for task in tasks:
+                self._resume(task, error)
+            return
+        kept = []
+        for task, own in self._rows():
+            rows, task.tokens = task.search.advance(logits[own])
+            kept.append(own[rows])
+        for task in self._keep(kept):
+            self._resume(task)
+
+    def _rows(self) -> list[tuple[Task[Any], Ids]]:
+        """Return the tasks, each with its rows of the batch."""
+        ends = np.cumsum([len(task.tokens) for task in self._tasks])
+        return list(zip(self._tasks, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+
+    def _keep(self, rows: list[Ids]) -> list[Task[Any]]:
+        """Select rows of the batch by task; return the tasks without one, which are removed.
+
+        The last task takes the place of a removed one, so that few rows have to move.
+        """
+        kept = list(zip(self._tasks, rows, strict=True))
+        removed = []
+        for place in reversed(range(len(kept))):
+            if not len(kept[place][1]):
+                removed.append(kept[place][0])
+                kept[place] = kept[-1]
+                kept.pop()
+        self._tasks = [task for task, _ in kept]
+        order = np.concatenate([own for _, own in kept]) if kept else None
+        self._cache = None if order is None else self._backend.reorder(self._cache, order)
+        return removed
+
+    def _resume(self, task: Task[Any], error: Exception | None = None) -> None:
+        """Run a decoding up to its next search, whose rows join the batch, or to its end."""
+        try:
+            begun = task.decoding.throw(error) if error else next(task.decoding)
+            while not len(begun.tokens):
+                begun = next(task.decoding)
+        except StopIteration as end:
+            task.result = end.value
+            return
+        cache = self._backend.reorder(begun.cache, begun.rows)
+        self._cache = self._backend.join([self._cache, cache]) if self._tasks else cache
+        task.search, task.tokens = begun.search, begun.tokens
+        self._tasks.append(task)
 
 
-def sample(
-    backend: Backend,
-    cache: Any,
-    logits: Logits,
-    rules: TokenRules,
-    count: int,
-    temperature: float,
-    random: np.random.Generator,
-) -> Hypothesis:
-    """Return the most likely of `count` texts sampled at a temperature, from a cache of one row."""
-
-    def draw(logits: Logits) -> Ids:
-        # the largest of logits with Gumbel noise is a draw from their softmax
-        noise = random.gumbel(size=logits.shape).astype(np.float32)
-        return most_likely(logits / np.float32(temperature) + noise)
-
-    rows = np.zeros(count, dtype=np.int64)
-    texts = follow(backend, backend.reorder(cache, rows), logits[rows], rules, draw)
-    return max(texts, key=lambda text: text.log_probability)
-
-
-def beam(backend: Backend, cache: Any, logits: Logits, rules: TokenRules, width: int) -> Hypothesis:
-    """Return the most likely text of a beam search of `width`, from a cache of one row.
-
-    The search ends with `width` finished texts; the one with the best mean over its tokens wins.
-    """
-    beams, totals = [Hypothesis()], np.zeros(1)
-    finished: list[Hypothesis] = []
-    while True:
-        rules.apply(logits, [text.tokens for text in beams])
-        scores = logits - _log_sum(logits)[:, None]
-        # of each row as many as the next beams may need, and one more: the end of the text
-        best = np.argpartition(scores, -width - 1, axis=1)[:, -width - 1 :]
-        sums = totals[:, None] + np.take_along_axis(scores, best, axis=1)
-        rows: list[int] = []
-        following: list[Hypothesis] = []
-        for flat in np.argsort(-sums, axis=None, kind="stable"):
-            row, column = divmod(int(flat), best.shape[1])
-            token = int(best[row, column])
-            if len(following) == width or not np.isfinite(sums[row, column]):
-                break
-            log_probabilities = [*beams[row].log_probabilities, float(scores[row, token])]
-            if token == rules.end_of_text:
-                finished.append(Hypothesis(beams[row].tokens, log_probabilities))
-                continue
-            following.append(Hypothesis([*beams[row].tokens, token], log_probabilities))
-            rows.append(row)
-        beams = following
-        if not beams or len(finished) >= width or len(beams[0].tokens) >= rules.room:
-            return max(finished or beams, key=lambda text: text.log_probability)
-        totals = np.array([sum(text.log_probabilities) for text in beams])
-        cache = backend.reorder(cache, np.array(rows))
-        logits = backend.step(np.array([text.tokens[-1:] for text in beams]), cache)
-
-
-def language_probabilities(logits: Logits, languages: dict[str, int]) -> dict[str, float]:
-    """Return how likely each language is, by the logits [vocabulary] after start-of-transcript."""
-    scores = logits[list(languages.values())]
-    probabilities = np.exp(scores - _log_sum(scores[None]))
-    return dict(zip(languages, map(float, probabilities), strict=True))
-
-
-def probability(logits: Logits, token: int) -> float:
-    """Return how likely a token is, by logits [vocabulary]."""
-    return float(np.exp(logits[token] - _log_sum(logits[None])[0]))
-
-
-def _log_probabilities(logits: Logits, chosen: Ids) -> NDArray[np.float32]:
-    """Return the log-probability of one token for each row."""
-    scores: NDArray[np.float32] = logits[np.arange(len(logits)), chosen]
-    return scores - _log_sum(logits)
-
-
-def _log_sum(logits: Logits) -> NDArray[np.float32]:
-    """Return the logarithm of the sum of the exponentials of each row."""
-    largest = logits.max(axis=1)
-    total: NDArray[np.float32] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-    return total
+def run(backend: Backend, decodings: Sequence[Decoding[Result]]) -> list[Result]:
+    """Run decodings as one batch to their end; return their results in order."""
+    loop = StepLoop(backend)
+    tasks = [loop.add(decoding) for decoding in decodings]
+    while loop:
+        loop.step()
+    return [task.result for task in tasks]

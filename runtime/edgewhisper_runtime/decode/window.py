@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewhisper_runtime.audio import features
-from edgewhisper_runtime.decode import alignment, loop, repetition
-from edgewhisper_runtime.decode.loop import Hypothesis
+from edgewhisper_runtime.audio import cutting, features
+from edgewhisper_runtime.decode import alignment, loop, repetition, search
 from edgewhisper_runtime.decode.rules import TokenRules
+from edgewhisper_runtime.decode.search import Hypothesis
 from edgewhisper_runtime.errors import EdgeWhisperError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgewhisper_runtime.bundle import Settings
-    from edgewhisper_runtime.options import Options, Padding
+    from edgewhisper_runtime.options import Options
     from edgewhisper_runtime.text.tokens import Tokenizer
     from edgewhisper_runtime.transcript import EncodedAgain, Word
 
@@ -73,8 +73,8 @@ class Decoded:
     no_speech_probability: float | None
     looping: bool
     failed: bool
-    # the backend's encoding of the batch, and the window's row in it; None without times
-    encoded: tuple[Any, int] | None
+    encoded: Any | None  # the backend's encoding of the window; None without times
+    pauses: Sequence[tuple[float, float]] = ()  # see `cutting.pauses`; none without times
     encoded_again: EncodedAgain | None = None
 
 
@@ -128,58 +128,40 @@ class WindowDecoder:
         hints = prompt[max(len(prompt) - room, 0) :] + hotwords
         return Request(replace(options, language=language), timestamps, hints)
 
-    def decode(self, window: Samples, request: Request, first: Decoded | None = None) -> Decoded:
-        """Decode samples [n] at 16 kHz, n at most 480,000; the encoder runs once or twice.
+    def decode(self, window: Samples, request: Request, draft: Sequence[int] = ()) -> Decoded:
+        """Decode one window by itself; see `decoding`."""
+        (decoded,) = loop.run(self.backend, [self.decoding(window, request, draft)])
+        return decoded
 
-        `first` is the result of the first temperature, where that is known.
+    def decoding(
+        self, window: Samples, request: Request, draft: Sequence[int] = ()
+    ) -> loop.Decoding[Decoded]:
+        """Decode samples [n] at 16 kHz, n at most 480,000, in a step loop.
+
+        The encoder runs once or twice. `draft` is what the tokens will probably be, as those of an
+        earlier decoding of the same speech are: the text is the same in fewer steps.
         """
-        mels = self._mels([window], request.options.padding)
+        mels = features.log_mel(window, self.settings.mels, padding=request.options.padding)[None]
         frames = self._frames(window)
         encoded = self.backend.encode(mels[:, :, :frames])
-        (request,) = self._with_languages([request], encoded)
+        request = self._with_language(request, encoded)
         short = frames < features.WINDOW_FRAMES
         encoded_again: EncodedAgain | None = None
-        attempts = [first] if first else []
-        for temperature in request.options.temperatures[len(attempts) :]:
-            attempt = self._attempt(encoded, request, temperature, short)
+        attempts: list[Decoded] = []
+        for temperature in request.options.temperatures:
+            attempt = yield from self._attempt(encoded, request, temperature, short, draft)
             if short and (encoded_again := self._reason_to_encode_again(attempt)):
-                short = False
+                short, draft = False, attempt.tokens
                 del encoded, attempt  # two at a time would take twice the memory
                 encoded = self.backend.encode(mels)
-                attempt = self._attempt(encoded, request, temperature, short)
+                attempt = yield from self._attempt(encoded, request, temperature, short, draft)
             attempts.append(attempt)
             if not attempt.failed:
                 break
         else:
             attempt = max(attempts, key=lambda text: (not text.looping, text.log_probability))
-        return replace(attempt, encoded_again=encoded_again)
-
-    def decode_all(self, windows: Sequence[Samples], requests: Sequence[Request]) -> list[Decoded]:
-        """Decode several windows as one batch where that is possible; the results are the same.
-
-        Beams and samples are batches themselves, and with adaptive context every window has a
-        length of its own: these are decoded one by one. The options of all requests are the same,
-        apart from the language.
-        """
-        options = requests[0].options
-        one_by_one = len(windows) == 1 or self.adaptive
-        if one_by_one or options.beam_size > 1 or options.temperatures[0] > 0:
-            return [self.decode(*pair) for pair in zip(windows, requests, strict=True)]
-        encoded = self.backend.encode(self._mels(windows, options.padding))
-        requests = self._with_languages(requests, encoded)
-        cache, logits = self._prompted(encoded, requests)
-        texts = loop.follow(self.backend, cache, logits, self._rules(requests[0]))
-        results = [
-            self._assess(text, 0.0, request, encoded, row)
-            for row, (text, request) in enumerate(zip(texts, requests, strict=True))
-        ]
-        if len(options.temperatures) == 1:
-            return results
-        del encoded, cache  # a window's second encoding would come on top
-        return [
-            self.decode(window, result.request, result) if result.failed else result
-            for window, result in zip(windows, results, strict=True)
-        ]
+        pauses = cutting.pauses(window) if request.options.timed else ()
+        return replace(attempt, encoded_again=encoded_again, pauses=pauses)
 
     def words(self, decoded: Decoded, at: Sequence[int], seconds: float) -> list[Word]:
         """Return the words of the text tokens at positions `at` of a window of so many seconds.
@@ -192,26 +174,21 @@ class WindowDecoder:
         prompt = self.tokenizer.prompt(request.language, request.options.task)
         tokens = [decoded.tokens[i] for i in at]
         weights = self.backend.attention(
-            np.array([*prompt, *tokens]), *decoded.encoded, self.settings.alignment_heads
+            np.array([*prompt, *tokens]), decoded.encoded, 0, self.settings.alignment_heads
         )
         probabilities = [decoded.probabilities[i] for i in at]
         return alignment.words(
-            self.tokenizer, tokens, probabilities, weights, seconds, request.text_language
-        )
+            self.tokenizer, tokens, probabilities, weights, seconds, request.text_language,
+            decoded.pauses,
+        )  # fmt: skip
 
-    def _with_languages(self, requests: Sequence[Request], encoded: Any) -> Sequence[Request]:
-        """Return the requests of a batch with the languages that its windows are in."""
-        if all(request.options.language for request in requests):
-            return requests
-        first = np.full((len(requests), 1), self.tokenizer.start_of_transcript)
-        logits = self.backend.step(first, self.backend.start(encoded))
-        return [
-            request if request.options.language else self._with_language(request, row)
-            for request, row in zip(requests, logits, strict=True)
-        ]
-
-    def _with_language(self, request: Request, logits: NDArray[np.float32]) -> Request:
-        probabilities = loop.language_probabilities(logits, self.tokenizer.languages)
+    def _with_language(self, request: Request, encoded: Any) -> Request:
+        """Return the request with the language that its window is in."""
+        if request.options.language:
+            return request
+        first = np.array([[self.tokenizer.start_of_transcript]])
+        (logits,) = self.backend.step(first, self.backend.start(encoded))
+        probabilities = search.language_probabilities(logits, self.tokenizer.languages)
         language = max(probabilities, key=probabilities.__getitem__)
         return replace(
             request,
@@ -219,20 +196,33 @@ class WindowDecoder:
             language_probability=probabilities[language],
         )
 
-    def _attempt(self, encoded: Any, request: Request, temperature: float, short: bool) -> Decoded:
+    def _attempt(
+        self,
+        encoded: Any,
+        request: Request,
+        temperature: float,
+        short: bool,
+        draft: Sequence[int],
+    ) -> loop.Decoding[Decoded]:
         """Decode at one temperature; in `short` context, until the first suspicion of a loop."""
-        options, rules = request.options, self._rules(request)
-        cache, logits = self._prompted(encoded, [request])
+        options, prompt = request.options, self._prompt(request)
+        rules = self._rules(request, prompt)
+        cache = self.backend.start(encoded)
+        logits = self.backend.step(np.array([prompt]), cache)
+        chosen: search.Search
         if temperature > 0:
             random = np.random.default_rng([options.seed, round(100 * temperature)])
-            count = options.best_of
-            text = loop.sample(self.backend, cache, logits, rules, count, temperature, random)
+            chosen = search.samples(rules, options.best_of, temperature, random)
+            rows = np.zeros(options.best_of, dtype=np.int64)
+            yield loop.start(self.backend, chosen, self.backend.reorder(cache, rows), logits[rows])
         elif options.beam_size > 1:
-            text = loop.beam(self.backend, cache, logits, rules, options.beam_size)
+            chosen = search.Beam(rules, options.beam_size)
+            yield loop.start(self.backend, chosen, cache, logits)
         else:
             has_failed = repetition.is_suspect if short else repetition.is_hopeless
-            (text,) = loop.follow(self.backend, cache, logits, rules, has_failed=has_failed)
-        return self._assess(text, temperature, request, encoded, 0)
+            chosen = search.Texts(rules, has_failed=has_failed)
+            yield loop.start(self.backend, chosen, cache, logits, draft[: rules.room - 1])
+        return self._assess(chosen.best, temperature, request, encoded)
 
     def _reason_to_encode_again(self, short: Decoded) -> EncodedAgain | None:
         """Return why the text of a window in short context is not kept; None where it is."""
@@ -243,21 +233,12 @@ class WindowDecoder:
             return "unsure" if short.failed else None
         return "unsure" if short.failed or short.log_probability < threshold else None
 
-    def _prompted(
-        self, encoded: Any, requests: Sequence[Request]
-    ) -> tuple[Any, NDArray[np.float32]]:
-        """Return the cache after the prompts, which are of one length, and the logits there."""
-        cache = self.backend.start(encoded)
-        prompts = np.array([self._prompt(request) for request in requests])
-        return cache, self.backend.step(prompts, cache)
-
-    def _no_speech_probability(self, encoded: Any, row: int, request: Request) -> float:
+    def _no_speech_probability(self, encoded: Any, request: Request) -> float:
         """Return the model's estimate that nobody speaks, from where the transcript starts."""
         prompt = self._prompt(request)
         head = prompt[: prompt.index(self.tokenizer.start_of_transcript) + 1]
-        cache = self.backend.reorder(self.backend.start(encoded), np.array([row]))
-        logits = self.backend.step(np.array([head]), cache)
-        return loop.probability(logits[0], self.tokenizer.no_speech)
+        (logits,) = self.backend.step(np.array([head]), self.backend.start(encoded))
+        return search.probability(logits, self.tokenizer.no_speech)
 
     def _prompt(self, request: Request) -> list[int]:
         task = request.options.task
@@ -268,7 +249,7 @@ class WindowDecoder:
             prompt = [self.tokenizer.start_of_previous, *request.hints, *previous, *prompt]
         return [*prompt, *request.prefix]
 
-    def _rules(self, request: Request) -> TokenRules:
+    def _rules(self, request: Request, prompt: Sequence[int]) -> TokenRules:
         options, own = request.options, self.settings.suppress
         if -1 not in options.suppress:  # special tokens are never text
             own = tuple(token for token in own if token >= self.tokenizer.end_of_text)
@@ -276,14 +257,14 @@ class WindowDecoder:
             suppress=(*own, *(token for token in options.suppress if token >= 0)),
             suppress_first=() if request.prefix else self.settings.suppress_first,
             end_of_text=self.tokenizer.end_of_text,
-            room=self.settings.max_tokens - len(self._prompt(request)),
+            room=self.settings.max_tokens - len(prompt),
             first_timestamp=self.tokenizer.first_timestamp if request.timestamps else None,
             repetition_penalty=options.repetition_penalty,
             no_repeat_ngram=options.no_repeat_ngram,
         )
 
     def _assess(
-        self, text: Hypothesis, temperature: float, request: Request, encoded: Any, row: int
+        self, text: Hypothesis, temperature: float, request: Request, encoded: Any
     ) -> Decoded:
         """Return a text with the evidence for and against it; silence has no tokens.
 
@@ -296,7 +277,7 @@ class WindowDecoder:
         unlikely = options.min_log_probability is not None and likely < options.min_log_probability
         no_speech = None
         if options.max_no_speech is not None and (unlikely or options.min_log_probability is None):
-            no_speech = self._no_speech_probability(encoded, row, request)
+            no_speech = self._no_speech_probability(encoded, request)
         silent = no_speech is not None and no_speech > (options.max_no_speech or 0)
         compressible = options.max_compression_ratio is not None and (
             repeats or ratio > options.max_compression_ratio
@@ -311,7 +292,7 @@ class WindowDecoder:
             no_speech_probability=no_speech,
             looping=(repeats or ratio > repetition.MAX_RATIO) and not silent,
             failed=(unlikely or compressible) and not silent,
-            encoded=(encoded, row) if options.timed else None,
+            encoded=encoded if options.timed else None,
         )
 
     def _frames(self, window: Samples) -> int:
@@ -321,8 +302,3 @@ class WindowDecoder:
         margin = round(self.settings.adaptive.margin * features.FRAMES_PER_SECOND)
         frames = -(-len(window) // features.HOP) + margin
         return min(frames + frames % 2, features.WINDOW_FRAMES)
-
-    def _mels(self, windows: Sequence[Samples], padding: Padding) -> NDArray[np.float32]:
-        """Return the features [windows, mels, 3000] of full windows; a shorter one's come first."""
-        bands = self.settings.mels
-        return np.stack([features.log_mel(window, bands, padding=padding) for window in windows])

@@ -26,9 +26,13 @@ ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 
 @dataclass
 class _Call:
-    """A step of some rows of a cache: the arrays that it reads and writes, bound to the decoder."""
+    """A step of some rows of a cache: the arrays that it reads and writes, bound to the decoder.
+
+    `shape`: the tokens of a row, and after how many of them logits are computed.
+    """
 
     rows: slice
+    shape: tuple[int, int]
     arrays: dict[str, NDArray[Any]]
     binding: Any
 
@@ -84,8 +88,6 @@ class _Table:
 
 class OnnxBackend:
     """Runs an encoder and a decoder exported by EdgeWhisper, on the CPU."""
-
-    ragged = True
 
     def __init__(self, encoder: Path, decoder: Path, threads: int | None = None) -> None:
         """Open the graphs; raise BundleError when they are not what EdgeWhisper exports."""
@@ -143,10 +145,19 @@ class OnnxBackend:
         """Append tokens [batch, n]; return logits [batch, vocabulary], overwritten by the next."""
         rows, count = tokens.shape
         if rows == 1 or count == 1:
-            return self._step(tokens, cache, slice(0, rows))
+            return self._step(tokens, cache, slice(0, rows), np.array([count - 1]))
         # GroupQueryAttention takes several tokens of one row only.
         each = (slice(row, row + 1) for row in range(rows))
-        return np.concatenate([self._step(tokens[row], cache, row).copy() for row in each])
+        last = np.array([count - 1])
+        return np.concatenate([self._step(tokens[row], cache, row, last).copy() for row in each])
+
+    def verify(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
+        """Append tokens [n] to one row; return the logits [n, vocabulary] after each of them."""
+        return self._step(tokens[None], cache, slice(0, 1), np.arange(len(tokens)))
+
+    def shorten(self, cache: _Cache, count: int) -> None:
+        """Remove the last tokens: their positions are written over."""
+        cache.lengths -= count
 
     def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
         """Select batch rows; the cache that is given must not be used again.
@@ -216,7 +227,7 @@ class OnnxBackend:
         alignment.check(heads, self.layers, self.heads)
         cache = self.start({name: array[row : row + 1] for name, array in encoded.items()})
         batch = tokens[None]
-        cache.call = self._call(cache, slice(0, 1), len(tokens))
+        cache.call = self._call(cache, slice(0, 1), len(tokens), 1)
         queries = {}
         for layer in {layer for layer, _ in heads}:
             queries[layer] = np.zeros((*batch.shape, self.heads * self._width), np.float32)
@@ -229,13 +240,24 @@ class OnnxBackend:
             heads,
         )
 
-    def _step(self, tokens: NDArray[np.int64], cache: _Cache, rows: slice) -> NDArray[np.float32]:
-        """Append tokens [rows, n] to some rows: one token each, or several to one row."""
+    def _step(
+        self,
+        tokens: NDArray[np.int64],
+        cache: _Cache,
+        rows: slice,
+        scored: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Append tokens [rows, n] to some rows: one token each, or several to one row.
+
+        Returns the logits [rows * m, vocabulary] after the tokens `scored` [m].
+        """
         call = cache.call
-        if call is None or call.rows != rows or call.arrays["tokens"].shape != tokens.shape:
-            call = cache.call = self._call(cache, rows, tokens.shape[1])
+        shape = tokens.shape[1], len(scored)
+        if call is None or call.rows != rows or call.shape != shape:
+            call = cache.call = self._call(cache, rows, *shape)
         arrays, lengths = call.arrays, cache.lengths[rows]  # a view
         arrays["tokens"][:] = tokens
+        arrays["scored"][:] = scored
         for name, table in self._tables.items():
             table.read(tokens, arrays[name])
         arrays["positions"][:] = lengths[:, None] + np.arange(tokens.shape[1])
@@ -253,19 +275,20 @@ class OnnxBackend:
         shape = (rows, self.heads, self.room, self._width)
         return {name: np.zeros(shape, dtype=np.float32) for name in self._past}
 
-    def _call(self, cache: _Cache, rows: slice, count: int) -> _Call:
-        """Bind a step of `count` tokens for some rows."""
+    def _call(self, cache: _Cache, rows: slice, count: int, scored: int) -> _Call:
+        """Bind a step of `count` tokens for some rows, and logits after `scored` of them."""
         batch = rows.stop - rows.start
         audios = rows if len(cache.audio_lengths) > 1 else slice(0, 1)
         audio_lengths = cache.audio_lengths[audios]
         cross = {name: array[audios] for name, array in cache.cross.items()}
         past = {name: array[rows] for name, array in cache.past.items()}
-        logits = np.zeros((batch, self.vocabulary), dtype=np.float32)
+        logits = np.zeros((batch * scored, self.vocabulary), dtype=np.float32)
         inputs: dict[str, NDArray[Any]] = {
             "tokens": np.zeros((batch, count), dtype=np.int64),
             "positions": np.zeros((batch, count), dtype=np.int64),
             "last_position": np.zeros(batch, dtype=np.int32),
             "length": np.zeros((), dtype=np.int32),
+            "scored": np.zeros(scored, dtype=np.int64),
             "audio_last": (audio_lengths - 1).astype(np.int32),
             "audio_length": np.array(audio_lengths.max(), dtype=np.int32),
             **{
@@ -283,7 +306,7 @@ class OnnxBackend:
             _bind(binding.bind_input, name, array)
         for name, array in (outputs | {"logits": logits}).items():
             _bind(binding.bind_output, name, array)
-        return _Call(rows, {**inputs, "logits": logits}, binding)
+        return _Call(rows, (count, scored), {**inputs, "logits": logits}, binding)
 
 
 def _select(array: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -93,6 +93,7 @@ def _decoder_inputs(sizes: Sizes) -> _Signature:
         "positions": (_INT64, [None, None]),
         "last_position": (_INT32, [None]),
         "length": (_INT32, []),
+        "scored": (_INT64, [None]),
         "audio_last": (_INT32, [None]),
         "audio_length": (_INT32, []),
         **_cross(sizes),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgewhisper_runtime.decode import alignment
+from edgewhisper_runtime.engines.groups import Grouped
 from edgewhisper_runtime.engines.rows import group_rows
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
 
@@ -38,8 +39,6 @@ class _Cache:
 
 class PytorchBackend:
     """Runs a file exported by EdgeWhisper, on the CPU, with PyTorch alone."""
-
-    ragged = False
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         """Open the file; compute with `threads`, or as many as PyTorch is set to.
@@ -76,13 +75,30 @@ class PytorchBackend:
 
     def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch, vocabulary] after the last."""
+        return self._logits(tokens, cache, last=1)
+
+    def verify(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
+        """Append tokens [n] to one row; return the logits [n, vocabulary] after each of them."""
+        return self._logits(tokens[None], cache, last=len(tokens))
+
+    def shorten(self, cache: _Cache, count: int) -> None:
+        """Remove the last tokens of every row."""
+        _, _, length = self.shape(cache)
+        cache.past = tuple(tensor[:, :, : length - count] for tensor in cache.past)
+
+    def shape(self, cache: _Cache) -> tuple[int, int, int]:
+        """See `groups.OneLength`."""
+        return len(cache.audios), cache.cross[0].shape[2], cache.past[0].shape[2]
+
+    def _logits(self, tokens: NDArray[np.int64], cache: _Cache, last: int) -> NDArray[np.float32]:
+        """Append tokens [batch, n]; return logits [batch * last, vocabulary] after the last."""
         if tokens.min() < 0 or tokens.max() >= self.sizes.vocabulary:
             raise BundleError(
                 f"{self._path} has {self.sizes.vocabulary} tokens, not {tokens.tolist()}: it does "
                 "not fit the tokenizer. Build again."
             )
         given = self._torch.from_numpy(tokens)
-        output, cache.past = self._run(self._model.decode, given, cache.cross, cache.past)
+        output, cache.past = self._run(self._model.decode, given, cache.cross, cache.past, last)
         logits: NDArray[np.float32] = output.numpy()
         if not np.isfinite(logits).all():
             raise BundleError(f"{self._path} computes no finite numbers. Build again.")
@@ -166,7 +182,7 @@ def torch_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> PytorchBackend:
+def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> Grouped:
     """Load a verified bundle's file; called for bundles whose backend is "pytorch"."""
     if device != "cpu":
         raise EdgeWhisperError(
@@ -188,4 +204,4 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
         )
     if settings.alignment_heads:
         alignment.check(settings.alignment_heads, sizes.decoder.layers, sizes.decoder.heads)
-    return backend
+    return Grouped(backend)

@@ -294,14 +294,17 @@ class Whisper(nn.Module):
             cross += layer.encoder_attn.keys_and_values(encoded)
         return tuple(cross)
 
-    def decode(self, tokens: Tensor, cross: Tensors, past: Tensors) -> tuple[Tensor, Tensors]:
-        """Map more tokens [batch, n] to float32 logits [batch, vocabulary] and the longer cache.
+    def decode(
+        self, tokens: Tensor, cross: Tensors, past: Tensors, last: int
+    ) -> tuple[Tensor, Tensors]:
+        """Map more tokens [batch, n] to float32 logits and the longer cache.
 
-        The batch may be several times that of `cross`: rows of one audio, one after the other.
-        `past` is empty before the first tokens.
+        Logits [batch * last, vocabulary] are those after so many tokens at the end. The batch may
+        be several times that of `cross`: rows of one audio, one after the other. `past` is empty
+        before the first tokens.
         """
         hidden, past, _ = self.model.decoder(tokens, cross, past)
-        return self.proj_out(hidden[:, -1]).float(), past
+        return self.proj_out(hidden[:, -last:].flatten(0, 1)).float(), past
 
     def queries(self, tokens: Tensor, cross: Tensors) -> Tensors:
         """Map tokens [1, n] to what each layer asks of the audio, [1, n, width]."""

@@ -50,7 +50,6 @@ class _Stopwatch:
 
     backend: Backend
     vocabulary: int
-    ragged: bool
 
     def __init__(self) -> None:
         self._lap = _Lap()
@@ -58,7 +57,7 @@ class _Stopwatch:
     def around(self, backend: Backend) -> Backend:
         """Return a backend that calls `backend` and times the calls."""
         self.backend = backend
-        self.vocabulary, self.ragged = backend.vocabulary, backend.ragged
+        self.vocabulary = backend.vocabulary
         return self
 
     def lap(self) -> _Lap:
@@ -76,8 +75,22 @@ class _Stopwatch:
         return self.backend.start(encoded)
 
     def step(self, tokens: NDArray[np.int64], cache: Any) -> NDArray[np.float32]:
+        return self._timed(self.backend.step, tokens, cache)
+
+    def verify(self, tokens: NDArray[np.int64], cache: Any) -> NDArray[np.float32]:
+        return self._timed(self.backend.verify, tokens, cache)
+
+    def shorten(self, cache: Any, count: int) -> None:
+        self.backend.shorten(cache, count)
+
+    def _timed(
+        self,
+        step: Callable[[NDArray[np.int64], Any], NDArray[np.float32]],
+        tokens: NDArray[np.int64],
+        cache: Any,
+    ) -> NDArray[np.float32]:
         start = time.perf_counter()
-        logits = self.backend.step(tokens, cache)
+        logits = step(tokens, cache)
         end = time.perf_counter()
         self._lap.decoder_seconds += end - start
         self._lap.steps += 1

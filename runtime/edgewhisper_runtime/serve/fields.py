@@ -21,7 +21,7 @@ _OPENAI = {
 # faster-whisper's arguments, which speaches and other servers built on it take as fields.
 _FASTER_WHISPER = {
     "append_punctuations": "punctuation stays with the word that it follows",
-    "batch_size": "windows are decoded one after the other",
+    "batch_size": "recordings share batches of the server's own size",
     "chunk_length": "a window is as long as the model's, 30 s",
     "hallucination_silence_threshold": "silence is left out before decoding",
     "language_detection_segments": "the first window decides",

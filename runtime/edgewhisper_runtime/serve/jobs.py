@@ -1,30 +1,35 @@
-"""The queue: submissions wait for the one transcriber, and segments come back."""
+"""The queue: submissions wait for the one transcriber, which decodes several of them together."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
 from edgewhisper_runtime import audio
+from edgewhisper_runtime.batch import Batch
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.serve.errors import OVERLOADED, STOPPING, Refusal
-from edgewhisper_runtime.serve.interruptible import InterruptibleBackend
 from edgewhisper_runtime.serve.metrics import Metrics
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import Segment, Transcript
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.audio import Samples
+    from edgewhisper_runtime.builder import TranscriptBuilder
 
 
 # Uploads at a time; together with the queue, this bounds what is stored.
 MOST_UPLOADS = 32
+# Recordings that are decoded at a time, a window of each in one batch: a short one need not wait
+# for the end of a long one.
+TOGETHER = 4
 
 
 class DroppedError(Exception):
@@ -37,55 +42,41 @@ class OvertimeError(Exception):
 
 @dataclass(frozen=True)
 class Submission:
-    """A file and how it is to be transcribed, as `Transcriber.stream` takes it."""
+    """A file and how it is to be transcribed, as `Transcriber.open` takes it."""
 
     path: Path
     language: str | None
     task: str
     options: Options
 
-    def results(
-        self, transcriber: Transcriber, check: Callable[[], None]
-    ) -> Iterator[Segment | Transcript]:
-        """Yield the segments as they are decoded, then the transcript.
+    def open(self, transcriber: Transcriber, check: Callable[[], None]) -> TranscriptBuilder:
+        """Return the recording; `check` is called before more of the file is read."""
 
-        `check` is called before more of the file is read.
-        """
-        blocks = self._blocks(check)
-        options = replace(self.options, language=self.language, task=self.task)
-        yield (yield from transcriber.stream(blocks, options))
-
-    def _blocks(self, check: Callable[[], None]) -> Iterator[Samples]:
-        for block in audio.stream(self.path):
+        def blocks() -> Iterator[Samples]:
             check()
-            yield block
+            for block in audio.stream(self.path):
+                check()
+                yield block
+
+        options = replace(self.options, language=self.language, task=self.task)
+        return transcriber.open(blocks(), options)
 
 
 class Job:
-    """A submission in the queue; `run` is for the worker thread, the rest for the event loop.
+    """A submission in the queue; `begin` and `advance` are for the worker thread.
 
-    `timeout` is how long the work may take, in seconds, from when its turn comes.
+    `timeout` is how long the work may take, in seconds, from when its turn comes. `waiting`: its
+    turn has not come; `done`: all results are handed over.
     """
 
-    def __init__(
-        self, submission: Submission, timeout: float, submit: Callable[[Job], Future[None]]
-    ) -> None:
+    def __init__(self, submission: Submission, timeout: float) -> None:
         self._timeout = timeout
         self._submission = submission
         self._loop = asyncio.get_running_loop()
         self._results: asyncio.Queue[Segment | Transcript | Exception] = asyncio.Queue()
         self._dropped = False
-        self._turn = submit(self)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether its turn has not begun."""
-        return not (self._turn.running() or self._turn.done())
-
-    @property
-    def done(self) -> bool:
-        """Whether its turn is over, or was cancelled."""
-        return self._turn.done()
+        self.waiting = True
+        self.done = False
 
     async def result(self) -> Segment | Transcript:
         """Return the next segment, or at the end the transcript; raise the error that ended it.
@@ -98,29 +89,51 @@ class Job:
         return result
 
     def drop(self) -> None:
-        """Cancel the job; if it is running, it ends after the engine's current call."""
+        """Cancel the job; if it is running, it ends before the next step of the batch."""
         self._dropped = True
-        self._turn.cancel()
         self._results.put_nowait(DroppedError())
 
-    def run(self, transcriber: Transcriber, backend: InterruptibleBackend) -> None:
-        """Transcribe, with the transcriber's own backend."""
-        deadline = monotonic() + self._timeout
+    def begin(self, transcriber: Transcriber, batch: Batch) -> None:
+        """Add the recording to a batch."""
+        self._deadline = monotonic() + self._timeout
+        self.waiting = False
+        try:
+            self._recording = self._submission.open(transcriber, self._check)
+        except Exception as error:  # noqa: BLE001 # raised again where the result is awaited
+            self.finish(error)
+        else:
+            batch.add(self._recording)
 
-        def check() -> None:
-            if self._dropped:
-                raise DroppedError
-            if monotonic() > deadline:
-                raise OvertimeError(
-                    f"transcribing took longer than {self._timeout:g} s, the most that this "
-                    "server spends on a recording. Cut it into parts."
-                )
+    def advance(self, batch: Batch) -> None:
+        """Hand over what is new; the job is done when all is, or there is an error."""
+        if self.done:  # it could not begin
+            return
+        for segment in self._recording.new_segments():
+            self._hand_over(segment)
+        try:
+            self._check()
+        except (DroppedError, OvertimeError) as error:
+            self.finish(error)
+        if self._recording.done and not self.done:
+            self.finish(self._recording.result())
+        if self.done:
+            batch.remove(self._recording)
 
-        with backend.checked(check):
-            for result in self._submission.results(transcriber, check):
-                self.hand_over(result)
+    def finish(self, result: Transcript | Exception) -> None:
+        """Hand over the last result."""
+        self.done = True
+        self._hand_over(result)
 
-    def hand_over(self, result: Segment | Transcript | Exception) -> None:
+    def _check(self) -> None:
+        if self._dropped:
+            raise DroppedError
+        if monotonic() > self._deadline:
+            raise OvertimeError(
+                f"transcribing took longer than {self._timeout:g} s, the most that this server "
+                "spends on a recording. Cut it into parts."
+            )
+
+    def _hand_over(self, result: Segment | Transcript | Exception) -> None:
         """Pass a result, or the error instead of it, to the caller of `result`."""
         self._loop.call_soon_threadsafe(self._results.put_nowait, result)
 
@@ -128,27 +141,22 @@ class Job:
 class Jobs:
     """One transcriber, which `load` returns, and at most `waiting` submissions in its queue.
 
-    `load` takes what `loading.load` takes as `wrap`. A submission may take `timeout` seconds of
-    work.
-
-    One thread does the work: a transcriber is not safe for concurrent calls, and its engine
-    uses all the threads it was given already, so that two at a time would each take twice as long.
+    A submission may take `timeout` seconds of work. One thread does the work, `TOGETHER` jobs in
+    one batch: the engine uses all the threads that it was given already.
     """
 
     def __init__(
-        self,
-        load: Callable[..., Transcriber],
-        waiting: int,
-        timeout: float,
-        metrics: Metrics,
+        self, load: Callable[[], Transcriber], waiting: int, timeout: float, metrics: Metrics
     ) -> None:
         self._metrics = metrics
-        self._places = waiting + 1
+        self._places = waiting + TOGETHER
         self._timeout = timeout
         self._requests = 0
         self._jobs: set[Job] = set()
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()  # None: the end
         self._executor = ThreadPoolExecutor(max_workers=1)
-        self._engine = self._executor.submit(_load, load)
+        self._engine = self._executor.submit(load)
+        self._executor.submit(self._work)
         self._given_up = False
         self.closing = False
         metrics.uploads.set_function(lambda: self._uploads)
@@ -199,8 +207,9 @@ class Jobs:
             raise Refusal(*STOPPING)
         if self._full:
             raise Refusal(*OVERLOADED)
-        job = Job(submission, self._timeout, lambda job: self._executor.submit(self._work, job))
+        job = Job(submission, self._timeout)
         self._jobs.add(job)
+        self._queue.put(job)
         try:
             yield job
         finally:
@@ -223,19 +232,29 @@ class Jobs:
         return sum(not job.done for job in self._jobs) >= self._places
 
     def close(self) -> None:
-        """Wait for the engine's current call, and end the thread."""
-        self._executor.shutdown(cancel_futures=True)
+        """Wait for the current step, and end the thread."""
+        self._queue.put(None)
+        self._executor.shutdown()
 
-    def _work(self, job: Job) -> None:
-        started = perf_counter()
+    def _work(self) -> None:
+        """Decode jobs until the end of the queue."""
         try:
-            job.run(*self._engine.result())
-        except Exception as error:  # noqa: BLE001 # raised again where the result is awaited
-            job.hand_over(error)
-        finally:
+            transcriber = self._engine.result()
+        except Exception as error:  # noqa: BLE001 # raised again where results are awaited
+            while job := self._queue.get():
+                job.finish(error)
+            return
+        batch = Batch(transcriber.decoder.backend, TOGETHER)
+        running: list[Job] = []
+        while True:
+            while len(running) < TOGETHER and not (running and self._queue.empty()):
+                if (job := self._queue.get()) is None:
+                    return
+                running.append(job)
+                job.begin(transcriber, batch)
+            started = perf_counter()
+            batch.step()
+            for job in running:
+                job.advance(batch)
+            running = [job for job in running if not job.done]
             self._metrics.work.inc(perf_counter() - started)
-
-
-def _load(load: Callable[..., Transcriber]) -> tuple[Transcriber, InterruptibleBackend]:
-    backend = InterruptibleBackend()
-    return load(wrap=backend.around), backend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from edgewhisper.checkpoints import Checkpoint, cards, ctranslate2, open_checkpo
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.audio import features
-from edgewhisper_runtime.decode import loop
-from edgewhisper_runtime.decode.rules import TokenRules
+from edgewhisper_runtime.decode.window import Request, WindowDecoder
+from edgewhisper_runtime.engines.groups import Grouped
 from edgewhisper_runtime.errors import CheckpointError
+from edgewhisper_runtime.options import PLAIN
 from edgewhisper_runtime.text.tokens import Tokenizer
 
 
@@ -68,8 +70,8 @@ def test_encoder_logits_and_tokens_equal_ctranslate2(
     tokenizer = Tokenizer(checkpoint.path / "tokenizer.json")
     settings = checkpoint.settings()
     prompt = tokenizer.prompt("en")
-    room = settings.max_tokens - len(prompt)
-    rules = TokenRules(settings.suppress, settings.suppress_first, tokenizer.end_of_text, room)
+    decoder = WindowDecoder(Grouped(backend), tokenizer, settings, adaptive=False)
+    request = Request(replace(PLAIN, language="en"), timestamps=False)
     for path in speech[1 : 1 + clips]:
         mels = features.log_mel(audio.load(path), settings.mels)[None]
         encoded = backend.encode(mels)
@@ -80,9 +82,7 @@ def test_encoder_logits_and_tokens_equal_ctranslate2(
         result = reference.generate(
             theirs, [prompt], beam_size=1, return_logits_vocab=True, sampling_topk=1
         )[0]
-        cache = backend.start(encoded)
-        (text,) = loop.follow(backend, cache, backend.step(np.array([prompt]), cache), rules)
-        tokens = text.tokens
+        tokens = decoder.decode(audio.load(path), request).tokens
         assert tokens == result.sequences_ids[0]
 
         cache = backend.start(encoded)

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewhisper_runtime.audio.cutting import Reader, windows
+from edgewhisper_runtime.audio.cutting import Reader, pause_near, pauses, windows
 
 RATE = 16_000
 
@@ -51,3 +51,22 @@ def test_a_reader_s_windows_are_the_stream(lengths: list[int], random: Random) -
         if not len(window):
             break
         start += random.randint(1, len(window))
+
+
+def test_quiet_parts_are_pauses_from_their_length_on() -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 5 * RATE).astype(np.float32)
+    samples[RATE : RATE + RATE // 5] = 0  # too short
+    samples[2 * RATE : 3 * RATE] *= 1e-3
+    assert pauses(samples) == [(2.0, 3.0)]
+    assert pauses(samples[:0]) == []
+
+
+def test_a_cut_stays_between_its_bounds() -> None:
+    """A quieter place outside them does not count."""
+    samples = np.random.default_rng(0).normal(0, 0.1, 10 * RATE).astype(np.float32)
+    samples[int(4.7 * RATE) : int(4.9 * RATE)] = 0
+    at = 5 * RATE
+    assert abs(pause_near(samples, at) - 4.8 * RATE) < 0.02 * RATE
+    earliest, latest = int(4.95 * RATE), int(5.1 * RATE)
+    assert earliest <= pause_near(samples, at, earliest, latest) <= latest
+    assert pause_near(samples, len(samples), earliest, latest) == len(samples)

@@ -194,3 +194,21 @@ def test_heads_that_are_not_there_are_refused(
     encoded = transcriber.decoder.backend.encode(np.zeros((1, 80, 200), np.float32))
     with pytest.raises(BundleError, match=r"alignment heads .* Build again"):
         transcriber.decoder.backend.attention(np.array([50257, 50362]), encoded, 0, heads)
+
+
+@pytest.mark.parametrize(("clip", "at"), [("0003", 1.53), ("0006", 5.38), ("0007", 1.83)])
+@pytest.mark.parametrize("seconds", [0.8, 1.5])
+def test_no_word_reaches_into_a_pause(
+    transcriber: Transcriber, data: Path, clip: str, at: float, seconds: float
+) -> None:
+    """Within a sentence, where no punctuation takes the pause."""
+    chapter = data / "LibriSpeech" / "test-clean" / "1089" / "134686"
+    samples = audio.load(chapter / f"1089-134686-{clip}.flac")
+    cut = round(at * SECOND)
+    noise = np.random.default_rng(0).normal(0, 1e-4, round(seconds * SECOND)).astype(np.float32)
+    paused = np.concatenate([samples[:cut], noise, samples[cut:]])
+    transcript = transcriber.transcribe(paused, Options(words=True))
+    words = [word for segment in transcript.segments for word in segment.words]
+    inside = [min(word.end, at + seconds) - max(word.start, at) for word in words]
+    assert max(inside) < 0.15
+    assert len(words) == len(transcript.text.split())

@@ -10,6 +10,7 @@ import pytest
 
 from conftest import BundleOf
 from edgewhisper_runtime import audio, load
+from edgewhisper_runtime.decode import loop
 from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.options import PLAIN, Options, Padding
@@ -128,7 +129,7 @@ def test_a_batch_gives_what_its_windows_give_alone(
     decoder = load(directory, threads=2, audio_context="full").decoder
     options = replace(THOROUGH, padding=padding)
     request = Request(replace(options, language="en"), timestamps=False)
-    together = decoder.decode_all(clips, [request] * len(clips))
+    together = loop.run(decoder.backend, [decoder.decoding(clip, request) for clip in clips])
     alone = [decoder.decode(clip, request) for clip in clips]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
 
@@ -141,7 +142,7 @@ def test_what_a_batch_is_unsure_of_is_decoded_as_alone(
     decoder = load(directory, threads=2, audio_context="full").decoder
     strict = replace(THOROUGH, min_log_probability=0.0, temperatures=(0.0, 1.0), best_of=1)
     request = Request(replace(strict, language="en"), timestamps=False)
-    together = decoder.decode_all(clips[:2], [request] * 2)
+    together = loop.run(decoder.backend, [decoder.decoding(clip, request) for clip in clips[:2]])
     alone = [decoder.decode(clip, request) for clip in clips[:2]]
     assert [one.tokens for one in together] == [one.tokens for one in alone]
     assert {one.temperature for one in together} == {0.0}

@@ -7,11 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import openai
-import pytest
 
-from edgewhisper_runtime.serve.interruptible import InterruptibleBackend
-from edgewhisper_runtime.serve.jobs import MOST_UPLOADS, DroppedError
-from edgewhisper_runtime.transcriber import Transcriber
+from edgewhisper_runtime.serve.jobs import MOST_UPLOADS
 from servers import CLIPS, PLACES, WAITING, Server, Upload, overloaded, wait_until
 
 
@@ -84,20 +81,15 @@ def test_a_client_that_hangs_up_is_forgotten(
     assert spoken.text == texts[CLIPS[0]]
 
 
-def test_a_window_ends_with_the_call_of_the_engine(
-    transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch, texts: dict[Path, str]
+def test_a_short_recording_does_not_wait_for_a_long_one(
+    server: Server, long: Path, texts: dict[Path, str]
 ) -> None:
-    backend = InterruptibleBackend()
-    monkeypatch.setattr(transcriber.decoder, "backend", backend.around(transcriber.decoder.backend))
-    calls = 0
-
-    def end_with_the_fifth() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 5:
-            raise DroppedError
-
-    with backend.checked(end_with_the_fifth), pytest.raises(DroppedError):
-        transcriber.transcribe(CLIPS[0])
-    assert calls == 5
-    assert transcriber.transcribe(CLIPS[0]).text == texts[CLIPS[0]]
+    """It joins the batch, and neither text is another for that."""
+    answered = 'edgewhisper_requests_total{path="/v1/audio/transcriptions",status="200"}'
+    upload = Upload(server, long)
+    upload.send_rest()
+    before = server.metric(answered)
+    spoken = server.client.audio.transcriptions.create(file=CLIPS[0], model="whisper-1")
+    assert server.metric(answered) == before + 1
+    assert spoken.text == texts[CLIPS[0]]
+    assert upload.text() == texts[long]

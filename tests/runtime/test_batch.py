@@ -1,0 +1,70 @@
+"""Several recordings in one step loop: of different lengths, options and ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import BundleOf
+from edgewhisper_runtime import Options, audio, load
+from edgewhisper_runtime.batch import Batch
+from edgewhisper_runtime.errors import AudioError
+from edgewhisper_runtime.transcriber import Transcriber
+from edgewhisper_runtime.transcript import Transcript
+
+OPTIONS = [Options(), Options(timestamps=True), Options(beam_size=3), Options(prompt="Well,")]
+
+
+@pytest.fixture(scope="module")
+def transcriber(bundle_of: BundleOf) -> Transcriber:
+    """In adaptive context, where every window has a length of its own."""
+    return load(bundle_of("whisper-tiny.en", "fp32"), threads=2, audio_context="adaptive")
+
+
+@pytest.fixture(scope="module")
+def clips(speech: list[Path]) -> list[np.ndarray]:
+    return [audio.load(path) for path in speech[:4]]
+
+
+def text(result: Transcript | Exception) -> str:
+    assert isinstance(result, Transcript)
+    return result.text
+
+
+def test_recordings_of_any_length_and_options_have_the_texts_they_have_alone(
+    transcriber: Transcriber, clips: list[np.ndarray]
+) -> None:
+    """One joins while the others are in the middle, one is removed, and one cannot be read."""
+    batch = Batch(transcriber.decoder.backend, 8)
+    recordings = [
+        transcriber.open(clip, options) for clip, options in zip(clips, OPTIONS, strict=True)
+    ]
+    for recording in recordings[:3]:
+        batch.add(recording)
+    removed, unusable = transcriber.open(clips[0]), transcriber.open(np.full(16_000, np.nan))
+    batch.add(removed)
+    batch.add(unusable)
+    for _ in range(4):
+        batch.step()
+    batch.remove(removed)
+    batch.add(recordings[3])
+    while not all(recording.done for recording in recordings):
+        batch.step()
+    assert not removed.done
+    assert isinstance(unusable.result(), AudioError)
+    alone = [
+        transcriber.transcribe(clip, options).text
+        for clip, options in zip(clips, OPTIONS, strict=True)
+    ]
+    assert [text(recording.result()) for recording in recordings] == alone
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"temperatures": (0.4,), "best_of": 2}])
+def test_a_batch_size_changes_no_text(
+    transcriber: Transcriber, clips: list[np.ndarray], options: dict
+) -> None:
+    one_by_one = transcriber.transcribe_many(clips, Options(**options))
+    together = transcriber.transcribe_many(clips, Options(batch_size=3, **options))
+    assert list(map(text, together)) == list(map(text, one_by_one))
