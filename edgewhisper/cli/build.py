@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @options.model()
 @click.option("--recipe", "recipe_name", required=True, help="Recipe name, or path of a TOML file.")
 @options.evaluation
+@options.rounds(2)
 @click.option(
     "--export",
     "to_format",
@@ -41,6 +42,7 @@ def command(
     output: Path | None,
     strict: bool,
     accept_not_proven: bool,
+    rounds: int,
     as_json: bool,
     **evaluation: Any,
 ) -> None:
@@ -57,6 +59,7 @@ def command(
         options.evaluation_options(workspace, **evaluation),
         export=to_format,
         output=output,
+        rounds=rounds,
         strict=strict,
         accept_not_proven=accept_not_proven,
         workspace=workspace,
