@@ -30,6 +30,7 @@ from edgewhisper.reports.wording import (
     change,
     describe,
     difference,
+    error_rate,
     faster,
     measured,
     megabytes,
@@ -74,7 +75,7 @@ def _sentence(report: Report) -> str:
     return (
         f"{variant.model.name} by {variant.recipe.name} is {size} than {baseline.recipe.name} "
         f"({megabytes(variant.weight_bytes)} instead of {megabytes(baseline.weight_bytes)}), "
-        f"{faster(before.rtf, after.rtf)}{memory}; its word error rate "
+        f"{faster(before.rtf, after.rtf)}{memory}; its {error_rate(report)} "
         f"{proof(report.gate, baseline.recipe.name)}{measured(report.gate.overall)}."
     ).replace("is unchanged than", "is as large as")
 
@@ -82,7 +83,7 @@ def _sentence(report: Report) -> str:
 def _figures(report: Report) -> Iterator[Figure]:
     baseline, variant = report.baseline, report.variant
     was, is_now = (overall_wer(report, role) for role in ROLES)
-    yield Figure(f"{is_now:.2f} %", "word error rate", f"{baseline.recipe.name} {was:.2f} %")
+    yield Figure(f"{is_now:.2f} %", error_rate(report), f"{baseline.recipe.name} {was:.2f} %")
     yield Figure(
         megabytes(variant.weight_bytes), "weights",
         f"{baseline.recipe.name} {megabytes(baseline.weight_bytes)}",
@@ -97,7 +98,7 @@ def _figures(report: Report) -> Iterator[Figure]:
 
 
 def _sections(report: Report) -> Iterator[Section]:
-    yield Section("Word error rate", tuple(_wer_blocks(report)))
+    yield Section(error_rate(report).capitalize(), tuple(_wer_blocks(report)))
     if report.contexts:
         yield Section("Audio context", _context_blocks(report))
     yield Section("Speed and memory", tuple(speed_blocks(report)))
@@ -133,8 +134,8 @@ def _wer_blocks(report: Report) -> Iterator[Block]:
         plots.intervals(
             estimates, f"change of {metric(report)}, points (95 %)", gate.max_wer_increase
         ),
-        f"Change of {metric(report)} from the baseline in points, with 95 % intervals: {described}; the limit "
-        f"is {gate.max_wer_increase:+g}.",
+        f"Change of {metric(report)} from the baseline in points, 95 % intervals: {described}; "
+        f"the limit is {gate.max_wer_increase:+g}.",
     )
     rows = tuple(
         (
@@ -153,7 +154,7 @@ def _wer_blocks(report: Report) -> Iterator[Block]:
         Column("gate", numeric=False),
     )  # fmt: skip
     yield Table(
-        f"Word error rate on {report.dataset.name}, with 95 % intervals; the limit is "
+        f"{error_rate(report).capitalize()} on {report.dataset.name}, with 95 % intervals; the limit is "
         f"{gate.max_wer_increase:+g} points",
         columns,
         rows,
@@ -182,7 +183,7 @@ def _context_blocks(report: Report) -> tuple[Block, ...]:
             "of it."
         ),
         Table(
-            "Audio contexts that were tried; differences in points of WER, with 95 % intervals",
+            "Audio contexts that were tried; differences in points, with 95 % intervals",
             (
                 Column("audio context", numeric=False), Column("gate", numeric=False),
                 Column("from the baseline"), Column("from full windows"),
@@ -250,8 +251,8 @@ def _group_blocks(
             groups = dict(sorted(groups.items(), key=lambda item: -item[1][1]))
         worse = sum(is_now > was for was, is_now in groups.values())
         yield Plot(
-            plots.pairs(groups, f"WER %, {split}"),
-            f"WER in percent by {name} on {split}, of the baseline and of the variant: higher with "
+            plots.pairs(groups, f"{metric(report)} %, {split}"),
+            f"{metric(report)} in percent by {name} on {split}, of both models: higher with "
             f"the variant in {worse} of {len(groups)} groups. The table has every figure.",
         )
         rows += [
@@ -264,10 +265,13 @@ def _group_blocks(
         ]  # fmt: skip
     columns = (
         Column(name, numeric=False), Column("split", numeric=False), Column("utterances"),
-        Column("words"), Column("baseline WER, %"), Column("variant WER, %"),
+        Column("words or characters"), Column("baseline, %"), Column("variant, %"),
         Column("difference, points"),
     )  # fmt: skip
-    yield Folded(f"Every {name}", (Table(f"Word error rate by {name}", columns, tuple(rows)),))
+    yield Folded(
+        f"Every {name}",
+        (Table(f"{error_rate(report).capitalize()} by {name}", columns, tuple(rows)),),
+    )
 
 
 def _languages(report: Report) -> Table:

@@ -45,7 +45,7 @@ def faster(before: float, after: float) -> str:
 
 
 def points(number: float) -> str:
-    """Return a number of percentage points of WER."""
+    """Return a number of percentage points."""
     return f"{number:g} {'point' if number == 1 else 'points'}"
 
 
@@ -90,6 +90,12 @@ def metric(report: Report) -> Metric:
     if report.gate.overall is not None:
         return report.gate.overall.metric
     return next(iter(report.summary.values())).variant.metric
+
+
+def error_rate(report: Report) -> str:
+    """Return the metric of all splits together, spelled out."""
+    kind = {"WER": "word", "CER": "character", "MER": "mixed"}[metric(report)]
+    return f"{kind} error rate"
 
 
 def spread(values: Sequence[float], form: str = ".3f") -> str:
