@@ -154,8 +154,8 @@ def _wer_blocks(report: Report) -> Iterator[Block]:
         Column("gate", numeric=False),
     )  # fmt: skip
     yield Table(
-        f"{error_rate(report).capitalize()} on {report.dataset.name}, with 95 % intervals; the limit is "
-        f"{gate.max_wer_increase:+g} points",
+        f"{error_rate(report).capitalize()} on {report.dataset.name}, with 95 % intervals; the "
+        f"limit is {gate.max_wer_increase:+g} points",
         columns,
         rows,
     )
