@@ -47,6 +47,7 @@ def build(
     output: Path | None = None,
     strict: bool = False,
     accept_not_proven: bool = False,
+    rounds: int = 2,
     workspace: Workspace | None = None,
     progress: Progress = ignore,
     on_report: Callable[[Report], object] = lambda _report: None,
@@ -59,7 +60,8 @@ def build(
     for the variant itself, or "auto" for the format that needs least on a device. The bundle is
     installed in `output`, or in the workspace, which is that of the environment unless given.
     `progress` is told of every task; `on_report` is called before the gate decides; `command` is
-    what the report names as its origin.
+    what the report names as its origin. The speed and memory of both are measured `rounds` times,
+    in turns.
 
     Raises GateFailedError where WER rose by more than the recipe's limit (95 %), and
     GateNotProvenError where the measured increase is above the limit but not proven to be, unless
@@ -83,6 +85,8 @@ def build(
     options = _ready(workspace, options)
     checkpoint = _resolve(workspace, model, options)
     variant, report = pipeline.measure(workspace, checkpoint, recipe, options, to_format, progress)
+    baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
+    report = pipeline.timed(baseline, variant, report, options, rounds)
     report = replace(report, command=command)
     where = reports.write(report, workspace.new_report(variant.manifest.name))
     _log.info("report: %s", where / "report.html")
@@ -102,6 +106,7 @@ def evaluate(
     *,
     bundle: str | Path | None = None,
     max_wer_increase: float | None = None,
+    rounds: int = 2,
     output: Path | None = None,
     workspace: Workspace | None = None,
     progress: Progress = ignore,
@@ -111,6 +116,7 @@ def evaluate(
 
     `recipe` is fp32 unless given. With `bundle`, `model` is needed only where the bundle was not
     made from a model of that name. The limit is the recipe's unless `max_wer_increase` is given.
+    Speed and memory are measured `rounds` times, in turns.
     The report's files are written to `output`, or into the workspace beside those of other runs.
     The gate's verdict is in the report: nothing is raised for it.
 
@@ -141,6 +147,7 @@ def evaluate(
     baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
     limit = recipe.max_wer_increase if max_wer_increase is None else max_wer_increase
     report = pipeline.compare(workspace, baseline, variant, limit, options, progress)
+    report = pipeline.timed(baseline, variant, report, options, rounds)
     report = replace(report, command=command)
     where = reports.write(report, output or workspace.new_report(variant.manifest.name))
     _log.info("report: %s", where / "report.html")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgewhisper import pipeline, reports, speed, worker
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import comparison, datasets, gate, normalizing, run, wer
+from edgewhisper.evaluation import comparison, conditions, datasets, gate, normalizing, run, wer
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.recipes import Recipe, find_recipe
@@ -118,7 +118,7 @@ def _check_names(recipes: Sequence[Recipe]) -> None:
 
 def _check_comparable(earlier: SweepResult, result: SweepResult, output: Path) -> None:
     """Raise DataError unless earlier rows are comparable with new ones: same data and baseline."""
-    for what in ("model", "utterances", "device"):
+    for what in ("model", "utterances", "conditions", "device"):
         if getattr(earlier, what) != getattr(result, what):
             raise DataError(
                 f"{output} holds a sweep of another {what}. Name another directory with --output."
@@ -252,6 +252,7 @@ def _empty(plan: Plan, expected: Records) -> SweepResult:
             }
             for split, of_split in expected.items()
         },
+        conditions=conditions.describe(options.dataset.splits, options.conditions),
     )
 
 
@@ -299,7 +300,8 @@ class _Estimate:
 
     def __init__(self, plan: Plan, missing: Sequence[Recipe]) -> None:
         dataset, limit = plan.options.dataset, plan.options.limit
-        self.utterances = sum(len(datasets.utterances(dataset, s, limit)) for s in dataset.splits)
+        of_splits = sum(len(datasets.utterances(dataset, s, limit)) for s in dataset.splits)
+        self.utterances = of_splits * len(plan.options.conditions)
         self.transcriptions = self.utterances * len(missing)
         self.recipes, self.missing, self.rounds = len(plan.recipes), len(missing), plan.rounds
         self.told = False

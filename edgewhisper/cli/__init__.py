@@ -21,6 +21,7 @@ _SUMMARIES = {
     "package": "Pack a bundle into one file for a device without internet.",
     "profile": "Measure speed, memory and size of a bundle, here or on a device over ssh.",
     "recipes": "List the recipes, or show one.",
+    "report": "Write a page of stored results: one HTML file that needs nothing else.",
     "score": "Compute a report's figures again from its raw texts.",
     "sweep": "Compare many recipes of one model in one table and plot.",
 }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     help="Recipe name, or path of a TOML file.",
 )
 @options.evaluation
+@options.rounds(2)
 @click.option(
     "--export",
     "to_format",
@@ -49,6 +50,7 @@ def command(
     output: Path | None,
     strict: bool,
     accept_not_proven: bool,
+    rounds: int,
     as_json: bool,
     **evaluation: Any,
 ) -> None:
@@ -65,6 +67,7 @@ def command(
         options.evaluation_options(workspace, **evaluation),
         export=to_format,
         output=output,
+        rounds=rounds,
         strict=strict,
         accept_not_proven=accept_not_proven,
         workspace=workspace,

@@ -19,6 +19,7 @@ from edgewhisper_runtime.bundle import AudioContext
 @click.option("--recipe", "recipe_name", help="Recipe name or TOML file; fp32 by default.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="A bundle instead of a recipe.")
 @options.evaluation
+@options.rounds(2)
 @click.option(
     "--audio-context",
     type=click.Choice(get_args(AudioContext)),
@@ -47,6 +48,7 @@ def command(
     output: Path | None,
     strict: bool,
     accept_not_proven: bool,
+    rounds: int,
     as_json: bool,
     **evaluation: Any,
 ) -> None:
@@ -68,6 +70,7 @@ def command(
         bundle=bundle,
         max_wer_increase=max_wer_increase,
         output=output,
+        rounds=rounds,
         workspace=workspace,
         progress=Bars(),
         command=options.command_line(),

@@ -184,6 +184,14 @@ def evaluation(command: F) -> F:
             is_flag=True,
             help="Decode in the language that the model detects, and report how often it is right.",
         ),
+        click.option(
+            "--condition",
+            "conditions",
+            metavar="CONDITION",
+            multiple=True,
+            help="Evaluate in a condition (repeatable), such as noise=DIR,snr=10 or snr=0:20:5, "
+            "telephone, level=-30, speed=1.1, or several joined by commas; clean, the default.",
+        ),
         click.option("--limit", type=click.IntRange(1), help="At most so many utterances a split."),
         click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
         click.option("--threads", type=click.IntRange(1), help="Threads to compute with."),
@@ -204,15 +212,23 @@ def evaluation_options(
     workspace: Workspace,
     *,
     detect_language: bool,
+    conditions: tuple[str, ...],
     limit: int | None,
     device: str,
     threads: int | None,
     engine: Literal["local", "ray"],
     **data: Any,
 ) -> EvaluationOptions:
-    """Return the options with the data that `dataset` finds."""
+    """Return the options with the data that `dataset` finds, and the noise of the conditions."""
+    from edgewhisper.evaluation.conditions import find_conditions
     from edgewhisper.evaluation.options import EvaluationOptions
 
     return EvaluationOptions(
-        dataset(workspace, **data), limit, device, threads, engine, detect_language=detect_language
+        dataset(workspace, **data),
+        limit,
+        device,
+        threads,
+        engine,
+        detect_language=detect_language,
+        conditions=find_conditions(workspace.hashes, conditions),
     )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgewhisper.evaluation.conditions import CLEAN
 from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.evaluation.wer import Record
 from edgewhisper_runtime.bundle import Artefact
@@ -16,6 +17,7 @@ from edgewhisper_runtime.options import PLAIN
 
 if TYPE_CHECKING:
     from edgewhisper.evaluation.options import EvaluationOptions
+    from edgewhisper_runtime.audio import Samples
     from edgewhisper_runtime.transcriber import Transcriber
 
 
@@ -26,18 +28,18 @@ def transcribe(
     if batches:
         transcriber = load(artefact, options.device, options.threads, options.audio_context)
         for batch in batches:
-            audio = [utterance.path for utterance in batch]
+            audio = [u.path if u.condition == CLEAN else u.samples() for u in batch]
             yield records(transcriber, batch, audio, detect_language=options.detect_language)
 
 
 def records(
     transcriber: Transcriber,
     batch: Sequence[Utterance],
-    audio: Sequence[Path | bytes],
+    audio: Sequence[Path | bytes | Samples],
     *,
     detect_language: bool,
 ) -> list[Record]:
-    """Transcribe utterances of one language at once, each from its file or the file's bytes.
+    """Transcribe utterances of one language at once, each from its file, its bytes or samples.
 
     Each gets the time of all by its share of the audio. Raises AudioError for a file whose damage
     its headers did not show.

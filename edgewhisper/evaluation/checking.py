@@ -6,10 +6,11 @@ import logging
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgewhisper.evaluation import wer
+from edgewhisper.evaluation.conditions import CLEAN, Condition
 from edgewhisper.evaluation.formats import Entry, Problem
 from edgewhisper.progress import Progress, ignore
 from edgewhisper_runtime import audio
@@ -29,7 +30,8 @@ _log = logging.getLogger(__name__)
 class Utterance:
     """One recording with its reference text; duration in seconds. No speaker: an empty name.
 
-    `language` is a code of Whisper's.
+    `language` is a code of Whisper's. The audio is that of the file in `condition`, and `duration`
+    is what that leaves of it.
     """
 
     id: str
@@ -38,6 +40,15 @@ class Utterance:
     reference: str
     duration: float
     language: str = "en"
+    condition: Condition = CLEAN
+
+    def under(self, condition: Condition) -> Utterance:
+        """Return a clean utterance in a condition."""
+        return replace(self, duration=self.duration / condition.speed, condition=condition)
+
+    def samples(self) -> audio.Samples:
+        """Return the audio in its condition, float32 [n] at 16 kHz."""
+        return self.condition.apply(audio.load(self.path), self.id)
 
 
 def check(

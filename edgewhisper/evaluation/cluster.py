@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.evaluation.batches import records
+from edgewhisper.evaluation.conditions import CLEAN
 from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.evaluation.wer import Record
 from edgewhisper_runtime.bundle import write_manifest
@@ -25,6 +26,7 @@ from edgewhisper_runtime.transcriber import Transcriber
 
 if TYPE_CHECKING:
     from edgewhisper.evaluation.options import EvaluationOptions
+    from edgewhisper_runtime.audio import Samples
     from edgewhisper_runtime.bundle import Artefact, AudioContext
 
 _RETRIES = 5  # of a batch whose worker died
@@ -122,7 +124,7 @@ def _hand_out(files: Any, options: EvaluationOptions, batch: Sequence[Utterance]
     task: Any = ray.remote(
         num_cpus=needed["CPU"], num_gpus=needed.get("GPU", 0), max_retries=_RETRIES
     )(_work)
-    audio = [utterance.path.read_bytes() for utterance in batch]
+    audio = [u.path.read_bytes() if u.condition == CLEAN else u.samples() for u in batch]
     return task.remote(
         [files], files.hex(), options.device, needed["CPU"], options.audio_context,
         options.detect_language, batch, audio,
@@ -137,13 +139,13 @@ def _work(
     audio_context: AudioContext | None,
     detect_language: bool,
     batch: Sequence[Utterance],
-    audio: list[bytes],
+    audio: list[bytes | Samples],
 ) -> list[Record]:
     """Transcribe a batch on a worker, which keeps the model for the next one.
 
     `files` holds a reference to the manifest and the files by name, in a list so that Ray does
     not fetch them for a worker that has the model; `key` identifies them. `audio` are the bytes of
-    the batch's files.
+    the batch's files, or samples.
     """
     import ray
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgewhisper.evaluation import cluster
 from edgewhisper.evaluation.batches import transcribe
+from edgewhisper.evaluation.conditions import CLEAN, conditioned
 from edgewhisper.evaluation.datasets import Utterance, utterances
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.evaluation.wer import Record
@@ -36,7 +37,9 @@ def evaluate(
     enough: Callable[[str, list[Record]], bool] = lambda _split, _records: False,
     progress: Progress = ignore,
 ) -> dict[str, list[Record]]:
-    """Transcribe every utterance of every split with a bundle; return the records by split.
+    """Transcribe every utterance of every split in every condition; return the records by split.
+
+    What is said of splits here and in results is said of each in each condition.
 
     `enough` tells before each batch whether the split's records so far suffice. Each batch is
     written to disk before the next one starts, and no utterance is transcribed twice: see `_Store`.
@@ -46,8 +49,8 @@ def evaluate(
     transcribed = transcribe if options.engine == "local" else cluster.transcribe
     size = _batch_size(artefact.manifest, options)
     store = _Store(workspace, artefact.manifest, options)
-    for split in options.dataset.splits:
-        keyed = store.keyed(utterances(options.dataset, split, options.limit))
+    for split, expected in _expected(options):
+        keyed = store.keyed(expected)
         batches = _batches([each for each in keyed if each not in store], size)
         task = f"{artefact.path.name} {split}"
         done = store.records(keyed)
@@ -69,10 +72,15 @@ def recorded(
 ) -> dict[str, list[Record]]:
     """Return the records that earlier evaluations of the same bundle have left."""
     store = _Store(workspace, artefact.manifest, options)
-    return {
-        split: store.records(store.keyed(utterances(options.dataset, split, options.limit)))
-        for split in options.dataset.splits
-    }
+    return {split: store.records(store.keyed(of_split)) for split, of_split in _expected(options)}
+
+
+def _expected(options: EvaluationOptions) -> Iterator[tuple[str, list[Utterance]]]:
+    """Yield the utterances of each split in each condition, with its name."""
+    for split in options.dataset.splits:
+        clean = utterances(options.dataset, split, options.limit)
+        for condition in options.conditions:
+            yield conditioned(split, condition), [each.under(condition) for each in clean]
 
 
 def _batches(missing: Sequence[_Keyed], size: int) -> list[list[_Keyed]]:
@@ -114,10 +122,11 @@ class _Text:
 class _Store:
     """The texts that one artefact gave in one way of decoding: a file with a line for each.
 
-    A text is stored under the SHA-256 of its audio and the language that it was decoded in, so it
-    stays valid as long as these and the artefact do, whatever else is in the data, and whatever
-    the reference is. Several processes may append at the same time. A line that a kill left
-    unfinished is an utterance to do again.
+    A text is stored under the SHA-256 of its audio, the language that it was decoded in, and the
+    condition with the utterance's id, which noise depends on, where that is not clean. So it stays
+    valid as long as these and the artefact do, whatever else is in the data, and whatever the
+    reference is. Several processes may append at the same time. A line that a kill left unfinished
+    is an utterance to do again.
     """
 
     def __init__(
@@ -133,7 +142,7 @@ class _Store:
         """Return each utterance with the key of its text."""
         hashes = self._hashes.digests([utterance.path for utterance in expected])
         return [
-            (utterance, f"{sha256} {utterance.language}")
+            (utterance, f"{sha256} {utterance.language}{_condition(utterance)}")
             for utterance, sha256 in zip(expected, hashes, strict=True)
         ]
 
@@ -163,6 +172,14 @@ class _Store:
         }
         _append(self._path, new)
         self._texts |= new
+
+
+def _condition(utterance: Utterance) -> str:
+    """Return what identifies an utterance's condition; nothing where it is clean."""
+    if utterance.condition == CLEAN:
+        return ""
+    identity = json.dumps([utterance.condition.identity, utterance.id], sort_keys=True)
+    return " " + hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _identity(manifest: bundle.Manifest, options: EvaluationOptions) -> dict[str, object]:

@@ -1,7 +1,15 @@
 """Reports: one JSON file with all raw results, and pages for people, rendered from it."""
 
-from edgewhisper.reports.matrix import read_sweep, to_table, write_sweep
-from edgewhisper.reports.render import REPORT_FILES, to_html, to_markdown, to_text, write
+from edgewhisper.reports.matrix import to_table
+from edgewhisper.reports.render import (
+    REPORT_FILES,
+    read_sweep,
+    to_html,
+    to_markdown,
+    to_text,
+    write,
+    write_sweep,
+)
 from edgewhisper.reports.results import (
     ContextTrial,
     FailedRow,

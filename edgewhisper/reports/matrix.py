@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from edgewhisper import quantizers
 from edgewhisper.evaluation import normalizing
+from edgewhisper.evaluation.conditions import CLEAN
 from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import Recipe
-from edgewhisper.reports.render import both_intervals
+from edgewhisper.reports.plots import INK, to_svg
 from edgewhisper.reports.results import BASELINE, FailedRow, SweepResult, SweepRow
-from edgewhisper_runtime.bundle import atomic
+from edgewhisper.reports.wording import both_intervals
 
-RESULTS, TABLE, PLOT = "results.json", "table.md", "pareto.svg"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _UNKNOWN = "#555555"  # of a library that is not installed here
 Measure = Callable[[SweepResult, str], float | None]
 _FRAME = 8.0  # points above the baseline that the plot shows
 
 
-def read_sweep(directory: Path) -> SweepResult | None:
-    """Return the results in a sweep's directory, None if it has none.
-
-    Raises DataError when results.json is something else.
-    """
-    path = directory / RESULTS
-    return SweepResult.read(path) if path.exists() else None
-
-
-def write_sweep(result: SweepResult, directory: Path) -> None:
-    """Write results.json, table.md and pareto.svg into the directory."""
-    content = json.dumps(result.to_json(), ensure_ascii=False, separators=(",", ":"))
-    atomic.write_text(directory / RESULTS, content + "\n")
-    atomic.write_text(directory / TABLE, to_table(result) + "\n")
-    atomic.write_text(directory / PLOT, to_plot(result))
-
-
 def to_table(result: SweepResult) -> str:
-    """Return a Markdown table, one line for each recipe, by library, and a note on its data."""
-    splits = list(result.utterances)
+    """Return a Markdown table, one line for each recipe, by library, and a note on its data.
+
+    Where speech was evaluated in conditions, WER has a table for each split instead, a column for
+    each condition.
+    """
+    splits = [] if result.conditions else list(result.utterances)
     metrics = result.baseline.summary
     heads = [f"{metrics[split].metric} % {split}" for split in splits]
     columns = [
@@ -55,12 +43,29 @@ def to_table(result: SweepResult) -> str:
             cells = [name, "", row.recipe.quantization, f"failed: {reason}"]
             cells += [""] * (len(columns) - len(cells))
         else:
-            cells = _cells(result, name, row)
+            cells = _cells(result, name, row, splits)
         lines.append(f"| {' | '.join(cells)} |")
+    for split in dict.fromkeys(each.split for each in result.conditions.values()):
+        lines += ["", *_by_condition(result, split)]
     return "\n".join([*lines, "", _footer(result)])
 
 
-def _cells(result: SweepResult, name: str, row: SweepRow) -> list[str]:
+def _by_condition(result: SweepResult, split: str) -> Iterator[str]:
+    """Yield the lines of a table of WER on a split: recipes by condition."""
+    labels = {
+        name: each.condition.label
+        for name, each in result.conditions.items()
+        if each.split == split
+    }
+    metric = result.baseline.summary[next(iter(labels))].metric
+    yield f"| {metric} % {split} | {' | '.join(labels.values())} |"
+    yield "|---" * (len(labels) + 1) + "|"
+    for recipe, row in sorted(result.measured.items(), key=lambda item: _order(item[1].recipe)):
+        cells = (_wer(row, name, len(result.utterances[name])) for name in labels)
+        yield f"| {recipe} | {' | '.join(cells)} |"
+
+
+def _cells(result: SweepResult, name: str, row: SweepRow, splits: Sequence[str]) -> list[str]:
     """Return the cells of a recipe that was measured."""
     quantization = row.recipe.quantization
     if row.calibration is not None:
@@ -73,7 +78,7 @@ def _cells(result: SweepResult, name: str, row: SweepRow) -> list[str]:
     verdict: str = "baseline" if row.gate is None else row.gate.verdict
     if name in result.passed_by_holm:
         verdict += " *"
-    wers = [_wer(row, split, len(of_split)) for split, of_split in result.utterances.items()]
+    wers = [_wer(row, split, len(result.utterances[split])) for split in splits]
     overall = None if row.gate is None else row.gate.overall
     difference = "" if overall is None else f"{overall.d:+.2f}: {both_intervals(overall)}"
     return [
@@ -84,26 +89,31 @@ def _cells(result: SweepResult, name: str, row: SweepRow) -> list[str]:
 
 def to_plot(result: SweepResult) -> str:
     """Return an SVG: WER of each split against size and against RTF, the Pareto front drawn in."""
-    import io
+    splits, against = plotted(result), measures(result)
 
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    splits = list(result.utterances)
-    measures = {"weights, MB": _megabytes, "real-time factor": SweepResult.rtf}
-    if result.rtf("fp32") is None:  # nothing was timed
-        measures.pop("real-time factor")
-    with rc_context({"svg.hashsalt": "edgewhisper", "svg.fonttype": "none", "font.size": 8}):
-        figure = Figure(figsize=(5.2 * len(splits), 3.9 * len(measures)), layout="constrained")
-        grid = figure.subplots(len(measures), len(splits), squeeze=False)
-        for axes_of, (label, measure) in zip(grid, measures.items(), strict=True):
+    def draw_all(figure: Figure) -> None:
+        grid = figure.subplots(len(against), len(splits), squeeze=False)
+        for axes_of, (label, measure) in zip(grid, against.items(), strict=True):
             for axes, split in zip(axes_of, splits, strict=True):
-                _draw(axes, result, split, label, measure)
+                draw(axes, result, split, label, measure)
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return stream.getvalue()
+
+    return to_svg(draw_all, 5.2 * len(splits), 3.9 * len(against))
+
+
+def plotted(result: SweepResult) -> list[str]:
+    """Return the splits of plots against size and speed: of clean speech if there is any."""
+    clean = [name for name, each in result.conditions.items() if each.condition == CLEAN]
+    return clean or list(result.utterances)
+
+
+def measures(result: SweepResult) -> dict[str, Measure]:
+    """Return what WER is drawn against, by its label."""
+    against: dict[str, Measure] = {"weights, MB": _megabytes}
+    if result.rtf(BASELINE) is not None:
+        against["real-time factor"] = SweepResult.rtf
+    return against
 
 
 def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
@@ -115,7 +125,8 @@ def pareto(points: dict[str, tuple[float, float]]) -> list[str]:
     return front
 
 
-def _draw(axes: Any, result: SweepResult, split: str, label: str, measure: Measure) -> None:
+def draw(axes: Any, result: SweepResult, split: str, label: str, measure: Measure) -> None:
+    """Draw the WER on a split against what `measure` gives of each recipe."""
     baseline = result.baseline.summary[split].wer
     top = baseline + _FRAME
     points: dict[str, tuple[float, float]] = {}
@@ -135,7 +146,7 @@ def _draw(axes: Any, result: SweepResult, split: str, label: str, measure: Measu
         installed = library in quantizers.names()
         color = quantizers.find(library).color if installed else _UNKNOWN
         axes.scatter(*zip(*own, strict=True), s=18, color=color, label=library, zorder=3)
-    axes.axhline(baseline, color="black", lw=0.8, ls=":", label="fp32")
+    axes.axhline(baseline, color=INK, lw=0.8, ls=":", label="fp32")
     front = pareto(points)
     drawn = [points[name] for name in front]
     axes.step(*zip(*drawn, strict=True), where="post", color="#888888", lw=1, label="Pareto front")
@@ -195,14 +206,15 @@ def _many_comparisons(result: SweepResult) -> str:
 
 
 def _footer(result: SweepResult) -> str:
-    data = ", ".join(
-        f"{len(utterances)} utterances of {split}"
-        for split, utterances in result.utterances.items()
-    )
+    sizes = {split: len(utterances) for split, utterances in result.utterances.items()}
+    if result.conditions:
+        sizes = {each.split: sizes[name] for name, each in result.conditions.items()}
+    data = ", ".join(f"{size} utterances of {split}" for split, size in sizes.items())
     text = (
         f"{result.model.name} on {result.dataset.name}: {data}. In brackets: the difference from "
         "fp32 in points, with its paired 95 % interval (over utterances and over speakers, the "
-        f"wider at each end). The gate judges all splits together. {_scoring(result)}"
+        "wider at each end). The gate judges all splits together"
+        f"{', in all conditions' if result.conditions else ''}. {_scoring(result)}"
         f"{_many_comparisons(result)} MB: the weights of the artefact that was measured. The study "
         "calls weight-only recipes dynamic too."
     )

@@ -1,4 +1,4 @@
-"""Render a report as Markdown, as one self-contained HTML file, and for a terminal."""
+"""Render a report as Markdown, as a page, and for a terminal."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import json
 from pathlib import Path
 
 from edgewhisper.evaluation import gate
-from edgewhisper.evaluation.comparison import Comparison
+from edgewhisper.evaluation.conditions import Noise
 from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import Recipe
-from edgewhisper.reports.results import Report
-from edgewhisper_runtime.bundle import Interval, Metric, atomic
+from edgewhisper.reports import curves, evaluation_page, matrix, sweep_page, view
+from edgewhisper.reports.results import Report, SweepResult
+from edgewhisper.reports.wording import both_intervals, metric
+from edgewhisper_runtime.bundle import atomic
 
 REPORT_FILES = ("report.json", "report.md", "report.html")
 UNITS = {"WER": "words", "CER": "characters", "MER": "words and characters"}
 _TEMPLATES = Path(__file__).parent
+_RESULTS = "results.json"
 
 
 def write(report: Report, directory: Path) -> Path:
@@ -27,27 +30,50 @@ def write(report: Report, directory: Path) -> Path:
     return directory
 
 
+def read_sweep(directory: Path) -> SweepResult | None:
+    """Return the results in a sweep's directory, None if it has none.
+
+    Raises DataError when results.json is something else.
+    """
+    path = directory / _RESULTS
+    return SweepResult.read(path) if path.exists() else None
+
+
+def write_sweep(result: SweepResult, directory: Path) -> None:
+    """Write results.json, table.md, report.html and pareto.svg into the directory.
+
+    And noise.svg where a split was evaluated at two ratios of speech to noise.
+    """
+    content = json.dumps(result.to_json(), ensure_ascii=False, separators=(",", ":"))
+    atomic.write_text(directory / _RESULTS, content + "\n")
+    atomic.write_text(directory / "table.md", matrix.to_table(result) + "\n")
+    atomic.write_text(directory / "report.html", view.render(sweep_page.page(result)))
+    atomic.write_text(directory / "pareto.svg", matrix.to_plot(result))
+    if curves.curves(result):
+        atomic.write_text(directory / "noise.svg", curves.to_plot(result))
+
+
 def to_markdown(report: Report) -> str:
     """Return the report as Markdown."""
-    return _render("report.md.jinja", report, escape=False)
+    return _render("report.md.jinja", report)
 
 
 def to_html(report: Report) -> str:
     """Return the report as a page that needs nothing else, every text in it escaped."""
-    return _render("report.html.jinja", report, escape=True)
+    return view.render(evaluation_page.page(report))
 
 
 def to_text(report: Report) -> str:
     """Return what a terminal shows of the report: size, scope, WER by split, the verdict."""
-    return _render("report.txt.jinja", report, escape=False).rstrip("\n")
+    return _render("report.txt.jinja", report).rstrip("\n")
 
 
-def _render(template: str, report: Report, escape: bool) -> str:
+def _render(template: str, report: Report) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=escape,  # noqa: S701 # Markdown and text are not HTML
+        autoescape=False,  # noqa: S701 # Markdown and text are not HTML
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -71,44 +97,18 @@ def _render(template: str, report: Report, escape: bool) -> str:
         recipe=Recipe.from_record(variant.recipe, variant.name),
         scope=summarize(variant.census),
         smaller=100 * (1 - variant.weight_bytes / baseline.weight_bytes),
-        changed=_changed(report),
-        metric=_metric(report),
+        metric=metric(report),
         explanation=gate.explain(report.gate),
         languages={
             language: score
             for split in report.summary.values()
             for language, score in split.variant.by_language.items()
         },
+        noises=_noises(report),
     )
 
 
-def both_intervals(comparison: Comparison) -> str:
-    """Return the intervals over utterances and over speakers, of which the wider counts."""
-
-    def words(interval: Interval | None) -> str:
-        return "" if interval is None else f"{interval.low:+.2f} to {interval.high:+.2f}"
-
-    text = f"over utterances {words(comparison.over_utterances)}"
-    if comparison.over_speakers is not None:
-        speakers = f"over {comparison.speakers} speakers"
-        return f"{text}, {speakers} {words(comparison.over_speakers)}"
-    known = "one speaker, so of others nothing" if comparison.speakers else "speakers not known"
-    return f"{text}, {known}"
-
-
-def _metric(report: Report) -> Metric:
-    """Return the metric of all splits together."""
-    if report.gate.overall is not None:
-        return report.gate.overall.metric
-    return next(iter(report.summary.values())).variant.metric
-
-
-def _changed(report: Report) -> list[dict[str, str]]:
-    """Return every utterance whose text differs from the baseline's."""
-    return [
-        {"split": split, "id": baseline.id, "reference": baseline.reference,
-         "baseline": baseline.hypothesis, "variant": variant.hypothesis}
-        for split, records in report.records["baseline"].items()
-        for baseline, variant in zip(records, report.records["variant"][split], strict=True)
-        if baseline.hypothesis != variant.hypothesis
-    ]  # fmt: skip
+def _noises(report: Report) -> list[Noise]:
+    """Return one condition's noise of each directory and seed."""
+    noises = (each.condition.noise for each in report.conditions.values())
+    return list({noise.recording: noise for noise in noises if noise is not None}.values())

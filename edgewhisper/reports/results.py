@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewhisper.evaluation.comparison import Comparison
+from edgewhisper.evaluation.conditions import ConditionedSplit
 from edgewhisper.evaluation.gate import GateVerdict
 from edgewhisper.evaluation.normalizing import Normalizer
 from edgewhisper.evaluation.significance import holm
@@ -66,9 +67,11 @@ class ContextTrial:
 class Report:
     """A variant compared with its baseline: figures, the gate's verdict, and every raw text.
 
-    `records` are by role and split. `skipped` are the problems of utterances that were left out of
-    the data, each with its place. `contexts` are those that were tried before the variant's was
-    chosen. `command` is the command line that made it.
+    `records` are by role and split. `conditions` tells which split of the data, in which condition,
+    each of these is; it is empty where all speech is clean. `skipped` are the problems of
+    utterances that were left out of the data, each with its place. `contexts` are those that were
+    tried before the variant's was chosen. `command` is the command line that made it. `speed` has
+    timed runs of both roles, None where there are none.
     """
 
     created: str
@@ -85,7 +88,9 @@ class Report:
     records: dict[str, dict[str, tuple[Record, ...]]]
     contexts: tuple[ContextTrial, ...] = ()
     skipped: tuple[str, ...] = ()
+    conditions: dict[str, ConditionedSplit] = field(default_factory=dict)
     command: str = ""
+    speed: Timing | None = None
 
     @property
     def language_accuracy(self) -> dict[str, float]:
@@ -198,7 +203,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class SweepHeader:
-    """The fields that all rows of a sweep share: model, data, and how speed was measured."""
+    """The fields that all rows of a sweep share: model, data, and how speed was measured.
+
+    `conditions` are as a report's.
+    """
 
     created: str
     edgewhisper: str
@@ -211,6 +219,7 @@ class SweepHeader:
     normalizer: Normalizer
     utterances: dict[str, dict[str, SweepUtterance]]
     speed: Timing | None = None
+    conditions: dict[str, ConditionedSplit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

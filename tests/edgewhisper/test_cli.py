@@ -43,7 +43,9 @@ def test_the_whole_job(
     assert absent.returncode == 6
     assert "edgewhisper build" in absent.stderr
 
-    built = run_afresh("build", "--model", "tiny.en", "--recipe", "quanto-int8", "--limit", 3)
+    built = run_afresh(
+        "build", "--model", "tiny.en", "--recipe", "quanto-int8", "--limit", 3, "--rounds=1"
+    )
     assert built.returncode == 0, built.stderr
     assert "synthetic smoke set" in built.stdout
     assert "65 of 65 Linear layers" in built.stdout
@@ -76,7 +78,7 @@ def test_the_whole_job(
     assert profiled.returncode == 0, profiled.stderr
     assert json.loads(profiled.stdout)["summary"]["rtf"] > 0
 
-    evaluated = run("evaluate", "--bundle", bundle, "--limit", 3, "--json")
+    evaluated = run("evaluate", "--bundle", bundle, "--limit", 3, "--rounds=0", "--json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["summary"]["smoke"]["comparison"]["utterances"] == 3
 
@@ -85,8 +87,8 @@ def test_a_failed_gate_installs_nothing_and_shows_what_it_measured(
     run: Run, tiny_en: Checkpoint, data: Path, tmp_path: Path, home: Path
 ) -> None:
     target = tmp_path / "bundle"
-    common = ("--model=tiny.en", "--recipe=quanto-int2", "--limit=3", "--split=test-clean",
-              "--librispeech", data)  # fmt: skip
+    common = ("--model=tiny.en", "--recipe=quanto-int2", "--limit=3", "--rounds=0",
+              "--split=test-clean", "--librispeech", data)  # fmt: skip
     result = run("build", *common, "--output", target)
     assert result.returncode == 9, result.stderr
     assert "gate: failed" in result.stdout

@@ -39,7 +39,9 @@ def options(workspace: Workspace, data: Path) -> EvaluationOptions:
 def test_a_bundle_is_built_verified_and_remembered(
     workspace: Workspace, tiny_en: Checkpoint, options: EvaluationOptions, smoke_clip: Path
 ) -> None:
-    built = edgewhisper.build(tiny_en.name, LENIENT, options, export="none", workspace=workspace)
+    built = edgewhisper.build(
+        tiny_en.name, LENIENT, options, export="none", rounds=0, workspace=workspace
+    )
     target = built.bundle.path
     manifest = bundle.verify(target)
     assert manifest == built.bundle.manifest
@@ -81,7 +83,7 @@ def test_too_little_data_is_not_proof(
     def build(name: str, *, strict: bool = False) -> edgewhisper.Built:
         return edgewhisper.build(
             tiny_en.name, INT8, options, output=tmp_path / name, strict=strict, export="none",
-            workspace=workspace,
+            rounds=0, workspace=workspace,
         )  # fmt: skip
 
     built = build("bundle")
@@ -103,6 +105,7 @@ def test_synthetic_speech_refuses_nothing(
         EvaluationOptions(datasets.find_dataset(workspace), limit=2),
         output=tmp_path / "bundle",
         export="none",
+        rounds=0,
         workspace=workspace,
     )
     assert built.bundle.manifest.evaluation is not None
@@ -146,6 +149,7 @@ def test_an_export_ships_with_adaptive_context_where_it_is_proven(
         recipe,
         beside_development_speech,
         output=tmp_path / "bundle",
+        rounds=0,
         workspace=workspace,
     )
     full, adaptive = built.report.contexts
@@ -239,7 +243,7 @@ def test_a_kill_leaves_a_whole_bundle(
 ) -> None:
     target = tmp_path / "bundle"
     built = edgewhisper.build(
-        tiny_en.name, INT8, options, output=target, export="none", workspace=workspace
+        tiny_en.name, INT8, options, output=target, export="none", rounds=0, workspace=workspace
     )
     variant = workspace.variants / built.bundle.manifest.name
     command = [sys.executable, "-c", PROGRAM, variant, built.report_directory, target]
