@@ -1,0 +1,118 @@
+"""What a layer's inputs are like on calibration speech: means, products, and largest magnitudes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgewhisper.quantizers.layers import windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import Tensor, nn
+
+OUTPUT, EMBEDDING = "proj_out", "model.decoder.embed_tokens"
+_CROSS_KEYS = "model.decoder.layers.0.encoder_attn.k_proj"
+_TOGETHER = 1024  # rows of a product
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Statistics of input vectors x, all float32.
+
+    mean [inputs]: E[x]. second [inputs, inputs]: E[x x^T]. largest [inputs]: max |x|. count is the
+    number of vectors.
+    """
+
+    mean: Tensor
+    second: Tensor
+    largest: Tensor
+    count: int
+
+    def centered(self) -> Tensor:
+        """Return the covariance: what is left of `second` when a bias takes the mean."""
+        import torch
+
+        return self.second - torch.outer(self.mean, self.mean)
+
+    def divided(self, by: Tensor) -> Inputs:
+        """Return the statistics of x / by."""
+        import torch
+
+        second = self.second / torch.outer(by, by)
+        return Inputs(self.mean / by, second, self.largest / by, self.count)
+
+
+def source(name: str) -> str:
+    """Return the layer whose inputs stand for those of a layer: layers that read the same tensor.
+
+    The keys and values of all cross-attentions read the encoder's output. The token embedding
+    has the output layer's weight, so its errors count where that layer multiplies.
+    """
+    if name == EMBEDDING:
+        return OUTPUT
+    attention, _, leaf = name.rpartition(".")
+    if leaf not in {"k_proj", "v_proj"}:
+        return name
+    return _CROSS_KEYS if attention.endswith("encoder_attn") else f"{attention}.q_proj"
+
+
+def measure(
+    model: nn.Module, names: Iterable[str], calibrate: Callable[[], None]
+) -> dict[str, Inputs]:
+    """Run the calibration; return the statistics of the named layers' sources, by their names."""
+    sums = {name: _Sums() for name in dict.fromkeys(map(source, names))}
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(each.add) for name, each in sums.items()
+    ]
+    try:
+        calibrate()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: each.inputs() for name, each in sums.items()}
+
+
+class _Sums:
+    """Sums over input vectors, taken by a layer's forward hook.
+
+    A decoder reads a row or a few at a time, so rows are collected for larger products.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Tensor] = []
+        self._count = 0
+        self._total: Any = 0
+        self._products: Any = 0
+        self._largest: Any = 0
+
+    def add(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        """Add the inputs of one call."""
+        import torch
+
+        hidden = arguments[0]
+        if isinstance(module, torch.nn.Conv1d):
+            hidden = windows(hidden, module)
+        self._waiting.append(hidden.flatten(0, -2))
+        if sum(map(len, self._waiting)) >= _TOGETHER:
+            self._sum()
+
+    def inputs(self) -> Inputs:
+        """Return the statistics."""
+        self._sum()
+        return Inputs(
+            self._total / self._count, self._products / self._count, self._largest, self._count
+        )
+
+    def _sum(self) -> None:
+        import torch
+
+        if not self._waiting:
+            return
+        rows = torch.cat(self._waiting)
+        self._waiting.clear()
+        self._count += len(rows)
+        self._total = self._total + rows.sum(0)
+        self._products = self._products + rows.T @ rows
+        self._largest = torch.maximum(rows.abs().amax(0), torch.as_tensor(self._largest))
