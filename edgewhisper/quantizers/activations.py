@@ -82,6 +82,7 @@ class _Sums:
 
     def __init__(self) -> None:
         self._waiting: list[Tensor] = []
+        self._rows = 0  # of those
         self._count = 0
         self._total: Any = 0
         self._products: Any = 0
@@ -95,7 +96,8 @@ class _Sums:
         if isinstance(module, torch.nn.Conv1d):
             hidden = windows(hidden, module)
         self._waiting.append(hidden.flatten(0, -2))
-        if sum(map(len, self._waiting)) >= _TOGETHER:
+        self._rows += self._waiting[-1].shape[0]
+        if self._rows >= _TOGETHER:
             self._sum()
 
     def inputs(self) -> Inputs:
@@ -112,6 +114,7 @@ class _Sums:
             return
         rows = torch.cat(self._waiting)
         self._waiting.clear()
+        self._rows = 0
         self._count += len(rows)
         self._total = self._total + rows.sum(0)
         self._products = self._products + rows.T @ rows

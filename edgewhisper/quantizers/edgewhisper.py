@@ -135,7 +135,7 @@ def grid(module: nn.Module) -> Grid | None:
         return Grid.of_signed(tensors["int8"], tensors["scale"])
     codes = layers.unpacked(module.codes.get_buffer("packed"), module.codes.bits).flatten(1)
     scale = tensors["scale"][..., 0]
-    zero = np.broadcast_to(np.asarray(module.codes.zero(), np.float32), (*scale.shape, 1))[..., 0]
+    zero = np.broadcast_to(np.asarray(module.codes.zeros(), np.float32), (*scale.shape, 1))[..., 0]
     return Grid(codes.numpy(), scale, zero, module.codes.bits)
 
 

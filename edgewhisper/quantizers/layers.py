@@ -27,9 +27,9 @@ class Codes(nn.Module):
         if "int8" in self._buffers:
             return self.get_buffer("int8")[rows].float().mul_(scale)
         codes = unpacked(self.get_buffer("packed")[rows], self.bits).float()
-        return codes.sub_(self.zero(rows)).mul_(scale).flatten(-2)
+        return codes.sub_(self.zeros(rows)).mul_(scale).flatten(-2)
 
-    def zero(self, rows: Tensor | slice = slice(None)) -> Tensor | int:
+    def zeros(self, rows: Tensor | slice = slice(None)) -> Tensor | int:
         """Return the selected rows' zero points [*rows, groups, 1], or the one of all."""
         if "zero" in self._buffers:
             return self.get_buffer("zero")[rows]
