@@ -21,27 +21,24 @@ _TOGETHER = 1024  # rows of a product
 class Inputs:
     """Statistics of input vectors x, all float32.
 
-    mean [inputs]: E[x]. second [inputs, inputs]: E[x x^T]. largest [inputs]: max |x|. count is the
-    number of vectors.
+    mean [inputs]: E[x]. covariance [inputs, inputs]. largest [inputs]: max |x|.
     """
 
     mean: Tensor
-    second: Tensor
+    covariance: Tensor
     largest: Tensor
-    count: int
 
-    def centered(self) -> Tensor:
-        """Return the covariance: what is left of `second` when a bias takes the mean."""
+    def second(self) -> Tensor:
+        """Return E[x x^T]: what counts where no bias can take the mean."""
         import torch
 
-        return self.second - torch.outer(self.mean, self.mean)
+        return self.covariance + torch.outer(self.mean, self.mean)
 
     def divided(self, by: Tensor) -> Inputs:
         """Return the statistics of x / by."""
         import torch
 
-        second = self.second / torch.outer(by, by)
-        return Inputs(self.mean / by, second, self.largest / by, self.count)
+        return Inputs(self.mean / by, self.covariance / torch.outer(by, by), self.largest / by)
 
 
 def source(name: str) -> str:
@@ -77,13 +74,15 @@ def measure(
 class _Sums:
     """Sums over input vectors, taken by a layer's forward hook.
 
-    A decoder reads a row or a few at a time, so rows are collected for larger products.
+    A decoder reads a row or a few at a time, so rows are collected for larger products. Sums are of
+    differences from the first rows' mean, or a large mean would leave no digits for a covariance.
     """
 
     def __init__(self) -> None:
         self._waiting: list[Tensor] = []
         self._rows = 0  # of those
         self._count = 0
+        self._near_mean: Any = None
         self._total: Any = 0
         self._products: Any = 0
         self._largest: Any = 0
@@ -102,10 +101,12 @@ class _Sums:
 
     def inputs(self) -> Inputs:
         """Return the statistics."""
+        import torch
+
         self._sum()
-        return Inputs(
-            self._total / self._count, self._products / self._count, self._largest, self._count
-        )
+        offset = self._total / self._count
+        covariance = self._products / self._count - torch.outer(offset, offset)
+        return Inputs(self._near_mean + offset, covariance, self._largest)
 
     def _sum(self) -> None:
         import torch
@@ -116,6 +117,9 @@ class _Sums:
         self._waiting.clear()
         self._rows = 0
         self._count += len(rows)
+        self._largest = torch.maximum(rows.abs().amax(0), torch.as_tensor(self._largest))
+        if self._near_mean is None:
+            self._near_mean = rows.mean(0)
+        rows -= self._near_mean
         self._total = self._total + rows.sum(0)
         self._products = self._products + rows.T @ rows
-        self._largest = torch.maximum(rows.abs().amax(0), torch.as_tensor(self._largest))
