@@ -88,7 +88,7 @@ def _stored(outputs: int, inputs: int, weights: Weights, library: str) -> float:
     groups = count / weights.group_size
     if weights.double_quantized:
         return count / 2 + groups * (1 + 4 / 256)
-    bits = 3.2 if weights.dtype == "int3" else weights.bits  # ten in 32 bits
+    bits = 3.2 if (library, weights.dtype) == ("hqq", "int3") else weights.bits  # ten in 32
     of_group = {"hqq": 8, "bitsandbytes": 4, "edgewhisper": 3}  # scales and zero points
     if library == "quanto":
         return count * bits / 8 + groups * 8

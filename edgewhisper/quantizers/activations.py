@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers.layers import windows
+from edgewhisper_runtime.errors import QuantizationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,7 +59,10 @@ def source(name: str) -> str:
 def measure(
     model: nn.Module, names: Iterable[str], calibrate: Callable[[], None]
 ) -> dict[str, Inputs]:
-    """Run the calibration; return the statistics of the named layers' sources, by their names."""
+    """Run the calibration; return the statistics of the named layers' sources, by their names.
+
+    Raises QuantizationError where a layer got no inputs.
+    """
     sums = {name: _Sums() for name in dict.fromkeys(map(source, names))}
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(each.add) for name, each in sums.items()
@@ -68,6 +72,10 @@ def measure(
     finally:
         for hook in hooks:
             hook.remove()
+    if unread := [name for name, each in sums.items() if not each.count]:
+        raise QuantizationError(
+            f"no calibration speech reached {', '.join(unread[:3])}. Calibrate on more utterances."
+        )
     return {name: each.inputs() for name, each in sums.items()}
 
 
@@ -81,7 +89,7 @@ class _Sums:
     def __init__(self) -> None:
         self._waiting: list[Tensor] = []
         self._rows = 0  # of those
-        self._count = 0
+        self.count = 0
         self._near_mean: Any = None
         self._total: Any = 0
         self._products: Any = 0
@@ -104,8 +112,8 @@ class _Sums:
         import torch
 
         self._sum()
-        offset = self._total / self._count
-        covariance = self._products / self._count - torch.outer(offset, offset)
+        offset = self._total / self.count
+        covariance = self._products / self.count - torch.outer(offset, offset)
         return Inputs(self._near_mean + offset, covariance, self._largest)
 
     def _sum(self) -> None:
@@ -116,7 +124,7 @@ class _Sums:
         rows = torch.cat(self._waiting)
         self._waiting.clear()
         self._rows = 0
-        self._count += len(rows)
+        self.count += len(rows)
         self._largest = torch.maximum(rows.abs().amax(0), torch.as_tensor(self._largest))
         if self._near_mean is None:
             self._near_mean = rows.mean(0)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgewhisper import quantizers
-from edgewhisper.export import take_census, to_model
-from edgewhisper.recipes import find_recipe
-from edgewhisper.recipes.schema import Method, Override, Weights
+from edgewhisper.backend import TorchBackend
+from edgewhisper.export import to_model
+from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.recipes.schema import Method, Weights
 from edgewhisper_exporters import onnx, packing
+from edgewhisper_runtime.bundle import GraphRecord
 from edgewhisper_runtime.engines import onnx_file
 from edgewhisper_runtime.engines.onnx import DECODER, ENCODER, OnnxBackend
 from variants import LITTLE, quantize, random_model
@@ -37,27 +40,36 @@ def test_codes_come_back_from_their_bytes(bits: int) -> None:
 def test_the_graphs_compute_what_the_variant_computes(
     tmp_path: Path, bits: int, method: Method
 ) -> None:
-    """Every layer, the embedding and the convolutions too, in the file and as the engine runs it."""
-    import torch
-
-    from edgewhisper.backend import TorchBackend
-
+    """Every layer, the embedding and the convolutions too, as stored and as the engine runs it."""
     weights = Weights(f"int{bits}", method, "per-group", 16)  # type: ignore[arg-type] # a dtype
     recipe = replace(FLOAT_INPUTS, weights=weights)
     model = quantize(random_model(LITTLE), recipe)
-    records = onnx.export(to_model(model, quantizers.adapter("edgewhisper")), "float32", tmp_path)
-    assert records[DECODER].operators["MatMulNBits"] == 7
+    assert compare(model, recipe, tmp_path)[DECODER].operators["MatMulNBits"] == 7
     stored = [
         tensor
         for name, tensor in onnx_file.read_exported(tmp_path / DECODER).tensors.items()
         if name.endswith(f"embed_tokens.int{bits}")
     ]
     assert [tensor.bytes for tensor in stored] == [640 * 128 * bits // 8]
+
+
+@pytest.mark.parametrize("name", ["hqq-int3-g64", "hqq-int2-g16", "quanto-int2"])
+def test_other_libraries_integers_too(tmp_path: Path, name: str) -> None:
+    recipe = find_recipe(name)
+    compare(quantize(random_model(LITTLE), recipe), recipe, tmp_path)
+
+
+def compare(model: Any, recipe: Recipe, directory: Path) -> dict[str, GraphRecord]:
+    """Export a variant; check that both give the same logits, and return the graphs' records."""
+    adapter = quantizers.adapter(recipe.library)
+    records = onnx.export(to_model(model, adapter), "float32", directory)
     features = np.random.default_rng(0).normal(size=(2, 80, 200)).astype(np.float32)
     tokens = np.array([[3, 1, 4], [1, 5, 9]])
-    logits = []
-    for backend in (TorchBackend(model), OnnxBackend(tmp_path / ENCODER, tmp_path / DECODER)):
-        cache = backend.start(backend.encode(features))
-        logits.append(backend.step(tokens, cache))
+    exported = OnnxBackend(directory / ENCODER, directory / DECODER)
+    logits = [
+        backend.step(tokens, backend.start(backend.encode(features)))
+        for backend in (TorchBackend(model), exported)
+    ]
+    assert np.isfinite(logits[0]).all()
     np.testing.assert_allclose(*logits, atol=1e-4)
-    assert torch.isfinite(torch.from_numpy(logits[0])).all()
+    return records
