@@ -16,18 +16,28 @@ if TYPE_CHECKING:
 OUTPUT, EMBEDDING = "proj_out", "model.decoder.embed_tokens"
 _CROSS_KEYS = "model.decoder.layers.0.encoder_attn.k_proj"
 _TOGETHER = 1024  # rows of a product
+_LEAST_DAMPING = 0.01  # as GPTQ's authors have it
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Statistics of input vectors x, all float32.
 
-    mean [inputs]: E[x]. covariance [inputs, inputs]. largest [inputs]: max |x|.
+    mean [inputs]: E[x]. covariance [inputs, inputs]. largest [inputs]: max |x|. count: of vectors.
     """
 
     mean: Tensor
     covariance: Tensor
     largest: Tensor
+    count: int
+
+    @property
+    def damping(self) -> float:
+        """How much of the mean square to add to each input's own, for `rounding`.
+
+        The fewer vectors for the number of inputs, the less their products say of other speech.
+        """
+        return min(max(_LEAST_DAMPING, len(self.mean) / (2 * self.count)), 1)
 
     def second(self) -> Tensor:
         """Return E[x x^T]: what counts where no bias can take the mean."""
@@ -39,7 +49,8 @@ class Inputs:
         """Return the statistics of x / by."""
         import torch
 
-        return Inputs(self.mean / by, self.covariance / torch.outer(by, by), self.largest / by)
+        covariance = self.covariance / torch.outer(by, by)
+        return Inputs(self.mean / by, covariance, self.largest / by, self.count)
 
 
 def source(name: str) -> str:
@@ -114,7 +125,7 @@ class _Sums:
         self._sum()
         offset = self._total / self.count
         covariance = self._products / self.count - torch.outer(offset, offset)
-        return Inputs(self._near_mean + offset, covariance, self._largest)
+        return Inputs(self._near_mean + offset, covariance, self._largest, self.count)
 
     def _sum(self) -> None:
         import torch

@@ -174,7 +174,7 @@ def _quantized(module: Any, weights: Weights, inputs: Inputs | None, rounds: boo
     if inputs is None:
         return _layer(module, _buffers(rounded(weight, weights), weights), bias, rounds)
     second = inputs.second() if bias is None else inputs.covariance
-    codes = rounded(weight, weights, second)
+    codes = rounded(weight, weights, second, inputs.damping)
     if bias is not None:
         bias = bias + (weight - codes.values()) @ inputs.mean
     return _layer(module, _buffers(codes, weights), bias, rounds)

@@ -180,7 +180,7 @@ def describe(module: nn.Module) -> WeightFormat | None:
 
 
 def grid(module: nn.Module) -> Grid | None:
-    """Return quanto's integers of an int8, int4 or int2 layer; a float shift comes after the scale."""
+    """Return quanto's integers of 8, 4 or 2 bits; a float shift comes after the scale."""
     import numpy as np
 
     weight: Any = getattr(module, "weight", None)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _SHRINKS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72, 0.68, 0.64, 0.6)
 _CHUNK = 4096  # rows whose candidates are in memory at once
 _TINIEST = 2.0**-14  # the least normal float16
-_DAMPING = 0.01  # of the mean square of all inputs, added to each so that the matrix has an inverse
 _BLOCK = 128  # columns whose errors reach the columns after them in one product
 
 
@@ -38,10 +37,13 @@ class Codes:
         return ((codes - self.zero[..., None]) * self.scale[..., None]).reshape(outputs, -1)
 
 
-def rounded(weight: Tensor, weights: Weights, second: Tensor | None = None) -> Codes:
+def rounded(
+    weight: Tensor, weights: Weights, second: Tensor | None = None, damping: float = 0.01
+) -> Codes:
     """Round a weight float32 [outputs, inputs] as a recipe says.
 
     second float32 [inputs, inputs] is the mean of x x^T over inputs x, for the ways that need it.
+    For error feedback, `damping` times the mean of its diagonal is added to its diagonal.
     Scales of groups are float16 values, scales of rows any float32.
     """
     import torch
@@ -51,7 +53,7 @@ def rounded(weight: Tensor, weights: Weights, second: Tensor | None = None) -> C
     parts = [_fitted(rows, weights, importance) for rows in weight.split(_CHUNK)]
     scale, zero = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     if weights.rounding == "error-feedback" and second is not None:
-        codes = _fed_back(weight, scale, zero, second, weights)
+        codes = _fed_back(weight, scale, zero, second, damping, weights)
     else:
         values = weight.reshape(*scale.shape, -1)
         codes = _codes(values, scale[..., None], zero[..., None], weights).flatten(1)
@@ -125,7 +127,12 @@ def _stored(scale: Tensor, weights: Weights) -> Tensor:
 
 
 def _fed_back(
-    weight: Tensor, scale: Tensor, zero: Tensor, second: Tensor, weights: Weights
+    weight: Tensor,
+    scale: Tensor,
+    zero: Tensor,
+    second: Tensor,
+    damping: float,
+    weights: Weights,
 ) -> Tensor:
     """Return codes, rounded input by input, each error corrected in the inputs that follow.
 
@@ -137,7 +144,7 @@ def _fed_back(
     inputs, group = weight.shape[1], weight.shape[1] // scale.shape[1]
     order = second.diagonal().argsort(descending=True)
     damped = second[order][:, order].double()
-    damped.diagonal().add_(max(_DAMPING * float(damped.diagonal().mean()), 1e-12))
+    damped.diagonal().add_(max(damping * float(damped.diagonal().mean()), 1e-12))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     factor = torch.linalg.cholesky(inverse, upper=True).float()
     # one row for each input, so that a step reads and writes memory in order
