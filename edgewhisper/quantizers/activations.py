@@ -100,7 +100,7 @@ class _Sums:
     def __init__(self) -> None:
         self._waiting: list[Tensor] = []
         self._rows = 0  # of those
-        self.count = 0
+        self.count = 0  # of all rows
         self._near_mean: Any = None
         self._total: Any = 0
         self._products: Any = 0
@@ -114,7 +114,8 @@ class _Sums:
         if isinstance(module, torch.nn.Conv1d):
             hidden = windows(hidden, module)
         self._waiting.append(hidden.flatten(0, -2))
-        self._rows += self._waiting[-1].shape[0]
+        self._rows += len(self._waiting[-1])
+        self.count += len(self._waiting[-1])
         if self._rows >= _TOGETHER:
             self._sum()
 
@@ -135,7 +136,6 @@ class _Sums:
         rows = torch.cat(self._waiting)
         self._waiting.clear()
         self._rows = 0
-        self.count += len(rows)
         self._largest = torch.maximum(rows.abs().amax(0), torch.as_tensor(self._largest))
         if self._near_mean is None:
             self._near_mean = rows.mean(0)
