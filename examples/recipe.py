@@ -15,7 +15,7 @@ recipe = replace(
     edgewhisper.find_recipe("pytorch-int8"),
     name="pytorch-int8-encoder",
     summary="int8 in the encoder, the decoder left in float32",
-    scope=("encoder.attention", "encoder.fc1", "encoder.fc2"),
+    scope=("encoder.qkv", "encoder.out_proj", "encoder.fc1", "encoder.fc2"),
 )
 report = edgewhisper.evaluate("whisper-tiny.en", recipe, options, workspace=workspace)
 for split, result in report.summary.items():

@@ -54,7 +54,12 @@ def _matrices(config: dict[str, Any]) -> dict[str, list[tuple[int, int]]]:
     }
     for half, attentions in (("encoder", 1), ("decoder", 2)):
         count, hidden = config[f"{half}_layers"], config[f"{half}_ffn_dim"]
-        shapes[f"{half}.attention"] = [(width, width)] * (4 * attentions * count)
+        square = (width, width)
+        shapes[f"{half}.qkv"] = [square] * (3 * count)
+        shapes[f"{half}.out_proj"] = [square] * (attentions * count)
+        if half == "decoder":  # queries of the cross-attention; keys and values
+            shapes["decoder.qkv"] += [square] * count
+            shapes["decoder.cross_kv"] = [square] * (2 * count)
         shapes[f"{half}.fc1"] = [(hidden, width)] * count
         shapes[f"{half}.fc2"] = [(width, hidden)] * count
     return shapes
@@ -83,7 +88,7 @@ def _stored(outputs: int, inputs: int, weights: Weights, library: str) -> float:
     groups = count / weights.group_size
     if weights.double_quantized:
         return count / 2 + groups * (1 + 4 / 256)
-    bits = 3.2 if weights.dtype == "int3" else weights.bits  # ten in 32 bits
+    bits = 3.2 if (library, weights.dtype) == ("hqq", "int3") else weights.bits  # ten in 32
     of_group = {"hqq": 8, "bitsandbytes": 4, "edgewhisper": 3}  # scales and zero points
     if library == "quanto":
         return count * bits / 8 + groups * 8

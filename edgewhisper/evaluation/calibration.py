@@ -1,4 +1,4 @@
-"""The speech for measuring ranges of activations: never a test set."""
+"""The speech for measuring activations: never a test set."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def run(
     speech: list[Utterance],
     progress: Progress = ignore,
 ) -> None:
-    """Transcribe the utterances with a model, with the decoding loop of evaluations."""
+    """Transcribe the utterances with a model, with the decoding loop of evaluations.
+
+    Each window is encoded at its own length, so that the model reads speech rather than silence.
+    """
     from edgewhisper.backend import TorchBackend
     from edgewhisper_runtime.bundle import TOKENIZER
     from edgewhisper_runtime.options import PLAIN
@@ -61,7 +64,10 @@ def run(
     from edgewhisper_runtime.transcriber import Transcriber
 
     transcriber = Transcriber(
-        TorchBackend(model), Tokenizer(checkpoint.path / TOKENIZER), checkpoint.settings()
+        TorchBackend(model),
+        Tokenizer(checkpoint.path / TOKENIZER),
+        checkpoint.settings(),
+        adaptive=True,
     )
     for done, utterance in enumerate(speech, 1):
         transcriber.transcribe(utterance.path, replace(PLAIN, language="en"))

@@ -23,7 +23,7 @@ _EMBEDDING, _OUTPUT = "model.decoder.embed_tokens", "proj_out"
 # "fc1.int4", "fc1.scale"; of 8 bits in two planes "fc1.int8.high.int4", "fc1.int8.low.offset"
 _ONNX_NAME = re.compile(
     r"(?P<layer>.+?)\.(int8\.(high|low)\.(?!int4))?"
-    r"(?P<kind>int8|int4|weight|scale|zeros?|offset|bias|positions)(\..*)?"
+    r"(?P<kind>int8|int4|int3|int2|weight|scale|zeros?|offset|bias|positions)(\..*)?"
 )
 # The layer class of the parts that are not Linear: a library's own class has another name.
 _CLASSES = {"embedding": "Embedding", "convolution": "Conv1d"}
@@ -75,7 +75,7 @@ def take_onnx_census(files: Iterable[Path]) -> tuple[CensusRow, ...]:
     rows = []
     for name, kinds in layers.items():
         part = part_of(name.replace(".qkv", ".q_proj"))
-        integers = next((kind for kind in ("int8", "int4") if kind in kinds), None)
+        integers = next((kind for kind in ("int8", "int4", "int3", "int2") if kind in kinds), None)
         if part is None and "weight" not in kinds:
             continue
         dtype, grain = (

@@ -1,18 +1,24 @@
-"""EdgeWhisper's own library: int8 rows or int4 groups, one tensor for embedding and output layer.
+"""EdgeWhisper's own library: int8 rows, or groups of 2 to 4 bits; one tensor for both ends.
 
-Every value is (code - zero) * scale: a grid that ONNX's integer operators hold exactly.
+Every value is (code - zero) * scale: a grid that ONNX's integer operators hold exactly. `rounding`
+finds the codes, `activations` measures what it needs, `smoothing` changes the model before.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.quantizers import layers
+from edgewhisper.quantizers.activations import EMBEDDING, OUTPUT, Inputs, measure, source
 from edgewhisper.quantizers.census import WeightFormat
 from edgewhisper.quantizers.files import bias_of, read_model, write_model
+from edgewhisper.quantizers.rounding import Codes, rounded
 from edgewhisper.quantizers.scope import part_of
+from edgewhisper.quantizers.smoothing import smooth
 from edgewhisper.recipes.schema import Activations, Weights
+from edgewhisper_exporters import packing
 from edgewhisper_exporters.layers import Grid
 from edgewhisper_runtime.engines.pytorch_file import Layer, take, take_bias
 from edgewhisper_runtime.errors import RecipeError
@@ -28,16 +34,17 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("edgewhisper", "torch", "transformers")
 CPU_ONLY = None
 
-_EMBEDDING, _OUTPUT = "model.decoder.embed_tokens", "proj_out"
 _KINDS = (layers.Linear, layers.Embedding, layers.Convolution)
+_ROWS = Weights("int8", "symmetric", "per-channel")
 _EXACT, _ROUNDED = Activations(), Activations("int8", "per-row")
-_SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of a group's range: more clipping, finer steps
+_GROUPED = ("int4", "int3", "int2")
+_CODES_TOGETHER = 8  # that are packed into whole bytes, whatever their bits
 
 
 def quantize(
     model: WhisperForConditionalGeneration,
     recipe: Recipe,
-    calibrate: Callable[[], None],  # noqa: ARG001 # nothing here needs data
+    calibrate: Callable[[], None],
 ) -> None:
     """Replace the layers in scope by quantized ones.
 
@@ -57,7 +64,7 @@ def quantize(
             f"{recipe.name}: edgewhisper stores the token embedding and the output layer as one "
             "tensor. Put both in scope, with the same weights, or neither."
         )
-    ends_weights = [model.get_parameter(f"{name}.weight") for name in (_OUTPUT, _EMBEDDING)]
+    ends_weights = [model.get_parameter(f"{name}.weight") for name in (OUTPUT, EMBEDDING)]
     if "output" in recipe.scope and not torch.equal(*ends_weights):
         raise RecipeError(
             f"{recipe.name}: edgewhisper stores the token embedding and the output layer as one "
@@ -65,15 +72,22 @@ def quantize(
         )
     names = [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]
     for name in names:
+        _check(recipe, name, model.get_submodule(name))
+    inputs: dict[str, Inputs] = {}
+    if recipe.calibrates:
+        inputs = measure(model, names, calibrate)
+    if recipe.smoothing:
+        every = [name for name, _ in model.named_modules() if part_of(name)]
+        inputs = smooth(model, every, inputs, recipe.smoothing)
+    for name in names:
         module: Any = model.get_submodule(name)
-        embedding: Any = model.get_submodule(_EMBEDDING)
+        embedding: Any = model.get_submodule(EMBEDDING)
         layer: nn.Module
-        if name == _OUTPUT:
+        if name == OUTPUT:
             layer = layers.Output(embedding, rounds=rounds)
         else:
             weights = recipe.weights_of(str(part_of(name)))
-            codes = _quantized(recipe.name, name, module.weight.detach().flatten(1), weights)
-            layer = _layer(module, codes, bias_of(module).get("bias"), rounds)
+            layer = _quantized(module, weights, inputs.get(source(name)), rounds)
         model.set_submodule(name, layer)
 
 
@@ -83,9 +97,9 @@ def save(model: WhisperForConditionalGeneration, path: Path) -> None:
     for name, module in model.named_modules():
         if isinstance(module, _KINDS):
             tensors = dict(module.codes.named_buffers()) | bias_of(module)
-            quantized[name] = Layer(tensors, _rounding(module))
+            quantized[name] = Layer(tensors, {"bits": module.codes.bits} | _rounding(module))
         elif isinstance(module, layers.Output):
-            quantized[name] = Layer({}, {"shares": _EMBEDDING} | _rounding(module))
+            quantized[name] = Layer({}, {"shares": EMBEDDING} | _rounding(module))
     write_model(path, model, quantized)
 
 
@@ -103,10 +117,11 @@ def describe(module: nn.Module) -> WeightFormat | None:
         return None
     tensors = dict(module.codes.named_buffers())
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if "zero" not in tensors:
+    if "int8" in tensors:
         return WeightFormat("int8", "per-channel", size)
-    group = 2 * tensors["packed"].shape[-1]
-    return WeightFormat("int4", Weights("int4", "asymmetric", "per-group", group).grain, size)
+    bits = module.codes.bits
+    group = tensors["packed"].shape[-1] * 8 // bits
+    return WeightFormat(f"int{bits}", f"per-group {group}", size)
 
 
 def grid(module: nn.Module) -> Grid | None:
@@ -118,75 +133,69 @@ def grid(module: nn.Module) -> Grid | None:
     tensors = {name: tensor.numpy() for name, tensor in module.codes.named_buffers()}
     if "int8" in tensors:
         return Grid.of_signed(tensors["int8"], tensors["scale"])
-    packed = tensors["packed"]
-    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
-    zero = tensors["zero"][..., 0].astype(np.float32)
-    return Grid(codes, tensors["scale"][..., 0], zero, 4)
+    codes = layers.unpacked(module.codes.get_buffer("packed"), module.codes.bits).flatten(1)
+    scale = tensors["scale"][..., 0]
+    zero = np.broadcast_to(np.asarray(module.codes.zeros(), np.float32), (*scale.shape, 1))[..., 0]
+    return Grid(codes.numpy(), scale, zero, module.codes.bits)
 
 
-def _quantized(recipe: str, name: str, weight: Tensor, weights: Weights) -> dict[str, Tensor]:
-    """Return the codes of a weight [outputs, inputs], with scales and zero points, as buffers.
-
-    The inputs of a convolution are channels times width.
-    """
-    if weights == Weights("int8", "symmetric", "per-channel"):
-        return _int8(weight)
-    if weights == Weights("int4", "asymmetric", "per-group", weights.group_size):
-        if weight.shape[1] % weights.group_size or weights.group_size % 2:
-            raise RecipeError(
-                f"{recipe}: groups of {weights.group_size} do not fit the {weight.shape[1]} inputs "
-                f"of {name}. Choose another group_size."
-            )
-        return _int4(weight, weights.group_size)
-    raise RecipeError(
-        f"{recipe}: edgewhisper quantizes to weights.dtype = 'int8' (method = 'symmetric', "
-        "granularity = 'per-channel') or 'int4' (method = 'asymmetric', granularity = 'per-group', "
-        "a group_size)."
-    )
-
-
-def _int8(weight: Tensor) -> dict[str, Tensor]:
-    """Return codes int8 [outputs, inputs] and scales float32 [outputs, 1]: row maximum / 127."""
-    import torch
-
-    scale = (weight.abs().amax(dim=1, keepdim=True) / 127).clamp(min=torch.finfo(weight.dtype).tiny)
-    return {"int8": (weight / scale).round().clamp(-127, 127).to(torch.int8), "scale": scale}
-
-
-def _int4(weight: Tensor, group: int) -> dict[str, Tensor]:
-    """Return codes of 4 bits, two in a byte, and each group's scale and zero point.
-
-    packed uint8 [outputs, groups, group / 2], the first of two values in the low bits; scale
-    float16 and zero uint8 [outputs, groups, 1]. Each group takes the shrunk range with the least
-    squared error.
-    """
-    import torch
-
-    values = weight.reshape(len(weight), -1, group)
-    low = values.amin(-1, keepdim=True).clamp(max=0)
-    high = values.amax(-1, keepdim=True).clamp(min=0)
-    best: list[Tensor] = []
-    for shrink in _SHRINKS:
-        scale = (shrink * (high - low) / 15).clamp(min=2.0**-14).half()  # least normal float16
-        zero = (-shrink * low / scale.float()).round().clamp(0, 15)
-        codes = (values / scale.float() + zero).round().clamp(0, 15)
-        error = ((codes - zero) * scale.float() - values).square().sum(-1, keepdim=True)
-        candidate = [error, codes, scale, zero]
-        best = (
-            [
-                torch.where(error < best[0], new, old)
-                for new, old in zip(candidate, best, strict=True)
-            ]
-            if best
-            else candidate
+def _check(recipe: Recipe, name: str, module: Any) -> None:
+    """Raise RecipeError where the weights of a layer cannot be stored as the recipe says."""
+    weights = recipe.weights_of(str(part_of(name)))
+    if weights == replace(_ROWS, rounding=weights.rounding):
+        return
+    group = weights.group_size
+    if (
+        weights.dtype not in _GROUPED
+        or weights.granularity != "per-group"
+        or weights.axis != 1
+        or weights.double_quantized
+    ):
+        raise RecipeError(
+            f"{recipe.name}: edgewhisper quantizes to weights.dtype = 'int8' (method = "
+            "'symmetric', granularity = 'per-channel') or "
+            f"{', '.join(map(repr, _GROUPED))} (granularity = 'per-group', a group_size)."
         )
-    _, codes, scale, zero = best
-    codes = codes.to(torch.uint8)
-    return {
-        "packed": codes[..., 0::2] | (codes[..., 1::2] << 4),
-        "scale": scale,
-        "zero": zero.to(torch.uint8),
+    inputs = module.weight[0].numel()
+    if inputs % group or group % _CODES_TOGETHER:
+        raise RecipeError(
+            f"{recipe.name}: groups of {group} do not fit the {inputs} inputs of {name}. Choose "
+            "another group_size."
+        )
+
+
+def _quantized(module: Any, weights: Weights, inputs: Inputs | None, rounds: bool) -> nn.Module:
+    """Return the layer over codes of a module's weight.
+
+    Where the inputs were measured, the bias takes the mean of the error, and the codes are those
+    with the least of the rest.
+    """
+    weight, bias = module.weight.detach().flatten(1), bias_of(module).get("bias")
+    if inputs is None:
+        return _layer(module, _buffers(rounded(weight, weights), weights), bias, rounds)
+    second = inputs.second() if bias is None else inputs.covariance
+    codes = rounded(weight, weights, second, inputs.damping)
+    if bias is not None:
+        bias = bias + (weight - codes.values()) @ inputs.mean
+    return _layer(module, _buffers(codes, weights), bias, rounds)
+
+
+def _buffers(codes: Codes, weights: Weights) -> layers.Codes:
+    """Return codes as they are stored."""
+    import torch
+
+    bits = weights.bits
+    if weights.granularity == "per-channel":
+        integers = (codes.codes.short() - 128).to(torch.int8)
+        return layers.Codes({"int8": integers, "scale": codes.scale}, bits)
+    grouped = codes.codes.reshape(*codes.scale.shape, -1).numpy()
+    tensors = {
+        "packed": torch.from_numpy(packing.pack(grouped, bits)),
+        "scale": codes.scale[..., None].half(),
     }
+    if weights.method == "asymmetric":
+        tensors["zero"] = codes.zero[..., None].to(torch.uint8)
+    return layers.Codes(tensors, bits)
 
 
 def _rounding(module: nn.Module) -> dict[str, Any]:
@@ -194,10 +203,9 @@ def _rounding(module: nn.Module) -> dict[str, Any]:
     return {"activations": "int8"} if getattr(module, "rounds", False) else {}
 
 
-def _layer(module: Any, tensors: dict[str, Tensor], bias: Tensor | None, rounds: bool) -> nn.Module:
+def _layer(module: Any, codes: layers.Codes, bias: Tensor | None, rounds: bool) -> nn.Module:
     import torch
 
-    codes = layers.Codes(tensors)
     if isinstance(module, torch.nn.Embedding):
         return layers.Embedding(codes)
     if isinstance(module, torch.nn.Conv1d):
@@ -214,18 +222,24 @@ def _build(module: Any, layer: Layer, built: dict[str, nn.Module]) -> nn.Module:
         return layers.Output(embedding, rounds=rounds)
     outputs, inputs = module.weight.flatten(1).shape
     if "int8" in layer.tensors:
-        tensors = {
-            "int8": take(layer, "int8", (outputs, inputs), torch.int8),
-            "scale": take(layer, "scale", (outputs, 1), torch.float32),
-        }
+        codes = layers.Codes(
+            {
+                "int8": take(layer, "int8", (outputs, inputs), torch.int8),
+                "scale": take(layer, "scale", (outputs, 1), torch.float32),
+            },
+            8,
+        )
     else:
-        groups = layer.tensors["scale"].shape[1]
-        if inputs % (2 * groups):
-            raise ValueError(f"{groups} groups of {inputs} inputs")
-        packed = (outputs, groups, inputs // groups // 2)
+        groups, bits = layer.tensors["scale"].shape[1], layer.spec["bits"]
+        if bits not in {2, 3, 4} or inputs % (_CODES_TOGETHER * groups):
+            raise ValueError(f"{groups} groups of {inputs} inputs in {bits} bits")
         tensors = {
-            "packed": take(layer, "packed", packed, torch.uint8),
+            "packed": take(
+                layer, "packed", (outputs, groups, inputs // groups * bits // 8), torch.uint8
+            ),
             "scale": take(layer, "scale", (outputs, groups, 1), torch.float16),
-            "zero": take(layer, "zero", (outputs, groups, 1), torch.uint8),
         }
-    return _layer(module, tensors, take_bias(layer, module), rounds)
+        if "zero" in layer.tensors:
+            tensors["zero"] = take(layer, "zero", (outputs, groups, 1), torch.uint8)
+        codes = layers.Codes(tensors, bits)
+    return _layer(module, codes, take_bias(layer, module), rounds)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("hqq", "torch", "transformers")
 CPU_ONLY = "HQQ's layers stay where they were loaded, and here that is the CPU"
 
+_EXPORTED = {8, 4, 3, 2}  # bits that engines multiply
 # bits -> how many values HQQ packs into one element, and the bits of that element
 _PACKING = {8: (1, 8), 4: (2, 8), 3: (10, 32), 2: (4, 8), 1: (8, 8)}
 
@@ -114,16 +115,19 @@ def _check(recipe: str, name: str, shape: tuple[int, ...], weights: Weights) -> 
 
 
 def grid(module: nn.Module) -> Grid | None:
-    """Return HQQ's integers of 8 or 4 bits in groups along the inputs; zero points are floats."""
+    """Return HQQ's integers of 2 to 8 bits in groups along the inputs; zero points are floats."""
+    import numpy as np
     from hqq.core.quantize import Quantizer
 
     meta, quantized = _meta(module), cast("Any", module)
-    if meta is None or meta["nbits"] not in {8, 4} or meta["axis"] != 1:
+    if meta is None or meta["nbits"] not in _EXPORTED or meta["axis"] != 1:
         return None
     bits, (outputs, inputs) = int(meta["nbits"]), meta["shape"]
-    codes = Quantizer.unpack[meta["packing"]](quantized.W_q).reshape(outputs, inputs)
+    rows = outputs * inputs // meta["group_size"]
+    unpacked = Quantizer.unpack[meta["packing"]](quantized.W_q)[:rows]  # padded by some
+    codes = unpacked.reshape(outputs, inputs)
     scale, zero = (meta[key].reshape(outputs, -1).numpy() for key in ("scale", "zero"))
-    return Grid(codes.numpy(), scale, zero, bits)
+    return Grid(codes.numpy().astype(np.uint8), scale, zero, bits)
 
 
 def _linear(kind: Any, module: Any, weights: Weights) -> Any:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgewhisper_exporters import packing
+
 
 class Codes(nn.Module):
-    """A weight [outputs, inputs]: `int8` and `scale`, or `packed`, `scale` and `zero`."""
+    """A weight [outputs, inputs]: `int8` and `scale`, or `packed`, `scale` and perhaps `zero`.
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
+    int8 [outputs, inputs] has scales [outputs, 1]; packed uint8 [outputs, groups, bytes] has scale
+    and zero [outputs, groups, 1]. Without zero points, the middle of the codes stands for 0.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], bits: int) -> None:
         super().__init__()
+        self.bits = bits
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
 
@@ -19,9 +26,37 @@ class Codes(nn.Module):
         scale = self.get_buffer("scale")[rows].float()
         if "int8" in self._buffers:
             return self.get_buffer("int8")[rows].float().mul_(scale)
-        packed, zero = self.get_buffer("packed")[rows], self.get_buffer("zero")[rows]
-        codes = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
-        return codes.float().sub_(zero).mul_(scale).flatten(-2)
+        codes = unpacked(self.get_buffer("packed")[rows], self.bits).float()
+        return codes.sub_(self.zeros(rows)).mul_(scale).flatten(-2)
+
+    def zeros(self, rows: Tensor | slice = slice(None)) -> Tensor | int:
+        """Return the selected rows' zero points [*rows, groups, 1], or the one of all."""
+        if "zero" in self._buffers:
+            return self.get_buffer("zero")[rows]
+        return 1 << (self.bits - 1)
+
+
+def unpacked(packed: Tensor, bits: int) -> Tensor:
+    """Return the codes that `packing.pack` packed, uint8 [..., n]."""
+    width = packing.kernel_bits(bits)
+    if width != bits:
+        three = packed.chunk(3, -1)
+        parts = zip(three, packing.CARRIED, strict=True)
+        carried = [(byte >> left) & taken for byte, (taken, left) in parts]
+        kept = [byte & packing.KEPT for byte in three]
+        packed = torch.cat([*kept, carried[0] | carried[1] | carried[2]], -1)
+    places = [(packed >> place) & ((1 << width) - 1) for place in range(0, 8, width)]
+    return torch.stack(places, -1).flatten(-2)
+
+
+def windows(hidden: Tensor, like: nn.Conv1d | Convolution) -> Tensor:
+    """Return what a convolution multiplies: [batch, inputs, frames] as [batch, frames, inputs].
+
+    The new inputs are channels times width, as in the weight [outputs, inputs, width] flattened.
+    """
+    padding, stride = int(like.padding[0]), int(like.stride[0])
+    padded = nn.functional.pad(hidden, (padding, padding))
+    return padded.unfold(-1, like.kernel_size[0], stride).transpose(1, 2).flatten(2)
 
 
 def by_rows(hidden: Tensor) -> Tensor:
@@ -61,21 +96,13 @@ class Convolution(nn.Module):
         self.codes = codes
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self.rounds = rounds
-        self._shape = like.weight.shape
-        self._stride, self._padding = like.stride, like.padding
+        self.stride, self.padding, self.kernel_size = like.stride, like.padding, like.kernel_size
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [batch, inputs, frames] to [batch, outputs, frames / stride]."""
-        weight = self.codes.values()
-        if not self.rounds:
-            return nn.functional.conv1d(
-                hidden, weight.reshape(self._shape), self.bias, self._stride, self._padding
-            )
-        padding, stride = int(self._padding[0]), int(self._stride[0])
-        padded = nn.functional.pad(hidden, (padding, padding))
-        windows = padded.unfold(-1, self._shape[-1], stride)  # [batch, inputs, frames, width]
-        rows = by_rows(windows.transpose(1, 2).flatten(2))
-        return nn.functional.linear(rows, weight, self.bias).transpose(1, 2)
+        rows = windows(hidden, self)
+        rows = by_rows(rows) if self.rounds else rows
+        return nn.functional.linear(rows, self.codes.values(), self.bias).transpose(1, 2)
 
 
 class Embedding(nn.Module):

@@ -180,12 +180,12 @@ def describe(module: nn.Module) -> WeightFormat | None:
 
 
 def grid(module: nn.Module) -> Grid | None:
-    """Return quanto's integers of an int8 or int4 layer; a float shift comes after the scale."""
+    """Return quanto's integers of 8, 4 or 2 bits; a float shift comes after the scale."""
     import numpy as np
 
     weight: Any = getattr(module, "weight", None)
     stored = describe(module)
-    if stored is None or stored.dtype not in {"int8", "int4"}:
+    if stored is None or stored.dtype not in {"int8", "int4", "int2"}:
         return None
     outputs = weight.shape[0]
     scale = weight._scale.reshape(outputs, -1).numpy()  # noqa: SLF001 # what its files hold
@@ -196,7 +196,7 @@ def grid(module: nn.Module) -> Grid | None:
     if weight._shift.is_floating_point():  # noqa: SLF001 # see above
         # a group of zeros has neither scale nor shift
         shift = np.divide(shift, scale, out=np.zeros_like(shift), where=scale != 0)
-    return Grid(codes, scale, shift, 4)
+    return Grid(codes, scale, shift, int(stored.dtype[-1]))
 
 
 def _quantizes_outputs(module: Any) -> bool:

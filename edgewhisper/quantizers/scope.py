@@ -12,24 +12,35 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 
+_ALONE = {
+    "proj_out": "output",
+    "embed_tokens": "embedding",
+    "conv1": "convolution",
+    "conv2": "convolution",
+}
+_OF_HALF = {
+    "q_proj": "qkv",
+    "k_proj": "qkv",
+    "v_proj": "qkv",
+    "out_proj": "out_proj",
+    "fc1": "fc1",
+    "fc2": "fc2",
+}
+
+
 def part_of(name: str) -> str | None:
     """Return the part of a module of WhisperForConditionalGeneration, by the module's name.
 
     One of a recipe's parts, or None for modules that no recipe quantizes (norms, positions).
     """
-    path = name.split(".")
-    leaf = path[-1]
-    if leaf == "proj_out":
-        return "output"
-    if leaf == "embed_tokens":
-        return "embedding"
-    if leaf in {"conv1", "conv2"}:
-        return "convolution"
-    if leaf in {"fc1", "fc2"}:
-        return f"{path[1]}.{leaf}"
-    if leaf in {"q_proj", "k_proj", "v_proj", "out_proj"}:
-        return f"{path[1]}.attention"
-    return None
+    *path, leaf = name.split(".")
+    if leaf in _ALONE:
+        return _ALONE[leaf]
+    if leaf not in _OF_HALF:
+        return None
+    if path[-1] == "encoder_attn" and leaf in {"k_proj", "v_proj"}:
+        return "decoder.cross_kv"
+    return f"{path[1]}.{_OF_HALF[leaf]}"
 
 
 def linear_modules(model: nn.Module, recipe: Recipe) -> list[str]:

@@ -22,12 +22,18 @@ DType = Literal[
 ]  # fmt: skip
 Method = Literal["none", "symmetric", "asymmetric"]
 Granularity = Literal["none", "per-tensor", "per-channel", "per-group"]
+Rounding = Literal["nearest", "searched", "weighted", "error-feedback"]
 Part = Literal[
     "encoder.attention",
+    "encoder.qkv",
+    "encoder.out_proj",
     "encoder.feed_forward",
     "encoder.fc1",
     "encoder.fc2",
     "decoder.attention",
+    "decoder.qkv",
+    "decoder.cross_kv",
+    "decoder.out_proj",
     "decoder.feed_forward",
     "decoder.fc1",
     "decoder.fc2",
@@ -36,11 +42,14 @@ Part = Literal[
     "convolution",
 ]
 _FLOATS = ("float32", "bfloat16", "float16")
-# The two layers of a feed-forward block tolerate different precisions, so each is a part.
+# The layers of a block tolerate different precisions, so each is a part.
 _WHOLE: dict[Part, tuple[Part, ...]] = {
+    "encoder.attention": ("encoder.qkv", "encoder.out_proj"),
     "encoder.feed_forward": ("encoder.fc1", "encoder.fc2"),
+    "decoder.attention": ("decoder.qkv", "decoder.cross_kv", "decoder.out_proj"),
     "decoder.feed_forward": ("decoder.fc1", "decoder.fc2"),
 }
+_CALIBRATED: tuple[Rounding, ...] = ("weighted", "error-feedback")
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,11 @@ class Weights:
     """How weights are stored. `group_size` counts values that share a scale; 0: no groups.
 
     `axis` is the direction of a group: 1 along the inputs of one output, 0 across outputs.
-    With `double_quantized` the scales are themselves quantized.
+    With `double_quantized` the scales are themselves quantized. `rounding` is how the edgewhisper
+    library finds scales and codes: "nearest" takes a group's range, "searched" the scale of the
+    least squared error, "weighted" the same with each input's mean square as its weight, and
+    "error-feedback" (GPTQ) also corrects each rounding error in the inputs rounded later. The last
+    two need calibration data.
     """
 
     dtype: DType
@@ -57,6 +70,7 @@ class Weights:
     group_size: int = 0
     axis: int = 1
     double_quantized: bool = False
+    rounding: Rounding = "nearest"
 
     @property
     def bits(self) -> int:
@@ -88,7 +102,7 @@ class Activations:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The data for measuring ranges of activations: a number of utterances, evenly spread."""
+    """The data for measuring activations: a number of utterances, evenly spread over a split."""
 
     split: Literal["none", "dev-clean", "dev-other"] = "none"
     utterances: int = 0
@@ -106,12 +120,13 @@ class Override:
 class Recipe:
     """What is done to a model.
 
-    `scheme`, in the study's words: "dynamic" needs no data (only weights are quantized, or
-    activations by their ranges at run time), "static" uses ranges measured on `calibration` data.
+    `scheme`, in the study's words, is how activations are quantized: "dynamic" not at all or by
+    their ranges at run time, "static" by ranges measured on `calibration` data.
     `scope` names the parts whose weights are quantized to `weights`, or to other weights in
     `overrides`. `exports` names the formats that the recipe is made for: a sweep then measures the
     export, not the variant on PyTorch. `max_wer_increase` is the gate's limit, in WER percentage
-    points on each split.
+    points on each split. `smoothing`, from 0 (none) to 1 (all), is how much of the difference
+    between large and small inputs of a layer moves into its weights (SmoothQuant).
     """
 
     name: str
@@ -125,6 +140,7 @@ class Recipe:
     activations: Activations = Activations()
     calibration: Calibration = Calibration()
     exports: tuple[str, ...] = ()
+    smoothing: float = 0.0
 
     @property
     def quantizes(self) -> bool:
@@ -137,6 +153,16 @@ class Recipe:
         if self.scheme == "dynamic" and self.activations.dtype in _FLOATS:
             return "weight-only"
         return self.scheme
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether quantizing runs the model on calibration data."""
+        weights = (self.weights, *(override.weights for override in self.overrides))
+        return (
+            self.scheme == "static"
+            or self.smoothing > 0
+            or any(each.rounding in _CALIBRATED for each in weights)
+        )
 
     @property
     def batchable(self) -> bool:
@@ -203,7 +229,7 @@ class Recipe:
 
 
 def _parts(scope: tuple[Part, ...]) -> tuple[Part, ...]:
-    """Return a scope with each feed-forward block named by its two layers."""
+    """Return a scope with each block named by its layers."""
     return tuple(part for named in scope for part in _WHOLE.get(named, (named,)))
 
 
@@ -232,7 +258,13 @@ def _faults(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     split, utterances = recipe.calibration.split, recipe.calibration.utterances
     calibrated = split != "none" and utterances > 0
     yield calibrated != (split != "none" or utterances != 0), _CALIBRATION_FAULT
-    yield calibrated != (recipe.scheme == "static"), _CALIBRATION_FAULT
+    yield calibrated != recipe.calibrates, _CALIBRATION_FAULT
+    rounded = {
+        weights.rounding for weights in (recipe.weights, *(o.weights for o in recipe.overrides))
+    }
+    own = recipe.smoothing == 0 and rounded == {"nearest"}
+    yield not own and recipe.library != "edgewhisper", _ROUNDING_FAULT
+    yield not 0 <= recipe.smoothing <= 1, "smoothing must be a number from 0 to 1."
     named = [part for override in recipe.overrides for part in override.scope]
     twice = len(set(named)) < len(named)
     yield twice or not set(named) <= set(recipe.scope), _OVERRIDE_FAULT
@@ -259,8 +291,10 @@ _FLOAT_FAULT = (
     "and no other recipe has scheme 'none'."
 )
 _CALIBRATION_FAULT = (
-    "calibration.split and calibration.utterances go with scheme 'static', and only with it."
+    "calibration.split and calibration.utterances go with what needs data, and only with it: "
+    f"scheme 'static', smoothing, weights.rounding {' and '.join(map(repr, _CALIBRATED))}."
 )
+_ROUNDING_FAULT = "weights.rounding and smoothing are for library 'edgewhisper' only."
 _OVERRIDE_FAULT = (
     "each part in an override's scope must be in the recipe's scope, and in one override only."
 )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.bundle import GraphRecord
 
 _FLOATS = {"float32", "float16"}
-_BITS = {"int8", "int4"}
+_BITS = {"int8", "int4", "int3", "int2"}
 _SMALLEST_BLOCK = 16
 _ACTIVATIONS = {("float32", "none"), ("int8", "per-row")}
 
@@ -90,7 +90,7 @@ def _onnx_reasons(recipe: Mapping[str, Any], no_integers: str | None) -> Iterato
         yield f"{library}'s calibrated activations are rounded between layers, which no kernel does"
     for weights in formats:
         if weights["dtype"] not in _BITS:
-            yield f"ONNX Runtime multiplies blocks of 8- or 4-bit integers, not {weights['dtype']}"
+            yield f"ONNX Runtime multiplies blocks of 8- to 2-bit integers, not {weights['dtype']}"
         group = weights["group_size"]
         if group and group & -group < _SMALLEST_BLOCK:
             yield f"ONNX Runtime's blocks are powers of two from {_SMALLEST_BLOCK} on, not {group}"

@@ -39,6 +39,11 @@ class Grid:
         """How many inputs share a scale."""
         return int(self.codes.shape[1] // self.scale.shape[1])
 
+    @property
+    def middle(self) -> int:
+        """The zero point of a symmetric grid."""
+        return 1 << (self.bits - 1)
+
     def values(self) -> NDArray[np.float32]:
         """Return the values of the codes, float32 [outputs, inputs]."""
         outputs, groups = self.scale.shape

@@ -214,9 +214,9 @@ def test_an_ablation_takes_one_part_at_a_time() -> None:
     alone = {r.name: r for r in find_recipe("quanto-int4").one_part_at_a_time()}
     assert alone["quanto-int4.encoder.fc2"].scope == ("encoder.fc2",)
     assert set(alone["quanto-int4.decoder"].scope) == {
-        "decoder.attention", "decoder.fc1", "decoder.fc2",
+        "decoder.qkv", "decoder.cross_kv", "decoder.out_proj", "decoder.fc1", "decoder.fc2",
     }  # fmt: skip
-    assert len(alone) == 9
+    assert len(alone) == 12
     mixed = {r.name: r for r in find_recipe("hqq-mixed").one_part_at_a_time()}
     assert mixed["hqq-mixed.decoder.fc1"].weights_of("decoder.fc1").dtype == "int8"
     assert mixed["hqq-mixed.decoder.fc2"].overrides == ()

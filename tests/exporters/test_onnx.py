@@ -39,7 +39,9 @@ ELIGIBLE = {
     "fp32", "fp16", "quanto-int8", "quanto-int4", "edgewhisper-int8", "edgewhisper-int4",
     "edgewhisper-int4-all", "onnx-int8", "onnx-int8-weights", "onnx-int4", "hqq-int8-g64",
     "bitsandbytes-int8", "hqq-mixed", "hqq-int4-g16", "hqq-int4-g32", "hqq-int4-g64",
-    "hqq-int4-g128",
+    "hqq-int4-g128", "hqq-int3-g64", "hqq-int3-g32", "hqq-int2-g64", "hqq-int2-g16", "quanto-int2",
+    "onnx-int4-nearest", "onnx-int4-weighted", "onnx-int4-gptq", "onnx-int4-smooth",
+    "onnx-int8-smooth", "onnx-int4-8", "onnx-int4-whole", "onnx-int3",
 }  # fmt: skip
 
 
@@ -170,7 +172,7 @@ def test_which_recipes_can_be_exported_and_why_not() -> None:
         "bitsandbytes-nf4": "nf4",
         "quanto-int8-static-int8": "calibrated activations",
         "hqq-int4-g64-axis0": "axis 1",
-        "hqq-int3-g64": "int3",
+        "hqq-int1-g64": "int1",
         "pytorch-int8": "round their inputs",
         "bf16": "bfloat16",
     }.items():

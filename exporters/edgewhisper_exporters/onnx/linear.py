@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from edgewhisper_exporters import packing
 from edgewhisper_exporters.layers import Grid, Layer
 from edgewhisper_exporters.onnx.common import step_of_codes
 
@@ -155,7 +156,7 @@ class Decoder(Linear):
             codes = self._codes(name, weight)
         last = graph.constant("last_axis", np.array([-1]))
         if _is_symmetric(weight):
-            zero = graph.constant(f"middle_{weight.bits}", np.float32(_middle(weight)))
+            zero = graph.constant(f"middle_{weight.bits}", np.float32(weight.middle))
         else:
             zero = self._zeros(tokens, name, weight)
         steps = graph.op("Gather", graph.floats(f"{name}.scale", weight.scale), tokens)
@@ -189,15 +190,15 @@ class Decoder(Linear):
     def _zeros(self, tokens: str, name: str, weight: Grid) -> str:
         """Return the zero points of tokens' rows as floats [batch, n, groups, 1].
 
-        They come from MatMulNBits' own tensor: 4 bits for each block; a group may have several
-        blocks.
+        They come from MatMulNBits' own tensor: as many bits for each block as for a code; a group
+        may have several blocks.
         """
-        if weight.bits != _NIBBLE or not _is_whole(weight):
+        if weight.bits == _BYTE or not _is_whole(weight):
             raise TypeError(f"{name} has zero points that no lookup takes")
         graph, block = self.graph, _block(weight, self.arithmetic)
         groups, repeats = weight.scale.shape[1], weight.group // block
         stored = _packed_zeros(graph, name, weight, block)
-        codes = self._nibbles(graph.op("Gather", stored, tokens))
+        codes = self._split(graph.op("Gather", stored, tokens), packing.kernel_bits(weight.bits))
         last = graph.constant("last_axis", np.array([-1]))
         first, one, count = (
             graph.constant(f"first_{n}", np.array([n])) for n in (0, 1, groups * repeats)
@@ -210,22 +211,24 @@ class Decoder(Linear):
     def _codes(self, name: str, weight: Grid, part: str = "") -> str:
         """Return the codes of tokens' rows as floats [batch, n, groups, values of a group]."""
         graph, block = self.graph, _block(weight, self.arithmetic)
-        codes = graph.rows(_packed(graph, name + part, weight, block))
-        if weight.bits == _NIBBLE:
-            codes = self._nibbles(codes)
+        codes = graph.rows(_stored(graph, name + part, weight, block))
+        if weight.bits != _BYTE:
+            widened = _widened(graph, codes, weight.bits)
+            codes = self._split(widened, packing.kernel_bits(weight.bits))
         shape = np.array([0, 0, weight.scale.shape[1], weight.group])
         codes = graph.op("Reshape", codes, graph.constant(f"groups_of_{weight.group}", shape))
         return graph.op("Cast", codes, to=1)
 
-    def _nibbles(self, packed: str) -> str:
-        """Return the two codes of each byte of [batch, n, ...], as [batch, n, codes]."""
+    def _split(self, packed: str, bits: int) -> str:
+        """Return the codes of each byte of [batch, n, ...], as [batch, n, codes]."""
         graph = self.graph
-        low = graph.op("BitwiseAnd", packed, graph.constant("nibble", np.uint8(15)))
-        four = graph.constant("four", np.uint8(4))
-        high = graph.op("BitShift", packed, four, direction="RIGHT")
+        mask = graph.constant(f"lowest_{bits}_bits", np.uint8((1 << bits) - 1))
         last = graph.constant("last_axis", np.array([-1]))
-        pair = [graph.op("Unsqueeze", half, last) for half in (low, high)]
-        together = graph.op("Concat", *pair, axis=-1)
+        parts = [
+            graph.op("Unsqueeze", graph.op("BitwiseAnd", _right(graph, packed, place), mask), last)
+            for place in range(0, _BYTE, bits)
+        ]
+        together = graph.op("Concat", *parts, axis=-1)
         return graph.op("Reshape", together, graph.constant("flat", np.array([0, 0, -1])))
 
 
@@ -255,17 +258,17 @@ def blocks(
     whole = _is_whole(weight)
     arguments = [
         values,
-        _packed(graph, name + part, weight, block),
+        _widened(graph, _stored(graph, name + part, weight, block), weight.bits),
         _steps(graph, name, weight, block),
     ]
-    if whole and not _is_symmetric(weight):
+    if whole and not (_is_symmetric(weight) and weight.middle == _default_zero(weight)):
         arguments.append(_packed_zeros(graph, name + part, weight, block))
     product = graph.fused(
         "MatMulNBits",
         *arguments,
         K=inputs,
         N=outputs,
-        bits=weight.bits,
+        bits=packing.kernel_bits(weight.bits),
         block_size=block,
         accuracy_level=_LEVELS[arithmetic],
     )
@@ -274,7 +277,7 @@ def blocks(
     shape = graph.constant(f"sums_of_{weight.group}", np.array([0, 0, -1, weight.group]))
     last = graph.constant("last_axis", np.array([-1]))
     sums = graph.op("ReduceSum", graph.op("Reshape", values, shape), last, keepdims=0)
-    offset = ((_middle(weight) - weight.zero) * weight.scale).astype(np.float32)
+    offset = ((_default_zero(weight) - weight.zero) * weight.scale).astype(np.float32)
     return graph.op(
         "Add", product, graph.op("MatMul", sums, graph.floats(f"{name}{part}.offset", offset.T))
     )
@@ -292,22 +295,48 @@ def _steps(graph: Graph, name: str, weight: Grid, block: int) -> str:
     return graph.op("Reshape", stored, flat)
 
 
-def _packed(graph: Graph, name: str, weight: Grid, block: int) -> str:
-    """Store codes uint8 [outputs, blocks, bytes of a block], two 4-bit codes a byte, low first."""
-    kind = f"int{weight.bits}"
+def _stored(graph: Graph, name: str, weight: Grid, block: int) -> str:
+    """Store codes uint8 [outputs, blocks, bytes of a block], packed."""
     codes = weight.codes.reshape(len(weight.codes), -1, block)
-    if weight.bits == _NIBBLE:
-        codes = codes[:, :, 0::2] | (codes[:, :, 1::2] << np.uint8(4))
-    return graph.constant(f"{name}.{kind}", codes)
+    return graph.constant(f"{name}.int{weight.bits}", packing.pack(codes, weight.bits))
+
+
+def _widened(graph: Graph, packed: str, bits: int) -> str:
+    """Return packed codes as the kernel reads them: of 3 bits, as 4 (see `packing`).
+
+    Of constants the engine computes this once, when it loads the file.
+    """
+    if packing.kernel_bits(bits) == bits:
+        return packed
+    thirds = [f"{packed}.{place}" for place in range(3)]
+    graph.op("Split", packed, output=thirds, axis=-1, num_outputs=3)
+    carried = [
+        graph.op(
+            "BitwiseAnd",
+            _right(graph, third, left),
+            graph.constant(f"bits_{taken:x}", np.uint8(taken)),
+        )
+        for third, (taken, left) in zip(thirds, packing.CARRIED, strict=True)
+    ]
+    fourth = graph.op("BitwiseOr", graph.op("BitwiseOr", *carried[:2]), carried[2])
+    kept = graph.constant("kept_bits", np.uint8(packing.KEPT))
+    return graph.op("Concat", *[graph.op("BitwiseAnd", t, kept) for t in thirds], fourth, axis=-1)
+
+
+def _right(graph: Graph, packed: str, places: int) -> str:
+    """Return bytes shifted to the right."""
+    if places == 0:
+        return packed
+    count = graph.constant(f"shift_{places}", np.uint8(places))
+    return graph.op("BitShift", packed, count, direction="RIGHT")
 
 
 def _packed_zeros(graph: Graph, name: str, weight: Grid, block: int) -> str:
     """Store the integer zero point of every block, each row's in as few bytes as possible."""
     codes = np.repeat(weight.zero.astype(np.uint8), weight.group // block, axis=1)
-    if weight.bits == _NIBBLE:
-        even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
-        codes = even[:, 0::2] | (even[:, 1::2] << np.uint8(4))
-    return graph.constant(f"{name}.zero", codes)
+    bits = packing.kernel_bits(weight.bits)
+    even = np.pad(codes, ((0, 0), (0, -codes.shape[1] % (_BYTE // bits))))
+    return graph.constant(f"{name}.zero", packing.pack(even, bits))
 
 
 def _block(weight: Grid, arithmetic: Arithmetic) -> int:
@@ -316,9 +345,9 @@ def _block(weight: Grid, arithmetic: Arithmetic) -> int:
     return min(block, _LARGEST_FLOAT_BLOCK) if arithmetic == "float32" else block
 
 
-def _middle(weight: Grid) -> int:
+def _default_zero(weight: Grid) -> int:
     """Return the zero point that MatMulNBits assumes by default."""
-    return 1 << (weight.bits - 1)
+    return 1 << (packing.kernel_bits(weight.bits) - 1)
 
 
 def _is_whole(weight: Grid) -> bool:
@@ -328,8 +357,8 @@ def _is_whole(weight: Grid) -> bool:
 
 
 def _is_symmetric(weight: Grid) -> bool:
-    """Tell whether every zero point is the default one, which need not be stored."""
-    return bool((weight.zero == _middle(weight)).all())
+    """Tell whether every zero point is the middle of the codes, which need not be stored."""
+    return bool((weight.zero == weight.middle).all())
 
 
 def _is_symmetric_bytes(weight: Grid) -> bool:

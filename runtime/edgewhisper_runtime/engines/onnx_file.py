@@ -37,10 +37,11 @@ OPERATORS = ("", "ai.onnx", "com.microsoft")  # the domains that ONNX Runtime it
 # The operators that EdgeWhisper's exporter writes, by domain.
 _EXPORTED = {
     "": {
-        "Abs", "Add", "BitShift", "BitwiseAnd", "Cast", "Concat", "Conv", "Div", "Expand",
-        "Flatten", "Gather", "Gelu", "Gemm", "Identity", "LayerNormalization", "MatMul", "Max",
-        "MaxPool", "Mul", "Neg", "Pad", "QuantizeLinear", "ReduceMax", "ReduceMin", "ReduceSum",
-        "Reshape", "Shape", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+        "Abs", "Add", "BitShift", "BitwiseAnd", "BitwiseOr", "Cast", "Concat", "Conv", "Div",
+        "Expand", "Flatten", "Gather", "Gelu", "Gemm", "Identity", "LayerNormalization", "MatMul",
+        "Max", "MaxPool", "Mul", "Neg", "Pad", "QuantizeLinear", "ReduceMax", "ReduceMin",
+        "ReduceSum", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Sub", "Transpose",
+        "Unsqueeze",
     },
     "com.microsoft": {
         "BiasGelu", "GroupQueryAttention", "MatMulIntegerToFloat", "MatMulNBits",

@@ -45,7 +45,7 @@ def test_the_file_alone_brings_back_the_same_model(
     assert 0.8 < sum(row.bytes for row in rows) / path.stat().st_size <= 1
     with safe_open(path, "pt") as file:
         floats = {key for key in file.keys() if file.get_slice(key).get_dtype() == "F32"}  # noqa: SIM118 # not a dict
-    if "encoder.attention" in recipe.scope:
+    if "encoder.qkv" in recipe.scope:
         assert "model.encoder.layers.0.self_attn.q_proj.weight" not in floats
 
     # Where a tensor lies in memory may choose another kernel: rounding, not another weight.

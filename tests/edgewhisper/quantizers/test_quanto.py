@@ -60,7 +60,7 @@ def test_nothing_is_compiled(
 
 def test_scope_is_honoured_part_by_part(tiny_en: Checkpoint) -> None:
     adapter = quantizers.adapter("quanto")
-    for part in ("encoder.fc1", "decoder.attention"):
+    for part in ("encoder.fc1", "decoder.cross_kv"):
         recipe = replace(INT8, scope=(part,))
         rows = take_census(quantize(float_model(tiny_en), recipe), adapter.describe)
         check_scope(rows, recipe)

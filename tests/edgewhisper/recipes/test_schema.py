@@ -36,7 +36,7 @@ def test_the_recipes_that_ship() -> None:
 
 def test_a_mixed_recipe_names_other_weights_for_a_part() -> None:
     mixed = find_recipe("hqq-mixed")
-    assert mixed.weights_of("encoder.attention").dtype == "int8"
+    assert mixed.weights_of("encoder.qkv").dtype == "int8"
     assert mixed.weights_of("decoder.fc1").dtype == "int8"
     assert mixed.weights_of("decoder.fc2").dtype == "int4"
     assert "encoder.fc2" in mixed.scope  # the feed-forward block's name stands for both layers
