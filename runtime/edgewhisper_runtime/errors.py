@@ -101,3 +101,9 @@ class QuantizationError(EdgeWhisperError):
     """A quantizer that did less than its recipe asks."""
 
     exit_code = 14
+
+
+class NotMeasurableError(EdgeWhisperError):
+    """A figure that this machine does not expose, or cannot be measured while it is busy."""
+
+    exit_code = 16
