@@ -82,12 +82,14 @@ def measure(bundle: Path, settings: dict[str, str], recording: Path, context: st
 def to_markdown(result: dict[str, Any]) -> str:
     """Return the page."""
     host, length = result["machine"], result["seconds"]
+    setup = (
+        f"{result['bundle']} ({result['audio_context']} context), {host['usable_cores']} threads"
+    )
     lines = [
         "# Spinning threads",
         "",
         "ONNX Runtime's threads wait for their next piece of work by spinning or by sleeping.",
-        f"Seconds and CPU seconds to transcribe {length:.0f} s of speech with {result['bundle']} "
-        f"({result['audio_context']} context), {host['usable_cores']} threads, {host['cpu']}:",
+        f"Seconds and CPU seconds to transcribe {length:.0f} s of speech: {setup}, {host['cpu']};",
         f"medians of {result['rounds']} fresh processes each, lowest and highest in brackets,",
         "settings in turns. Beside other work: one process for each processor that never rests.",
         "",
@@ -104,13 +106,13 @@ def to_markdown(result: dict[str, Any]) -> str:
                 cells.append(f"{middle:.1f} ({min(values):.1f} to {max(values):.1f})")
         lines.append(f"| {' | '.join(cells)} |")
     others = [r["conditions"]["other_processors"] for r in result["runs"] if r["place"] == "alone"]
+    middle, most = statistics.median(others), max(others)
+    command = "python tools/measure_spinning.py BUNDLE RECORDING"
     lines += [
         "",
-        f"While it ran alone, processes of others kept {statistics.median(others):.2f} processors "
-        f"busy (at most {max(others):.2f}).",
+        f"While it ran alone, others kept {middle:.2f} processors busy (at most {most:.2f}).",
         "",
-        "Written by `python tools/measure_spinning.py BUNDLE RECORDING` from "
-        "`docs/results/spinning.json`.",
+        f"Written by `{command}` from `docs/results/spinning.json`.",
         "",
     ]
     return "\n".join(lines)

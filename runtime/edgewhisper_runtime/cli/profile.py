@@ -59,4 +59,6 @@ def command(
         with_roofline=roofline,
         on_progress=lambda done: click.echo(f"profile: {done} of {repeat} processes", err=True),
     )
+    if report.warning is not None:
+        click.echo(f"warning: {report.warning}", err=True)
     click.echo(json.dumps(to_json(report)) if as_json else to_markdown(report))

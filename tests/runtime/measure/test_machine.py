@@ -12,23 +12,17 @@ from pathlib import Path
 import pytest
 
 from edgewhisper_runtime.measure import machine
+from machines import lay
 
 COUNT = """
 import os, json
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from edgewhisper_runtime.engines.onnx import session_options
 from edgewhisper_runtime.measure import machine
+from machines import lay
 options = session_options(None)
 print(json.dumps([machine.describe().usable_cores, options.intra_op_num_threads]))
 """
-
-
-def lay(root: Path, files: dict[str, str]) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return root
 
 
 @pytest.mark.parametrize(
