@@ -13,6 +13,7 @@ from edgewhisper_runtime.errors import StorageError
 
 _PACKAGED_CARDS = Path(__file__).parent / "models"
 _CHECKOUT_MODELS = Path(__file__).resolve().parent.parent / "models"
+_LATEST = "latest-bundle"
 _WANTED = "to keep models and bundles in. Set EDGEWHISPER_HOME to a directory that may be written."
 
 
@@ -112,15 +113,23 @@ class Workspace:
         return Artefact(directory, manifest)
 
     def remember_bundle(self, directory: Path) -> None:
-        """Make this bundle the default of `edgewhisper transcribe`."""
-        atomic.write_text(self.root / "latest-bundle", str(directory.resolve()))
+        """Make this bundle the default of `edgewhisper transcribe`.
+
+        One in the workspace is remembered by its place there, so that a copy has its own.
+        """
+        directory, root = directory.resolve(), self.root.resolve()
+        place = directory.relative_to(root) if directory.is_relative_to(root) else directory
+        atomic.write_text(self.root / _LATEST, place.as_posix())
 
     def latest_bundle(self) -> Path | None:
-        """Return the bundle built last, if it still exists."""
-        pointer = self.root / "latest-bundle"
+        """Return the bundle built last, if it still exists and is not in another workspace."""
+        pointer = self.root / _LATEST
         if not pointer.is_file():
             return None
-        directory = Path(pointer.read_text(encoding="utf-8").strip())
+        directory = self.root.resolve() / pointer.read_text(encoding="utf-8").strip()
+        other = directory.parent.parent
+        if (other / _LATEST).exists() and not other.samefile(self.root):
+            return None
         return directory if directory.is_dir() else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from io import StringIO
 from typing import NoReturn
@@ -33,6 +34,8 @@ for _command in (info, profile, serve, transcribe, verify):
 
 def run(command: click.Group, name: str) -> NoReturn:
     """Run the command line; every error ends in one line on stderr and its own exit code."""
+    # A shell's background jobs start with SIGINT ignored, but who sends it means this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return_large_blocks()
     streams.prepare()
     sys.exit(streams.finish(_exit_code(command, name)))
