@@ -12,6 +12,7 @@ from edgewhisper_runtime.cli import info, run, serve, transcribe, verify
 _SUMMARIES = {
     "ablate": "Find out which part of a model bears which precision.",
     "build": "Quantize, evaluate, gate and install a bundle.",
+    "cache": "Show and delete what is kept besides bundles.",
     "data": "Get, list and check data to evaluate on.",
     "evaluate": "Compare a variant's WER with the fp32 baseline's.",
     "fetch": "Get a model's checkpoint, verified.",

@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from edgewhisper_runtime.cli import streams
+from edgewhisper_runtime.cli.doctor import command as doctor
 from edgewhisper_runtime.cli.info import command as info
 from edgewhisper_runtime.cli.profile import command as profile
 from edgewhisper_runtime.cli.serve import command as serve
@@ -28,7 +29,7 @@ def group(debug: bool) -> None:
     """Run, verify and profile EdgeWhisper bundles on this machine."""
 
 
-for _command in (info, profile, serve, transcribe, verify):
+for _command in (doctor, info, profile, serve, transcribe, verify):
     group.add_command(_command)
 
 
