@@ -14,6 +14,7 @@ _SUMMARIES = {
     "build": "Quantize, evaluate, gate and install a bundle.",
     "cache": "Show and delete what is kept besides bundles.",
     "data": "Get, list and check data to evaluate on.",
+    "doctor": "Tell what this machine can run, and what to mend.",
     "evaluate": "Compare a variant's WER with the fp32 baseline's.",
     "fetch": "Get a model's checkpoint, verified.",
     "inspect": "Count what a bundle really holds.",

@@ -61,9 +61,9 @@ def name_of(cpuinfo: str, board: str = "") -> str:
     implementer and part, each kind once with its number; an unknown part is shown as its numbers.
     """
     entries = [_fields(block) for block in cpuinfo.split("\n\n")]
-    if model := next((entry["model name"] for entry in entries if "model name" in entry), ""):
-        if "CPU part" not in entries[0]:
-            return model
+    model = next((entry["model name"] for entry in entries if "model name" in entry), "")
+    if model and "CPU part" not in entries[0]:
+        return model
     cores: dict[str, int] = {}
     for entry in entries:
         if "CPU part" in entry:
