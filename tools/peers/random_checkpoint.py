@@ -20,6 +20,7 @@ from edgewhisper.checkpoints import Checkpoint
 ARCHITECTURES = {
     "smallest": (64, 2, 2), "tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12),
 }  # fmt: skip
+_OWN = ("config.json", "source.json")  # of a checkpoint: its sizes, and where it is from
 _PROMPT = 4  # tokens before a text in English without timestamps
 _STRENGTH = 20.0  # of a position, in standard deviations of what layers add to it
 _WORD = re.compile(r" [a-z]{3,8}")
@@ -50,6 +51,7 @@ def make(like: Checkpoint, architecture: str, tokens: int, target: Path) -> str:
     chosen = random.Random(0).sample(sorted(words), tokens)  # noqa: S311 # no secret
     with torch.no_grad():
         decoder = model.model.decoder
+        torch.nn.init.normal_(decoder.embed_tokens.weight, std=config.init_std)  # zeros as well
         following = [*chosen, *[tokenizer.end_of_text] * config.max_target_positions]
         rows = decoder.embed_tokens.weight[following[: config.max_target_positions - _PROMPT + 1]]
         positions = decoder.embed_positions.weight
@@ -59,7 +61,7 @@ def make(like: Checkpoint, architecture: str, tokens: int, target: Path) -> str:
     shutil.rmtree(target, ignore_errors=True)
     model.save_pretrained(target)
     for path in like.path.iterdir():
-        if path.suffix in {".json", ".txt"} and path.name != "config.json":
+        if path.suffix in {".json", ".txt"} and path.name not in _OWN:
             shutil.copyfile(path, target / path.name)
     settings = target / "generation_config.json"
     content = json.loads(settings.read_text())

@@ -25,7 +25,7 @@ RATE = 16_000
 
 
 def edgewhisper(
-    model: str, threads: int, mode: str, context: Literal["full", "adaptive"]
+    context: Literal["full", "adaptive"], model: str, threads: int, mode: str
 ) -> Engine:
     """Our runtime, installed from its wheel."""
     from edgewhisper_runtime import load
