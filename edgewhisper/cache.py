@@ -33,15 +33,16 @@ def entries(workspace: Workspace) -> list[Entry]:
 
     Bundles, reports, sweeps, ablations and speech are no entries: they are results, or evidence.
     """
+    directories: list[tuple[Kind, Path]] = [
+        ("checkpoint", workspace.checkpoints),
+        ("variant", workspace.variants),
+        ("evaluation", workspace.evaluations),
+        ("download", workspace.downloads),
+        *(("export", formats) for formats in _listed(workspace.exports)),
+    ]
     found = [
         _entry(kind, path)
-        for kind, directory in (
-            ("checkpoint", workspace.checkpoints),
-            ("variant", workspace.variants),
-            ("evaluation", workspace.evaluations),
-            ("download", workspace.downloads),
-            *(("export", formats) for formats in _listed(workspace.exports)),
-        )
+        for kind, directory in directories
         for path in _listed(directory)
         if not staging.is_unfinished(path)
     ]
