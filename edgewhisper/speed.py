@@ -12,6 +12,7 @@ from edgewhisper.reports import Timing
 from edgewhisper_runtime.bundle import Artefact
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.measure import machine, profile
+from edgewhisper_runtime.measure.figures import undisturbed
 
 _UTTERANCES = 2  # of each split
 _log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ def measure(
 
     `weights` has the SHA-256 of each variant's files, `variant` opens it. Runs in
     `earlier` with the same weights, audio and machine are not repeated. A variant that fails has
-    fewer runs than the others, or none.
+    fewer runs than the others, or none. A run while the machine was busy with other work is kept
+    and does not count as one of the `rounds`.
     """
     host = machine.describe()
     language = next(iter(options.dataset.languages))  # a process has one: the most frequent
@@ -54,7 +56,7 @@ def measure(
         timing = replace(timing, runs=timing.runs | reused)
     for number in range(rounds):
         for name in weights:
-            if len(timing.runs[name]) > number:
+            if len(undisturbed(timing.runs[name])) > number:
                 continue
             _log.info("speed, round %d of %d: %s", number + 1, rounds, name)
             try:
@@ -69,6 +71,11 @@ def measure(
             except EdgeWhisperError as error:
                 _log.warning("%s could not be measured: %s", name, error)
                 continue
+            if run.disturbed:
+                _log.warning(
+                    "%s: %s; this run does not count, and the next sweep repeats it",
+                    name, run.conditions,
+                )  # fmt: skip
             timing = replace(timing, runs=timing.runs | {name: (*timing.runs[name], run)})
             yield timing
     yield timing

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from edgewhisper_runtime.errors import StorageError
 
 _log = logging.getLogger(__name__)
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+_UNFINISHED = re.compile(r"\.(?P<target>.+)\.(new|old|lock)")
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # linux/fcntl.h
 
@@ -85,6 +87,42 @@ def new_directory(target: Path) -> Iterator[Path]:
             _replace(staging, target, replaced)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Tell whether a path is the unfinished, the replaced or the lock beside a target."""
+    return _UNFINISHED.fullmatch(path.name) is not None
+
+
+def remove(path: Path) -> bool:
+    """Delete a target, or what is unfinished beside one; False where a process works on it.
+
+    A directory leaves its place in one step, so that nobody finds half of it.
+    """
+    from filelock import FileLock, Timeout
+
+    match = _UNFINISHED.fullmatch(path.name)
+    target = path.with_name(match["target"]) if match else path
+    lock = FileLock(_beside(target, "lock"), is_singleton=True, fallback_to_soft=False)
+    with atomic.storage_errors(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        try:
+            if path.is_dir() and not path.is_symlink():
+                abandoned = _beside(target, "new")
+                if not match:
+                    shutil.rmtree(abandoned, ignore_errors=True)
+                    path.rename(abandoned)
+                shutil.rmtree(path if match else abandoned)
+            elif path != _beside(target, "lock"):
+                path.unlink(missing_ok=True)
+        finally:
+            with suppress(PermissionError):  # as above
+                _beside(target, "lock").unlink(missing_ok=True)
+            lock.release()
+    return True
 
 
 def _beside(target: Path, kind: str) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from logging.handlers import QueueHandler
@@ -62,6 +63,8 @@ class _Sender:
 def _work(
     connection: Connection[Any, Any], function: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
+    # Ctrl-C reaches both processes: the one that waits ends this one, and reports it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

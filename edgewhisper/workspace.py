@@ -17,6 +17,7 @@ from edgewhisper_runtime.errors import StorageError
 _PACKAGED_CARDS = Path(__file__).parent / "models"
 _CHECKOUT_MODELS = Path(__file__).resolve().parent.parent / "models"
 _log = logging.getLogger(__name__)
+_LATEST = "latest-bundle"
 _WANTED = "to keep models and bundles in. Set EDGEWHISPER_HOME to a directory that may be written."
 
 
@@ -142,19 +143,21 @@ class Workspace:
     def remember_bundle(self, directory: Path) -> None:
         """Make this bundle the default of `edgewhisper transcribe`.
 
-        A bundle in the workspace is remembered by its place there, so that a workspace that is
-        copied or moved never leads back into the old one.
+        One in the workspace is remembered by its place there, so that a copy has its own.
         """
-        bundle, root = directory.resolve(), self.root.resolve()
-        name = bundle.relative_to(root) if bundle.is_relative_to(root) else bundle
-        atomic.write_text(self.root / "latest-bundle", name.as_posix())
+        directory, root = directory.resolve(), self.root.resolve()
+        place = directory.relative_to(root) if directory.is_relative_to(root) else directory
+        atomic.write_text(self.root / _LATEST, place.as_posix())
 
     def latest_bundle(self) -> Path | None:
-        """Return the bundle built last, if it still exists."""
-        pointer = self.root / "latest-bundle"
+        """Return the bundle built last, if it still exists and is not in another workspace."""
+        pointer = self.root / _LATEST
         if not pointer.is_file():
             return None
         directory = self.root.resolve() / pointer.read_text(encoding="utf-8").strip()
+        other = directory.parent.parent
+        if (other / _LATEST).exists() and not other.samefile(self.root):
+            return None
         return directory if directory.is_dir() else None
 
 

@@ -88,8 +88,8 @@ def faster_whisper(checkpoint: checkpoints.Checkpoint) -> Engine:
     TransformersConverter(str(checkpoint.path), copy_files=["tokenizer.json"]).convert(
         str(directory), quantization="float32"
     )
-    transcribe = worker.faster_whisper(str(directory), threads=2, compute_type="float32")
-    return lambda samples: transcribe(samples).strip()
+    transcribe = worker.faster_whisper(str(directory), 2, "greedy", compute_type="float32")
+    return lambda samples: transcribe([samples])[0].strip()
 
 
 ENGINES: dict[str, Callable[[checkpoints.Checkpoint], Engine]] = {

@@ -14,6 +14,7 @@ from edgewhisper.recipes import Recipe
 from edgewhisper.reports.plots import INK, to_svg
 from edgewhisper.reports.results import BASELINE, FailedRow, SweepResult, SweepRow
 from edgewhisper.reports.wording import both_intervals
+from edgewhisper_runtime.measure.figures import undisturbed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -176,7 +177,11 @@ def _wer(row: SweepRow, split: str, of: int) -> str:
 
 def _speed(result: SweepResult, name: str) -> list[str]:
     factor, rss = result.rtf(name), result.peak_rss_bytes(name)
-    return ["" if factor is None else f"{factor:.3f}", "" if rss is None else f"{rss / 1e6:.0f}"]
+    unknown = "machine busy" if result.runs(name) else ""
+    return [
+        unknown if factor is None else f"{factor:.3f}",
+        "" if rss is None else f"{rss / 1e6:.0f}",
+    ]
 
 
 def _megabytes(result: SweepResult, name: str) -> float:
@@ -219,11 +224,14 @@ def _footer(result: SweepResult) -> str:
         "calls weight-only recipes dynamic too."
     )
     timed = result.speed
-    if timed is not None and result.rtf(BASELINE) is not None:
-        rounds = max(map(len, timed.runs.values()), default=0)
+    if timed is not None and any(timed.runs.values()):
+        disturbed = sum(run.disturbed for runs in timed.runs.values() for run in runs)
+        rounds = max((len(undisturbed(runs)) for runs in timed.runs.values()), default=0)
         text += (
             f" RTF and peak RSS: medians of up to {rounds} fresh processes each, taken in turns, "
             f"on {len(timed.files)} of the utterances; {timed.machine.cpu} "
             f"({', '.join(timed.machine.isa)}), {timed.threads} threads."
         )
+        if disturbed:
+            text += f" {disturbed} runs while the machine was busy with other work do not count."
     return f"{text}\n\nWritten by `{result.command}`."

@@ -32,7 +32,7 @@ from edgewhisper_runtime.bundle import (
 )
 from edgewhisper_runtime.bundle.fields import Count, Duration, FieldError
 from edgewhisper_runtime.errors import DataError
-from edgewhisper_runtime.measure.figures import ProfileRun
+from edgewhisper_runtime.measure.figures import ProfileRun, undisturbed
 from edgewhisper_runtime.measure.machine import Machine
 
 BASELINE = "fp32"  # the name of its row in a sweep
@@ -282,8 +282,8 @@ class SweepResult(SweepHeader):
         return self.speed.runs.get(name, ())
 
     def rtf(self, name: str) -> float | None:
-        """Return the median real-time factor of a recipe; None where it was not timed."""
-        figures = [run.rtf for run in self.runs(name)]
+        """Return the median real-time factor of a recipe's undisturbed runs; None without one."""
+        figures = [run.rtf for run in undisturbed(self.runs(name))]
         return statistics.median(figures) if figures else None
 
     def peak_rss_bytes(self, name: str) -> float | None:

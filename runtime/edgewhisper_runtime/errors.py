@@ -107,3 +107,9 @@ class DeviceError(EdgeWhisperError):
     """A device that cannot run the package, or that no package can be made for."""
 
     exit_code = 15
+
+
+class NotMeasurableError(EdgeWhisperError):
+    """A figure that this machine does not expose, or cannot be measured while it is busy."""
+
+    exit_code = 16

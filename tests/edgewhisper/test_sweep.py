@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.recipes import find_recipe
 from edgewhisper.recipes.schema import Weights
-from edgewhisper.reports import FailedRow, read_sweep
+from edgewhisper.reports import FailedRow, read_sweep, write_sweep
 from edgewhisper.reports.matrix import pareto
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.errors import RecipeError
@@ -43,7 +44,24 @@ def swept(run: Run, tiny_en: Checkpoint, tmp_path_factory: pytest.TempPathFactor
     assert result.returncode == 0, result.stderr
     assert "3 of 3 recipes to do, 12 utterances each: about 0 h" in result.stderr
     assert result.stdout.startswith("| recipe | scheme | scope | MB | WER % smoke |")
+    _set_other_processors(where, 0.0)
     return where
+
+
+def _set_other_processors(directory: Path, count: float) -> None:
+    """Change a sweep's results to what a machine with so much other work would have written."""
+    result = read_sweep(directory)
+    assert result is not None
+    assert result.speed is not None
+    runs = {
+        name: tuple(
+            replace(run, conditions=replace(run.conditions, other_processors=count, throttled=None))
+            for run in of_variant
+            if run.conditions
+        )
+        for name, of_variant in result.speed.runs.items()
+    }
+    write_sweep(replace(result, speed=replace(result.speed, runs=runs)), directory)
 
 
 def test_every_recipe_is_a_row(swept: Path) -> None:
@@ -142,6 +160,19 @@ def test_a_time_is_shown_of_what_it_was_taken_of(swept: Path) -> None:
     result = replace(result, rows=result.rows | {"onnx-int8": other})
     assert result.rtf("onnx-int8") is None
     assert result.rtf("fp32") is not None
+
+
+def test_runs_on_a_busy_machine_do_not_rank(swept: Path, tmp_path: Path) -> None:
+    shutil.copy(swept / "results.json", tmp_path)
+    _set_other_processors(tmp_path, float(os.cpu_count() or 1))
+    result = read_sweep(tmp_path)
+    assert result is not None
+    assert result.runs("onnx-int8")
+    assert result.rtf("onnx-int8") is None
+    assert result.peak_rss_bytes("onnx-int8") is not None
+    table = (tmp_path / "table.md").read_text()
+    assert table.count("| machine busy |") == 2
+    assert "2 runs while the machine was busy with other work do not count." in table
 
 
 def test_the_plot_shows_every_library_and_is_reproducible(swept: Path) -> None:

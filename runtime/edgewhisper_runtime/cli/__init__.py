@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from io import StringIO
 from typing import NoReturn
@@ -9,6 +10,7 @@ from typing import NoReturn
 import click
 
 from edgewhisper_runtime.cli import streams
+from edgewhisper_runtime.cli.doctor import command as doctor
 from edgewhisper_runtime.cli.info import command as info
 from edgewhisper_runtime.cli.profile import command as profile
 from edgewhisper_runtime.cli.serve import command as serve
@@ -27,12 +29,14 @@ def group(debug: bool) -> None:
     """Run, verify and profile EdgeWhisper bundles on this machine."""
 
 
-for _command in (info, profile, serve, transcribe, verify):
+for _command in (doctor, info, profile, serve, transcribe, verify):
     group.add_command(_command)
 
 
 def run(command: click.Group, name: str) -> NoReturn:
     """Run the command line; every error ends in one line on stderr and its own exit code."""
+    # A shell's background jobs start with SIGINT ignored, but who sends it means this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return_large_blocks()
     streams.prepare()
     sys.exit(streams.finish(_exit_code(command, name)))

@@ -82,6 +82,8 @@ def show(report: ProfileReport, output: Path | None, *, as_json: bool) -> None:
     from edgewhisper_runtime.bundle import atomic, to_json
     from edgewhisper_runtime.measure.figures import to_markdown
 
+    if report.warning is not None:
+        click.echo(f"warning: {report.warning}", err=True)
     text = json.dumps(to_json(report))
     if output:
         atomic.write_text(output, text + "\n")

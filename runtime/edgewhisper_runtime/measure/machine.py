@@ -13,12 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 from edgewhisper_runtime.bundle.fields import between
+from edgewhisper_runtime.measure import processor
 
-# Instruction sets that decide how fast integer arithmetic is.
-_SPEED_FLAGS = (
-    "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
-    "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
-)  # fmt: skip
+_NO_LIMIT = 2**60  # bytes, of a memory limit that is none
 _SPINNING = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MKL_NUM_THREADS")
 
 
@@ -41,10 +38,10 @@ def describe() -> Machine:
     """Return the machine that this runs on."""
     import psutil
 
-    flags = _cpu_flags()
+    described = processor.describe()
     return Machine(
-        cpu=_cpu_model(),
-        isa=tuple(flag for flag in _SPEED_FLAGS if flag in flags),
+        cpu=described.name,
+        isa=described.isa,
         architecture=platform.machine(),
         cores=os.cpu_count(),
         usable_cores=usable_cores(),
@@ -71,28 +68,53 @@ def usable_cores() -> int:
 def cpu_quota(root: Path = Path("/")) -> float:
     """Return how many processors' time Linux control groups grant; infinity without a limit.
 
-    The limits of all groups above hold too (Documentation/admin-guide/cgroup-v2.rst: cpu.max;
-    scheduler/sched-bwc.rst: version 1). A container may see its groups' names but not their
-    directories: then its own is the root of what it sees.
+    Sources: Documentation/admin-guide/cgroup-v2.rst (cpu.max), scheduler/sched-bwc.rst (version 1).
+    """
+    return min(map(_quota_of, _groups(root, "cpu")), default=math.inf)
+
+
+def memory_limit(root: Path = Path("/")) -> float:
+    """Return how many bytes Linux control groups grant; infinity without a limit.
+
+    Sources: cgroup-v2.rst (memory.max) and cgroup-v1/memory.rst (memory.limit_in_bytes, a huge
+    number where there is no limit).
+    """
+    return min(map(_memory_of, _groups(root, "memory")), default=math.inf)
+
+
+def _groups(root: Path, controller: str) -> list[Path]:
+    """Return the directories of this process's control group and of all above, whose limits hold.
+
+    A container may see its groups' names but not their directories: then its own is the root of
+    what it sees.
     """
     mounted = root / "sys/fs/cgroup"
-    quotas: list[float] = []
+    groups: list[Path] = []
     try:
         memberships = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return math.inf
+        return groups
     for line in memberships:
         _, controllers, own = line.split(":", 2)
         if controllers == "":
             tree = mounted
-        elif "cpu" in controllers.split(","):
-            tree = mounted / "cpu"
+        elif controller in controllers.split(","):
+            tree = mounted / controller
         else:
             continue
         place = tree / own.strip("/")
-        groups = [group for group in (place, *place.parents) if group.is_relative_to(tree)]
-        quotas += map(_quota_of, groups)
-    return min(quotas, default=math.inf)
+        groups += [group for group in (place, *place.parents) if group.is_relative_to(tree)]
+    return groups
+
+
+def _memory_of(group: Path) -> float:
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        try:
+            limit = (group / name).read_text().strip()
+            return math.inf if limit == "max" or int(limit) >= _NO_LIMIT else int(limit)
+        except (OSError, ValueError):
+            continue
+    return math.inf
 
 
 def _quota_of(group: Path) -> float:
@@ -172,21 +194,3 @@ def _size(path: object) -> int:
         return Path(str(path)).stat().st_size
     except OSError:
         return 0
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> set[str]:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.lower().startswith(("flags", "features")):
-                return set(line.split(":", 1)[1].split())
-    return set()

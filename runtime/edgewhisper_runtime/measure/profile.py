@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from edgewhisper_runtime import audio, bundle, loading
 from edgewhisper_runtime.decode.loop import Backend
-from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
+from edgewhisper_runtime.errors import AudioError, EdgeWhisperError, NotMeasurableError
 from edgewhisper_runtime.measure import machine, roofline
+from edgewhisper_runtime.measure.conditions import Watch
+from edgewhisper_runtime.measure.energy import EnergyMeter
 from edgewhisper_runtime.measure.figures import (
     ProfileReport,
     ProfileRun,
@@ -123,7 +125,7 @@ def measure(
     The first file is transcribed once more beforehand: that run gives the time to the first
     token and is left out of the real-time factor, as a warm-up.
     """
-    options, stopwatch = Options(language=language), _Stopwatch()
+    options, stopwatch, watch = Options(language=language), _Stopwatch(), Watch(threads)
     start = time.perf_counter()
     transcriber = loading.load(source, device, threads, audio_context, stopwatch.around)
     load_seconds = time.perf_counter() - start
@@ -139,12 +141,20 @@ def measure(
 
     seconds: list[float] = []
     windows: list[Window] = []
+    missing: dict[str, str] = {}
+    meter = None
+    try:
+        meter = EnergyMeter()
+    except NotMeasurableError as error:
+        missing["energy_joules"] = str(error)
     cpu_start = time.process_time()
     for clip in clips:
         start = time.perf_counter()
         windows += transcriber.transcribe(clip, options).windows
         seconds.append(time.perf_counter() - start)
     cpu_seconds = time.process_time() - cpu_start
+    joules = meter.joules() if meter else None
+    conditions = watch.conditions()
     lap = stopwatch.lap()
     peak_device: Callable[[], int | None] | None = getattr(
         stopwatch.backend, "peak_device_bytes", None
@@ -167,6 +177,9 @@ def measure(
         peak_rss_load_bytes=load_peak,
         peak_rss_bytes=machine.peak_rss(),
         peak_device_bytes=peak_device() if peak_device else None,
+        energy_joules=joules,
+        conditions=conditions,
+        not_measurable=missing | conditions.missing(),
     )
 
 
@@ -191,7 +204,12 @@ def profile(
     described = machine.describe()
     threads = threads or machine.usable_cores()
     # before the work, as it fails for a bundle that has no roofline
-    limits = roofline.measure(directory, threads) if with_roofline else None
+    limits, missing = None, {}
+    if with_roofline:
+        try:
+            limits = roofline.measure(directory, threads)
+        except NotMeasurableError as error:
+            missing["roofline"] = str(error)
     runs = []
     for done in range(repetitions):
         on_progress(done)
@@ -216,6 +234,7 @@ def profile(
         roofline=limits,
         files=tuple(path.name for path in files),
         runs=tuple(runs),
+        not_measurable=missing | runs[0].not_measurable,
     )
 
 

@@ -1,48 +1,83 @@
 """How close an ONNX bundle comes to what this machine can do, measured with the same engine.
 
 The roofline model (Williams, Waterman, Patterson 2009): the encoder is bound by how fast matrices
-are multiplied, a decoder step by how fast its weights and caches are read from memory.
+are multiplied, a decoder step by how fast its weights and caches are read.
 """
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgewhisper_runtime import bundle
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.engines import onnx, onnx_file
-from edgewhisper_runtime.errors import EdgeWhisperError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from edgewhisper_runtime.engines.onnx_file import Tensor
+from edgewhisper_runtime.errors import EdgeWhisperError, NotMeasurableError
+from edgewhisper_runtime.measure import peaks
+from edgewhisper_runtime.measure.conditions import Conditions, Watch
 
 _WINDOWS = (features.WINDOW_SECONDS, 10)  # seconds: a full one, and a clip with adaptive context
-_ROWS, _SIDE = 1024, 2048  # of the matrices: large enough that packing them does not count
-_READ_BYTES = 512 * 2**20  # beyond any processor's caches
-_REPEATS = 7
+_ENCODINGS = 7
 _STEPS = 24
-_FLOAT32, _UINT8, _INT8, _INT32 = 1, 2, 3, 6  # TensorProto.DataType
-_MATRIX = re.compile(r"model\.encoder\.(?P<layer>.+)\.(int8|int4|weight)")
-_LOOKED_UP = ".positions"  # of a table, of which a step reads one row
-_CROSS = re.compile(r"model\.decoder\..+encoder_attn\.[kv]_proj\.(int8|int4|weight)")
+_PRODUCTS = ("MatMul", "MatMulIntegerToFloat", "MatMulNBits", "Gemm", "Conv")
+_BEFORE_STRIDE = ".conv1."  # in the name of the weight that takes twice as many rows
+_POSITIONS = "model.encoder.positions"  # float [positions, width]
+_FLOAT = 1  # TensorProto.DataType
+_GLANCE = 0.3  # seconds
 
 
-def measure(directory: Path, threads: int) -> dict[str, Any]:
-    """Return this machine's peaks, and what share of them the bundle's two graphs reach.
+@dataclass(frozen=True)
+class Window:
+    """What a window of a length in seconds takes, and its share of the peaks.
 
-    Rates are operations (a multiplication and an addition are two) and bytes read, per second.
-    Times are medians in seconds for each window length: of encoding a window, and of a decoder step
-    early in its text.
-    Raises EdgeWhisperError for a bundle that ONNX Runtime does not run.
+    Times are medians in seconds: of encoding a window, and of a decoder step early in its text.
+    A share is the time that the work would take at the peak, divided by the time that it takes.
+    """
+
+    seconds: int
+    encoder_seconds: float
+    encoder_weight_operations: int
+    encoder_attention_operations: int
+    encoder_share_of_weights: float
+    encoder_share_of_attention: float
+    step_seconds: float
+    step_bytes: int
+    read_bytes_per_second: float
+    step_share_of_bandwidth: float
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The machine's peaks, and what share of them the bundle's two graphs reach.
+
+    Rates are operations (a multiplication and an addition are two) per second. The peak of reading
+    is measured for as many bytes as a step reads, so each window has its own.
+    """
+
+    int8_operations_per_second: float
+    float32_operations_per_second: float
+    encoder_weights_in: str
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True)
+class EncoderWork:
+    """Operations of an encoder for one window, of its weights and of its attention."""
+
+    weights: int
+    attention: int
+
+
+def measure(directory: Path, threads: int) -> Roofline:
+    """Measure this machine's peaks, and what share of them the bundle reaches.
+
+    Raises EdgeWhisperError for a bundle that ONNX Runtime does not run, NotMeasurableError while
+    other work keeps the machine busy, and where a peak turns out below what the bundle reaches.
     """
     manifest = bundle.verify(directory)
     if manifest.backend != "onnx":
@@ -50,66 +85,125 @@ def measure(directory: Path, threads: int) -> dict[str, Any]:
             f"{directory} runs on {manifest.backend}; the roofline is measured with ONNX Runtime. "
             "Name a bundle that was exported to ONNX."
         )
+    glance = Watch(threads)
+    time.sleep(_GLANCE)
+    _check(glance.conditions())
+    watch = Watch(threads)
     integers = manifest.recipe.activations.dtype == "int8"
     backend = onnx.load(directory, manifest, "cpu", threads)
-    encoder = onnx_file.read(directory / onnx.ENCODER).tensors
-    decoder = _read_bytes(onnx_file.read(directory / onnx.DECODER).tensors)
-    int8_peak = _product_rate(threads, int8=True)
-    float_peak = _product_rate(threads, int8=False)
-    bandwidth = _read_rate(threads)
+    encoder = onnx_file.read(directory / onnx.ENCODER)
+    weights = step_bytes(onnx_file.read(directory / onnx.DECODER))
+    float_rate = peaks.float32_rate(threads)
+    int8_rate = peaks.int8_rate(threads)
     windows = []
-    for seconds in _WINDOWS:
-        frames = seconds * features.FRAMES_PER_SECOND
-        encoder_seconds, step_seconds, cache_bytes = _times(backend, manifest.settings.mels, frames)
-        weight_operations, attention_operations = _encoder_operations(encoder, frames // 2)
-        read = cache_bytes + decoder
+    for length in _WINDOWS:
+        frames = length * features.FRAMES_PER_SECOND
+        encoder_seconds, step_seconds, cache = _times(backend, manifest.settings.mels, frames)
+        work = encoder_work(encoder, frames // 2)
+        read_rate = peaks.read_rate(threads, weights + cache)
+        weight_rate = max(int8_rate, float_rate) if integers else float_rate
         windows.append(
-            {
-                "seconds": seconds,
-                "encoder_seconds": encoder_seconds,
-                "encoder_weight_operations": weight_operations,
-                "encoder_attention_operations": attention_operations,
-                "encoder_share_of_weights": weight_operations
-                / (int8_peak if integers else float_peak)
-                / encoder_seconds,
-                "encoder_share_of_attention": attention_operations / float_peak / encoder_seconds,
-                "step_seconds": step_seconds,
-                "step_bytes": read,
-                "step_share_of_bandwidth": read / bandwidth / step_seconds,
-            }
+            Window(
+                seconds=length,
+                encoder_seconds=encoder_seconds,
+                encoder_weight_operations=work.weights,
+                encoder_attention_operations=work.attention,
+                encoder_share_of_weights=work.weights / weight_rate / encoder_seconds,
+                encoder_share_of_attention=work.attention / float_rate / encoder_seconds,
+                step_seconds=step_seconds,
+                step_bytes=weights + cache,
+                read_bytes_per_second=read_rate,
+                step_share_of_bandwidth=(weights + cache) / read_rate / step_seconds,
+            )
         )
-    return {
-        "int8_operations_per_second": int8_peak,
-        "float32_operations_per_second": float_peak,
-        "read_bytes_per_second": bandwidth,
-        "encoder_weights_in": "int8" if integers else "float32",
-        "windows": windows,
-    }
+    _check(watch.conditions())
+    for window in windows:
+        shares = window.encoder_share_of_weights + window.encoder_share_of_attention
+        if max(shares, window.step_share_of_bandwidth) > 1:
+            raise NotMeasurableError(
+                "a peak was measured below what the bundle reaches, so other work disturbed it."
+            )
+    return Roofline(int8_rate, float_rate, "int8" if integers else "float32", tuple(windows))
 
 
-def to_rows(measurement: dict[str, Any]) -> list[tuple[str, str]]:
+def _check(conditions: Conditions) -> None:
+    """Raise NotMeasurableError where peaks would not be this machine's."""
+    if conditions.disturbed:
+        raise NotMeasurableError(f"the machine is busy now ({conditions}).")
+
+
+def to_rows(roofline: Roofline) -> list[tuple[str, str]]:
     """Return the measurement as a table's names and values."""
-    peaks = (
-        f"{measurement['int8_operations_per_second'] / 1e9:.0f} Gop/s int8, "
-        f"{measurement['float32_operations_per_second'] / 1e9:.0f} Gop/s float32, "
-        f"{measurement['read_bytes_per_second'] / 1e9:.1f} GB/s read"
+    rates = (
+        f"{roofline.int8_operations_per_second / 1e9:.0f} Gop/s int8, "
+        f"{roofline.float32_operations_per_second / 1e9:.0f} Gop/s float32"
     )
-    rows = [("This machine's peaks", peaks)]
-    for window in measurement["windows"]:
-        length = f"window of {window['seconds']} s"
+    rows = [("This machine's peaks", rates)]
+    for window in roofline.windows:
+        length = f"window of {window.seconds} s"
         encoder = (
-            f"{1e3 * window['encoder_seconds']:.0f} ms; its weights at the "
-            f"{measurement['encoder_weights_in']} peak would take "
-            f"{window['encoder_share_of_weights']:.0%} of that, attention at the float32 peak "
-            f"{window['encoder_share_of_attention']:.0%}"
+            f"{1e3 * window.encoder_seconds:.0f} ms; its weights at the "
+            f"{roofline.encoder_weights_in} peak would take "
+            f"{window.encoder_share_of_weights:.0%} of that, attention at the float32 peak "
+            f"{window.encoder_share_of_attention:.0%}"
         )
         step = (
-            f"{1e3 * window['step_seconds']:.2f} ms; to read its "
-            f"{window['step_bytes'] / 1e6:.1f} MB would take "
-            f"{window['step_share_of_bandwidth']:.0%} of that"
+            f"{1e3 * window.step_seconds:.2f} ms; to read its "
+            f"{window.step_bytes / 1e6:.1f} MB at {window.read_bytes_per_second / 1e9:.1f} GB/s "
+            f"would take {window.step_share_of_bandwidth:.0%} of that"
         )
         rows += [(f"Encoder, {length}", encoder), (f"Decoder step, {length}", step)]
     return rows
+
+
+def encoder_work(graph: onnx_file.Contents, positions: int) -> EncoderWork:
+    """Return the operations of an encoder's graph for a window of `positions`, after its stride."""
+    widened = _widened(graph)
+    multiplications, attentions = 0, 0
+    for node in graph.nodes:
+        if node.operator == "MultiHeadAttention":
+            attentions += 1
+        if node.operator not in _PRODUCTS:
+            continue
+        name = widened.get(node.inputs[1], node.inputs[1])
+        if (stored := graph.tensors.get(name)) is None:
+            continue
+        size = prod(stored.shape)
+        if node.operator == "MatMulNBits":
+            size = node.numbers["N"] * node.numbers["K"]
+        multiplications += size * positions * (2 if _BEFORE_STRIDE in name else 1)
+    width = graph.tensors[_POSITIONS].shape[1]
+    return EncoderWork(2 * multiplications, 2 * attentions * 2 * positions**2 * width)
+
+
+def step_bytes(graph: onnx_file.Contents) -> int:
+    """Return the bytes of a decoder's stored tensors that a step reads, as they are in memory.
+
+    Of a table whose rows are only looked up a step reads one row, which is left out.
+    """
+    widened = _widened(graph)
+    read, wide = set(), set(widened.values())
+    for node in graph.nodes:
+        for place, name in enumerate(node.inputs):
+            if node.operator == "Cast" or (node.operator == "Gather" and place == 0):
+                continue
+            read.add(widened.get(name, name))
+    return sum(
+        tensor.bytes * (32 // tensor.bits if name in wide else 1)
+        for name, tensor in graph.tensors.items()
+        if name in read
+    )
+
+
+def _widened(graph: onnx_file.Contents) -> dict[str, str]:
+    """Return the stored tensors that are cast to float32 when they are loaded, by the new name."""
+    return {
+        node.outputs[0]: node.inputs[0]
+        for node in graph.nodes
+        if node.operator == "Cast"
+        and node.numbers.get("to") == _FLOAT
+        and node.inputs[0] in graph.tensors
+    }
 
 
 def _times(backend: onnx.OnnxBackend, mels: int, frames: int) -> tuple[float, float, int]:
@@ -118,113 +212,10 @@ def _times(backend: onnx.OnnxBackend, mels: int, frames: int) -> tuple[float, fl
     Bytes of the text's own cache are left out: they are few.
     """
     silence = np.zeros((1, mels, frames), dtype=np.float32)
-    encoder_seconds = _median(lambda: backend.encode(silence))
     encoded = backend.encode(silence)
+    encodings = [peaks.seconds(lambda: backend.encode(silence)) for _ in range(_ENCODINGS)]
     cache = backend.start(encoded)
     token = np.zeros((1, 1), dtype=np.int64)
-    steps = [_seconds(lambda: backend.step(token, cache)) for _ in range(_STEPS)]
+    steps = [peaks.seconds(lambda: backend.step(token, cache)) for _ in range(_STEPS)]
     cache_bytes = sum(array.nbytes for array in encoded.values())
-    return encoder_seconds, statistics.median(steps[1:]), cache_bytes
-
-
-def _encoder_operations(tensors: dict[str, Tensor], positions: int) -> tuple[int, int]:
-    """Return the operations of all weights and of attention, for one window."""
-    macs, layers, width = 0, set(), 0
-    for name, tensor in tensors.items():
-        if not (matrix := _MATRIX.fullmatch(name)) and not _CROSS.fullmatch(name):
-            continue
-        size = tensor.bytes * 8 // (4 if name.endswith("int4") else tensor.bits)
-        if size == max(tensor.shape):  # the gain of a norm
-            continue
-        twice = matrix is not None and matrix["layer"] == "conv1"  # before the stride of conv2
-        macs += size * positions * (2 if twice else 1)
-        if matrix and matrix["layer"].endswith("q_proj"):
-            layers.add(matrix["layer"])
-            width = round(size**0.5)
-    return 2 * macs, 2 * len(layers) * 2 * positions**2 * width
-
-
-def _read_bytes(tensors: dict[str, Tensor]) -> int:
-    """Return the bytes of weights that a decoder step reads."""
-    return sum(
-        tensor.bytes * (2 if tensor.dtype == "float16" else 1)  # float32 once it is loaded
-        for name, tensor in tensors.items()
-        if not name.endswith(_LOOKED_UP)
-    )
-
-
-def _product_rate(threads: int, *, int8: bool) -> float:
-    """Return how many operations of matrix products ONNX Runtime does in a second."""
-    random = np.random.default_rng(0)
-    if int8:
-        activations: NDArray[Any] = random.integers(0, 255, (_ROWS, _SIDE), dtype=np.uint8)
-        weight: NDArray[Any] = random.integers(-127, 127, (_SIDE, _SIDE), dtype=np.int8)
-        run = _graph("MatMulInteger", activations, weight, _INT32, threads)
-    else:
-        activations = random.random((_ROWS, _SIDE), dtype=np.float32)
-        weight = random.random((_SIDE, _SIDE), dtype=np.float32)
-        run = _graph("MatMul", activations, weight, _FLOAT32, threads)
-    return 2 * _ROWS * _SIDE * _SIDE / _median(run)
-
-
-def _read_rate(threads: int) -> float:
-    """Return how many bytes ONNX Runtime reads in a second, when it adds up the values."""
-    values = np.ones((4096, _READ_BYTES // 4 // 4096), dtype=np.float32)
-    axes = np.array([1], dtype=np.int64)
-    return values.nbytes / _median(_graph("ReduceSum", values, axes, _FLOAT32, threads))
-
-
-def _graph(
-    operator: str, activations: NDArray[Any], stored: NDArray[Any], result: int, threads: int
-) -> Callable[[], Any]:
-    """Return a function that runs one operator on an input and a stored tensor, both in memory."""
-    kinds = {np.dtype(np.float32): _FLOAT32, np.dtype(np.uint8): _UINT8, np.dtype(np.int8): _INT8,
-             np.dtype(np.int64): 7}  # fmt: skip
-    dims = b"".join(_field(1, size) for size in stored.shape)
-    tensor = dims + _field(2, kinds[stored.dtype]) + _field(8, b"b") + _field(9, stored.tobytes())
-    node = _field(1, b"a") + _field(1, b"b") + _field(2, b"c") + _field(4, operator.encode())
-    graph = (
-        _field(1, node)
-        + _field(2, b"peak")
-        + _field(5, tensor)
-        + _field(11, _value(b"a", kinds[activations.dtype], activations.shape))
-        + _field(12, _value(b"c", result, None))
-    )
-    model = _field(1, 8) + _field(8, _field(1, b"") + _field(2, 17)) + _field(7, graph)
-    session = onnx.open_session(model, threads)
-    binding = session.io_binding()
-    binding.bind_cpu_input("a", activations)
-    binding.bind_output("c", "cpu")
-    return lambda: session.run_with_iobinding(binding)
-
-
-def _value(name: bytes, kind: int, shape: tuple[int, ...] | None) -> bytes:
-    """Return a ValueInfoProto of onnx.proto."""
-    tensor = _field(1, kind)
-    if shape is not None:
-        tensor += _field(2, b"".join(_field(1, _field(1, size)) for size in shape))
-    return _field(1, name) + _field(2, _field(1, tensor))
-
-
-def _field(number: int, value: int | bytes) -> bytes:
-    """Return a field as protobuf encodes it (protobuf.dev/programming-guides/encoding)."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    groups = [value >> shift & 127 for shift in range(0, max(value.bit_length(), 1), 7)]
-    return bytes([group | 128 for group in groups[:-1]] + groups[-1:])
-
-
-def _median(work: Callable[[], Any]) -> float:
-    """Return the median time of some runs after one that is not counted, in seconds."""
-    work()
-    return statistics.median(_seconds(work) for _ in range(_REPEATS))
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return statistics.median(encodings), statistics.median(steps[1:]), cache_bytes

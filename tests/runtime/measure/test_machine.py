@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgewhisper_runtime.measure import machine
+from machines import lay
 
 COUNT = """
 import os, json
@@ -21,14 +22,6 @@ from edgewhisper_runtime.measure import machine
 options = session_options(None)
 print(json.dumps([machine.describe().usable_cores, options.intra_op_num_threads]))
 """
-
-
-def lay(root: Path, files: dict[str, str]) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return root
 
 
 @pytest.mark.parametrize(
@@ -85,6 +78,28 @@ def test_threads_are_those_that_affinity_allows() -> None:
         [sys.executable, "-c", COUNT], capture_output=True, text=True, check=True
     )
     assert json.loads(counted.stdout) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, math.inf),
+        ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "max\n"}, math.inf),
+        ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/memory.max": "536870912\n"}, 2**29),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/a\n1:cpu:/a\n",
+                "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "1073741824\n",
+            },
+            2**30,
+        ),
+    ],
+)
+def test_a_limit_of_memory_is_the_least_of_all_groups(
+    tmp_path: Path, files: dict[str, str], limit: float
+) -> None:
+    assert machine.memory_limit(lay(tmp_path, files)) == limit
 
 
 def test_at_least_one_core_is_usable() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from edgewhisper_runtime.bundle import parse, to_json
 from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.measure import machine, profile
-from edgewhisper_runtime.measure.figures import ProfileReport, to_markdown
+from edgewhisper_runtime.measure.conditions import Conditions
+from edgewhisper_runtime.measure.figures import ProfileReport, summarize, to_markdown
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,39 @@ def test_every_figure_is_there_and_adds_up(report: ProfileReport) -> None:
     assert summary.tokens_per_second > 0
     assert report.threads == 2
     assert summary.peak_device_bytes is None
+
+
+def test_the_state_of_the_machine_is_recorded(report: ProfileReport) -> None:
+    for run in report.runs:
+        assert run.conditions is not None
+        assert run.conditions.threads == 2
+        assert (run.energy_joules is None) == ("energy_joules" in report.not_measurable)
+    summary = report.summary
+    assert summary.disturbed == sum(run.disturbed for run in report.runs)
+    assert (report.warning is None) == (summary.disturbed == 0)
+    low, high = summary.ranges["rtf"]
+    assert low <= summary.rtf <= high
+
+
+def test_disturbed_runs_do_not_count_beside_others(report: ProfileReport) -> None:
+    first, second = report.runs
+    quiet, busy = Conditions(1.0, 2, 2, 0.0), Conditions(1.0, 2, 2, 1.5)
+    slow = replace(second, conditions=busy, seconds=tuple(9 * s for s in second.seconds))
+    runs = (replace(first, conditions=quiet), slow)
+    summary = summarize(runs, 1, 1, 1)
+    assert summary.rtf == first.rtf
+    assert summary.disturbed == 1
+    mixed = replace(report, runs=runs, summary=summary)
+    assert mixed.warning is not None
+    assert mixed.warning.startswith(
+        "1 of 2 runs were disturbed: other work kept 1.5 of 2 processors busy. They are left out"
+    )
+    assert mixed.warning in to_markdown(mixed)
+    assert summarize((slow,), 1, 1, 1).rtf == slow.rtf  # all there is
+
+
+def test_a_report_is_read_back_from_its_json(report: ProfileReport) -> None:
+    assert parse(ProfileReport, json.loads(json.dumps(to_json(report)))) == report
 
 
 def test_memory_is_of_the_measuring_process(report: ProfileReport) -> None:
