@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgewhisper.cli import options as shared
 from edgewhisper_runtime.cli.profile import command as here
@@ -46,7 +47,9 @@ def command(
         argument
         for parameter in here.params
         if parameter.name not in _HERE_ONLY
-        for argument in _typed(parameter, options[str(parameter.name)], context)
+        # the language may be that of --data
+        and (parameter.name == "language" or _was_typed(parameter, context))
+        for argument in _typed(parameter, options[str(parameter.name)])
     ]
     report = remote.profile(
         bundle,
@@ -60,10 +63,12 @@ def command(
     show(report, options["output"], as_json=options["as_json"])
 
 
-def _typed(parameter: click.Parameter, value: Any, context: click.Context) -> list[str]:
-    """Return an option as it is typed; nothing where it has its default."""
-    if value == parameter.get_default(context):
-        return []
+def _was_typed(parameter: click.Parameter, context: click.Context) -> bool:
+    return context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+
+
+def _typed(parameter: click.Parameter, value: Any) -> list[str]:
+    """Return an option as it is typed."""
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return [parameter.opts[0] if value else parameter.secondary_opts[0]]
     text = "auto" if parameter.name == "language" and value is None else str(value)
