@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, vad
+from edgewhisper_runtime.decode.hallucination import hallucinated
 from edgewhisper_runtime.decode.loop import Decoding
 from edgewhisper_runtime.decode.rules import is_timestamp
 from edgewhisper_runtime.decode.spans import Span, split_at_timestamps
@@ -28,11 +29,21 @@ MAX_PROMPT_TEMPERATURE = 0.5
 
 @dataclass(eq=False)
 class _Open:
-    """A window that is being decoded: its first sample in the recording, and how many it has."""
+    """A window that is being decoded: its first sample in the stream, and how many it has.
+
+    The timeline leads from the stream to the recording.
+    """
 
     start: int
     samples: int
+    timeline: vad.Timeline
     decoded: Decoded | None = None
+
+    def interval(self, start: float, end: float) -> tuple[float, float]:
+        """Return the times in the recording of an interval of the window, in seconds."""
+        offset = self.start / SAMPLE_RATE
+        start, end = self.timeline.interval(offset + start, offset + end)
+        return round(start, 3), round(end, 3)
 
 
 class TranscriptBuilder:
@@ -48,13 +59,11 @@ class TranscriptBuilder:
         self._request = decoder.request(options, options.timed)  # of the next window
         self._blocks, self._timeline = blocks, vad.Timeline()
         self._detector = vad.load_detector(options.vad)
-        if self._detector:
-            self._blocks, self._timeline = vad.speech_only(blocks, self._detector)
         self._decodings = self._read()
         self._all_read = False
         self._open: deque[_Open] = deque()
         self._error: Exception | None = None
-        self._samples = 0
+        self._language: tuple[str, float | None] | None = None  # the first window's
         self._seam: tuple[int, int, int | None] = (0, 0, None)  # see `_end_of_text`
         self._last_end = 0.0  # seconds, of the last word or segment
         self._segments: list[Segment] = []
@@ -84,34 +93,48 @@ class TranscriptBuilder:
 
         The windows end where reading fails; the error is then the result.
         """
-        windows = self._continued() if self._options.sequential else self._cut()
+        find_windows = self._continued if self._options.sequential else self._cut
         try:
-            for start, samples in windows:
-                window = _Open(start, len(samples))
-                self._open.append(window)
-                yield self._decode(window, samples)
-                while len(self._open) >= self._most_open:
-                    yield None
+            for stream in self._streams():
+                for start, samples in find_windows(stream):
+                    window = _Open(start, len(samples), self._timeline)
+                    self._open.append(window)
+                    yield self._decode(window, samples)
+                    while len(self._open) >= self._most_open:
+                        yield None
         except Exception as error:  # noqa: BLE001 # whoever asks for the result gets it
             self._error = error
         self._all_read = True
+
+    def _streams(self) -> Iterator[Iterable[Samples]]:
+        """Yield what is decoded of the recording: all of it, or each of its clips.
+
+        The long pauses are left out, where there is a detector; `_timeline` is the stream's.
+        """
+        clips = self._options.clips
+        for start, blocks in cutting.clips(self._blocks, clips) if clips else [(0, self._blocks)]:
+            self._timeline = timeline = vad.Timeline(start)
+            if self._detector is None:
+                yield vad.whole(blocks, timeline)
+            else:
+                yield vad.speech_only(blocks, self._detector, timeline)
 
     @property
     def _most_open(self) -> int:
         """How many windows may be decoded at once; the first tells the language of the others."""
         return (self._options.batch_size or 1) if self._request.options.language else 1
 
-    def _continued(self) -> Iterator[tuple[int, Samples]]:
+    def _continued(self, stream: Iterable[Samples]) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows, each from where the text ended."""
-        reader, start = cutting.Reader(self._blocks), 0
+        reader, start = cutting.Reader(stream), 0
         while len(samples := reader.window(start)) >= (_MIN_REST if start else 1):
             yield start, samples
             start += cutting.pause_near(samples, *self._seam)
 
-    def _cut(self) -> Iterator[tuple[int, Samples]]:
+    def _cut(self, stream: Iterable[Samples]) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows that are cut at pauses."""
         start = 0
-        for samples in cutting.windows(self._blocks):
+        for samples in cutting.windows(stream):
             yield start, samples
             start += len(samples)
 
@@ -128,13 +151,10 @@ class TranscriptBuilder:
 
     def _add(self, decoded: Decoded, window: _Open) -> None:
         """Add the text of a window."""
-        offset, length = window.start / SAMPLE_RATE, window.samples / SAMPLE_RATE
-        first_timestamp, whole = (
-            self._decoder.tokenizer.first_timestamp,
-            not self._options.sequential,
-        )
+        length, whole = window.samples / SAMPLE_RATE, not self._options.sequential
+        first_timestamp = self._decoder.tokenizer.first_timestamp
         spans, seconds = split_at_timestamps(decoded.tokens, first_timestamp, length, whole)
-        begin, end = self._interval(offset, offset + seconds)
+        begin, end = window.interval(0, seconds)
         self._windows.append(
             Window(
                 start=begin,
@@ -156,13 +176,19 @@ class TranscriptBuilder:
             spans[0] = self._from_first_word(spans[0], decoded)
         texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
         words_of_texts = assign_words(words, list(map(len, texts)))
+        kept = list(zip(spans, texts, words_of_texts, strict=True))
+        silence = decoded.request.options.hallucination_silence_threshold
+        if silence is not None:
+            verdicts = hallucinated(words_of_texts, length, silence)
+            kept = [each for each, wrong in zip(kept, verdicts, strict=True) if not wrong]
         self._segments += [
-            self._segment(span, text, own, offset)
-            for span, text, own in zip(spans, texts, words_of_texts, strict=True)
+            self._segment(span, text, own, window, decoded.request.language)
+            for span, text, own in kept
         ]
         if self._options.sequential:
             self._seam = self._end_of_text(decoded, spans, seconds, length)
-        self._samples = window.start + round(seconds * SAMPLE_RATE)
+        request = decoded.request
+        self._language = self._language or (request.language, request.language_probability)
         self._request = self._next_request(decoded, spans)
 
     def _end_of_text(
@@ -197,6 +223,8 @@ class TranscriptBuilder:
     def _next_request(self, decoded: Decoded, spans: Sequence[Span]) -> Request:
         """Return the request of the next window: with this one's text, if the options say so."""
         request = decoded.request
+        if request.options.multilingual and self._decoder.tokenizer.multilingual:
+            request = replace(request, options=replace(request.options, language=None))
         if not request.options.condition_on_previous_text:
             return request
         if decoded.temperature > MAX_PROMPT_TEMPERATURE:
@@ -213,16 +241,18 @@ class TranscriptBuilder:
         first, *_ = self._decoder.words(decoded, at, span.end)
         return replace(span, start=max(span.start, min(first.start, span.end)))
 
-    def _segment(self, span: Span, text: str, words: Sequence[Word], offset: float) -> Segment:
+    def _segment(
+        self, span: Span, text: str, words: Sequence[Word], window: _Open, language: str
+    ) -> Segment:
         """Return the segment of a span with its words, at their times in the recording."""
         own = []
         for word in words:
-            start, end = self._spoken(offset + word.start, offset + word.end)
+            start, end = self._spoken(window, word.start, word.end)
             own.append(replace(word, start=start, end=end))
         if own:
             start, end = own[0].start, own[-1].end
         else:
-            start, end = self._spoken(offset + span.start, offset + span.end)
+            start, end = self._spoken(window, span.start, span.end)
         return Segment(
             start=start,
             end=end,
@@ -230,31 +260,28 @@ class TranscriptBuilder:
             tokens=span.tokens,
             window=len(self._windows) - 1,
             words=own,
+            language=language,
         )
 
     def result(self) -> Transcript | Exception:
         """Return the transcript, or the error that reading ended with."""
+        language, probability = self._language or (self._request.language, None)
         return self._error or Transcript(
             text="".join(segment.text for segment in self._segments).strip(),
-            language=self._request.language,
-            language_probability=self._request.language_probability,
-            duration=self._timeline.duration if self._detector else self._samples / SAMPLE_RATE,
+            language=language,
+            language_probability=probability,
+            duration=self._timeline.duration,
             segments=self._segments,
             windows=self._windows,
             vad=self._detector.name if self._detector else "none",
         )
 
-    def _spoken(self, start: float, end: float) -> tuple[float, float]:
-        """Return `_interval` of the next word or segment: it begins after the last one's end."""
-        start, end = self._interval(start, end)
+    def _spoken(self, window: _Open, start: float, end: float) -> tuple[float, float]:
+        """Return the times of the next word or segment: it begins after the last one's end."""
+        start, end = window.interval(start, end)
         start = max(start, self._last_end)
         self._last_end = max(start, end)
         return start, self._last_end
-
-    def _interval(self, start: float, end: float) -> tuple[float, float]:
-        """Return the times in the recording of an interval of the shortened stream."""
-        start, end = self._timeline.interval(start, end)
-        return round(start, 3), round(end, 3)
 
 
 def assign_words(words: Sequence[Word], lengths: Sequence[int]) -> list[list[Word]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from itertools import pairwise, zip_longest
 from typing import Any, Literal, get_args
 
 from edgewhisper_runtime.errors import EdgeWhisperError
@@ -13,7 +15,11 @@ from edgewhisper_runtime.text import languages
 Padding = Literal["silence", "zeros"]
 VoiceDetector = Literal["auto", "silero", "energy", "none"]
 
-_MAX_PENALTY = 10
+MAX_PENALTY = 10
+_CONDITIONED_BATCH = (
+    "windows decoded at once cannot build on each other: leave out batch_size or "
+    "condition_on_previous_text."
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,11 @@ class Options:
     on, and a phrase of `no_repeat_ngram` tokens never comes twice in a window (0: it may).
     `suppress` are ids of tokens that are never written; -1 stands for the model's own list.
 
-    Only `clips` of the recording are transcribed: pairs of start and end in seconds, in order; the
-    end of the last may be infinite. Empty for all of it. With `multilingual` the language is
-    detected in every window anew. With words, where a window's text has the signs of one that
-    nobody spoke, and silence of more than `hallucination_silence_threshold` seconds around it, it
-    is left out.
+    Of the recording only the clips of `clip_timestamps` are transcribed: start, end, start, end and
+    so on in seconds, in order; the last end may be left out. With `multilingual` the language is
+    detected in every window anew. With `words`, a segment that has the signs of text that nobody
+    spoke, and silence of more than `hallucination_silence_threshold` seconds on both sides, is left
+    out; None keeps all.
 
     `vad` is the voice detector that finds the long pauses, which are left out: Silero's model, the
     energy gate, or none; "auto" is Silero's where it is installed, else the energy gate. True and
@@ -72,6 +78,9 @@ class Options:
     repetition_penalty: float = 1.0
     no_repeat_ngram: int = 0
     suppress: tuple[int, ...] = (-1,)
+    clip_timestamps: tuple[float, ...] = ()
+    multilingual: bool = False
+    hallucination_silence_threshold: float | None = None
     vad: VoiceDetector = "auto"
     padding: Padding = "silence"
     batch_size: int | None = None
@@ -81,23 +90,42 @@ class Options:
         """Check what types cannot."""
         if isinstance(self.vad, bool):
             object.__setattr__(self, "vad", "auto" if self.vad else "none")
+        for wrong, message in self._faults():
+            if wrong:
+                raise EdgeWhisperError(message)
+
+    def _faults(self) -> Iterator[tuple[bool, str]]:
+        """Yield, for each value that may be wrong, whether it is, and a message."""
         for name, choices in (("vad", get_args(VoiceDetector)), ("padding", get_args(Padding))):
-            if (value := getattr(self, name)) not in choices:
-                raise EdgeWhisperError(f"{name} is one of {', '.join(choices)}, not {value!r}.")
+            value = getattr(self, name)
+            yield value not in choices, f"{name} is one of {', '.join(choices)}, not {value!r}."
         batch = 1 if self.batch_size is None else self.batch_size
-        if min(self.beam_size, self.best_of, batch) < 1:
-            raise EdgeWhisperError("beam_size, best_of and batch_size must be at least 1.")
-        if self.batch_size and self.condition_on_previous_text:
-            raise EdgeWhisperError(
-                "windows decoded at once cannot build on each other: leave out batch_size or "
-                "condition_on_previous_text."
-            )
-        if self.seed < 0 or self.no_repeat_ngram < 0:
-            raise EdgeWhisperError("seed and no_repeat_ngram must not be negative.")
-        if not 1 <= self.repetition_penalty <= _MAX_PENALTY:
-            raise EdgeWhisperError(f"repetition_penalty must be a number from 1 to {_MAX_PENALTY}.")
-        if not self.temperatures or not all(0 <= t <= 1 for t in self.temperatures):
-            raise EdgeWhisperError("temperatures must be one or more numbers from 0 to 1.")
+        yield (
+            min(self.beam_size, self.best_of, batch) < 1,
+            "beam_size, best_of and batch_size must be at least 1.",
+        )
+        yield bool(self.batch_size) and self.condition_on_previous_text, _CONDITIONED_BATCH
+        negative = min(self.seed, self.no_repeat_ngram) < 0
+        yield negative, "seed and no_repeat_ngram must not be negative."
+        yield (
+            not 1 <= self.repetition_penalty <= MAX_PENALTY,
+            f"repetition_penalty must be a number from 1 to {MAX_PENALTY}.",
+        )
+        times = (0.0, *self.clip_timestamps)
+        ordered = all(0 <= a <= b < math.inf for a, b in pairwise(times))
+        yield (
+            not ordered or any(start == end for start, end in self.clips),
+            "clip_timestamps are seconds in order: start, end, start, end and so on.",
+        )
+        silence = self.hallucination_silence_threshold
+        yield (
+            silence is not None and not (self.words and silence >= 0),
+            "hallucination_silence_threshold is a number of seconds from 0, and needs words.",
+        )
+        yield (
+            not self.temperatures or not all(0 <= t <= 1 for t in self.temperatures),
+            "temperatures must be one or more numbers from 0 to 1.",
+        )
 
     def having(self, **named: Any) -> Options:
         """Return these options with other values, by our names or those of `ALIASES`.
@@ -117,6 +145,15 @@ class Options:
                 raise EdgeWhisperError(f"{field} is given twice, once as {name}.")
             values[field] = _ACCEPTED.get(field, _as_it_is)(value)
         return replace(self, **values)
+
+    @property
+    def clips(self) -> list[tuple[float, float]]:
+        """The clips to transcribe, start and end in seconds; the end of the last may be infinite.
+
+        Empty for the whole recording.
+        """
+        times = self.clip_timestamps if self.clip_timestamps != (0,) else ()
+        return list(zip_longest(times[::2], times[1::2], fillvalue=math.inf))
 
     @property
     def timed(self) -> bool:
@@ -163,6 +200,12 @@ def _several(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, Iterable) else (value,)
 
 
+def numbers(value: str | Iterable[float]) -> tuple[float, ...]:
+    """Return numbers that are given one by one, or in one text with commas between them."""
+    given = value.split(",") if isinstance(value, str) else value
+    return tuple(map(float, given))
+
+
 def split_words(value: str | Iterable[str]) -> tuple[str, ...]:
     """Return words that are given one by one, or in one text with commas between them."""
     given = value.split(",") if isinstance(value, str) else value
@@ -174,6 +217,7 @@ _ACCEPTED: dict[str, Callable[[Any], Any]] = {
     "temperatures": _several,
     "hotwords": split_words,
     "suppress": _several,
+    "clip_timestamps": numbers,
 }
 
 # As the study evaluates: one greedy pass over each window, whatever its text looks like.

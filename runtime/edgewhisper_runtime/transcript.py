@@ -24,8 +24,8 @@ class Word:
 class Segment:
     """A sentence or phrase between two timestamps, in seconds from the start of the recording.
 
-    `window` is the number of the window that it was decoded in; `words` is empty unless word
-    times were asked for.
+    `window` is the number of the window that it was decoded in, `language` what was spoken there;
+    `words` is empty unless word times were asked for.
     """
 
     start: float
@@ -34,6 +34,7 @@ class Segment:
     tokens: list[int]
     window: int
     words: list[Word] = field(default_factory=list)
+    language: str = ""
 
 
 @dataclass(frozen=True)

@@ -249,3 +249,44 @@ def test_no_word_is_said_twice_or_lost_where_a_window_begins(lean: Transcriber, 
     transcript = lean.transcribe(part, Options(timestamps=True))
     assert len(transcript.windows) > 1
     assert "hear and feel the more deeply his own condemnation" in transcript.text
+
+
+def test_clips_have_the_text_and_times_of_their_part(lean: Transcriber, speech: list[Path]) -> None:
+    parts = [audio.load(path) for path in speech[:3]]
+    begins = np.cumsum([0, *(len(part) for part in parts)]) / audio.SAMPLE_RATE
+    clips = (0.0, begins[1], begins[2])  # the first, and the third to the end
+    options = Options(clip_timestamps=tuple(map(float, clips)), words=True)
+    transcript = lean.transcribe(np.concatenate(parts), options)
+    alone = [lean.transcribe(parts[n], Options(words=True)).text for n in (0, 2)]
+    assert transcript.text == " ".join(alone)
+    for segment in transcript.segments:
+        for word in segment.words:
+            assert word.end <= begins[1] + 0.01 or word.start >= begins[2] - 0.01
+    assert transcript.duration == pytest.approx(begins[3], abs=0.01)
+
+
+def test_every_window_has_its_own_language(multilingual: Transcriber, data: Path) -> None:
+    german, french = (
+        audio.load(min(p for p in (data / "multilingual" / of).iterdir() if p.suffix != ".txt"))
+        for of in ("de", "fr")
+    )
+    ends = (len(german) / audio.SAMPLE_RATE, (len(german) + len(french)) / audio.SAMPLE_RATE)
+    options = Options(multilingual=True, clip_timestamps=(0.0, ends[0], *ends))
+    transcript = multilingual.transcribe(np.concatenate([german, french]), options)
+    assert [segment.language for segment in transcript.segments] == ["de", "fr"]
+    assert transcript.language == "de"
+    with pytest.raises(EdgeWhisperError, match="leave out language"):
+        multilingual.transcribe(german, Options(multilingual=True, language="de"))
+
+
+def test_penalties_and_forbidden_tokens_change_the_text(
+    lean: Transcriber, speech: list[Path]
+) -> None:
+    plain = lean.transcribe(speech[0], PLAIN)
+    first = plain.segments[0].tokens[0]
+    without = lean.transcribe(speech[0], replace(PLAIN, suppress=(-1, first)))
+    assert first not in without.segments[0].tokens
+    once = lean.transcribe(speech[0], replace(PLAIN, no_repeat_ngram=1)).segments[0].tokens
+    assert len(set(once)) == len(once)
+    with pytest.raises(EdgeWhisperError, match="suppress has 99999"):
+        lean.transcribe(speech[0], replace(PLAIN, suppress=(99999,)))

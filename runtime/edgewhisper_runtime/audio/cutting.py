@@ -38,6 +38,35 @@ def windows(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float3
         yield buffer
 
 
+def clips(
+    blocks: Iterable[NDArray[np.float32]], intervals: Iterable[tuple[float, float]]
+) -> Iterator[tuple[int, Iterator[NDArray[np.float32]]]]:
+    """Yield the first sample and the blocks of each interval, in seconds, of a stream at 16 kHz.
+
+    Intervals are in order and do not overlap. Each clip is read before the next one is asked for;
+    what is after the last is not read.
+    """
+    stream = iter(blocks)
+    at, held = 0, np.zeros(0, dtype=np.float32)
+
+    def clip(first: int, last: float) -> Iterator[NDArray[np.float32]]:
+        nonlocal at, held
+        while at < last:
+            if not len(held):
+                if (block := next(stream, None)) is None:
+                    return
+                held = block
+            taken = int(min(len(held), (first if at < first else last) - at))
+            part, held, start = held[:taken], held[taken:], at
+            at += taken
+            if start >= first:
+                yield part
+
+    for start, end in intervals:
+        first = round(start * SAMPLE_RATE)
+        yield first, clip(first, end * SAMPLE_RATE)
+
+
 class Reader:
     """Reads windows from a stream of blocks, each from a start that the caller gives.
 

@@ -178,11 +178,12 @@ def _session(model: Path) -> Any:
 class Timeline:
     """Maps times in a shortened stream to times in the recording; grows while that is read.
 
-    Until audio is left out, the two are equal. It stores two integers for each junction.
+    The stream begins at sample `start` of the recording. Until audio is left out, the two go
+    together. It stores two integers for each junction.
     """
 
-    def __init__(self) -> None:
-        self._kept = self._omitted = 0  # samples
+    def __init__(self, start: int = 0) -> None:
+        self._kept, self._omitted = 0, start  # samples
         # For each stretch: its start in the shortened stream, and the samples left out before it.
         self._starts: list[int] = []
         self._shifts: list[int] = []
@@ -230,23 +231,25 @@ class Timeline:
         return self._shifts[stretch - 1] / SAMPLE_RATE if stretch else 0.0
 
 
+def whole(
+    blocks: Iterable[NDArray[np.float32]], timeline: Timeline
+) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks of samples [n] at 16 kHz as they are, and note them in the timeline."""
+    for block in blocks:
+        timeline.keep(len(block))
+        yield block
+
+
 def speech_only(
-    blocks: Iterable[NDArray[np.float32]], detector: Detector
-) -> tuple[Iterator[NDArray[np.float32]], Timeline]:
+    blocks: Iterable[NDArray[np.float32]], detector: Detector, timeline: Timeline
+) -> Iterator[NDArray[np.float32]]:
     """Shorten the long pauses in blocks of samples [n] at 16 kHz, in constant memory.
 
     Of a pause of 2 s or more, only the 0.4 s next to speech are kept; shorter pauses are not
-    changed. Less than 0.16 s of speech between two long pauses counts as no speech. Returns the
-    samples in blocks of any length above 0 (no block if there is no speech), and the timeline of
-    the samples that the iterator has yielded so far.
+    changed. Less than 0.16 s of speech between two long pauses counts as no speech. Yields the
+    samples in blocks of any length above 0 (no block if there is no speech); what it has yielded
+    so far is in the timeline.
     """
-    timeline = Timeline()
-    return _shortened(blocks, detector, timeline), timeline
-
-
-def _shortened(
-    blocks: Iterable[NDArray[np.float32]], detector: Detector, timeline: Timeline
-) -> Iterator[NDArray[np.float32]]:
     policy = _Policy()
     held = np.zeros(0, dtype=np.float32)
     for block in blocks:

@@ -11,7 +11,7 @@ import click
 
 from edgewhisper_runtime.cli import spellings
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, printable
-from edgewhisper_runtime.options import Options, Padding, split_words
+from edgewhisper_runtime.options import Options, Padding, numbers, split_words
 from edgewhisper_runtime.text import languages
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -185,6 +185,20 @@ def decoding(command: F) -> F:
             default=None,
             help="Have the model say when each phrase was spoken; on for all formats but txt.",
         ),
+        option(
+            "Speech",
+            "--clip-timestamps",
+            type=numbers,
+            metavar="S,S",
+            default="",
+            help="Transcribe only these seconds: start, end, start, end and so on.",
+        ),
+        option(
+            "Speech",
+            "--multilingual",
+            is_flag=True,
+            help="Detect the language in every window, not only in the first.",
+        ),
         option("Times", "--words", is_flag=True, help="Find the time of each word too."),
         option(
             "Decoding",
@@ -199,7 +213,7 @@ def decoding(command: F) -> F:
             "Decoding",
             "--temperature",
             "temperatures",
-            type=_numbers,
+            type=numbers,
             metavar="T,T",
             default=",".join(f"{t:g}" for t in _DEFAULT.temperatures),
             show_default=True,
@@ -287,6 +301,15 @@ def decoding(command: F) -> F:
         ),
         option(
             "Limits (a number, or none)",
+            "--hallucination-silence-threshold",
+            type=_limit,
+            metavar="S",
+            default="none",
+            show_default=True,
+            help="With --words, leave out unlikely text in silence of more seconds than this.",
+        ),
+        option(
+            "Limits (a number, or none)",
             "--max-no-speech",
             type=_limit,
             metavar="X",
@@ -306,10 +329,6 @@ def add(command: F, *options: Callable[[F], F]) -> F:
 
 def _limit(text: str) -> float | None:
     return None if text == "none" else float(text)
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(map(float, text.split(",")))
 
 
 def _ids(text: str) -> tuple[int, ...]:

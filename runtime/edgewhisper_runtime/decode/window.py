@@ -111,6 +111,8 @@ class WindowDecoder:
         EdgeWhisperError for a language or task that the model does not have, and for hotwords that
         are too long.
         """
+        if options.multilingual and options.language is not None:
+            raise EdgeWhisperError("multilingual detects the language: leave out language.")
         language = options.language if self.tokenizer.multilingual else options.language or "en"
         self.tokenizer.prompt(language or "en", options.task)  # a wrong one fails before the work
         if absent := [id_ for id_ in options.suppress if not -1 <= id_ < self.backend.vocabulary]:

@@ -9,6 +9,7 @@ READ = (
     "hotwords", "initial_prompt", "vad_filter", "vad", "beam_size", "best_of", "temperature_inc",
     "condition_on_previous_text", "word_timestamps", "compression_ratio_threshold",
     "log_prob_threshold", "logprob_thold", "no_speech_threshold", "no_speech_thold", "translate",
+    "multilingual", "no_repeat_ngram_size", "repetition_penalty",
 )  # fmt: skip
 
 _OPENAI = {
@@ -29,12 +30,9 @@ _FASTER_WHISPER = {
     "length_penalty": "hypotheses are compared by their mean log probability",
     "max_initial_timestamp": "a first timestamp may be anywhere in its window",
     "max_new_tokens": "a window's text is as long as the model allows",
-    "multilingual": "a recording has one language",
-    "no_repeat_ngram_size": "text that repeats itself is decoded again, warmer",
     "patience": "a beam search ends with its best hypotheses",
     "prepend_punctuations": "punctuation stays with the word that it precedes",
     "prompt_reset_on_temperature": "text that was decoded warmer than 0.5 is not built upon",
-    "repetition_penalty": "text that repeats itself is decoded again, warmer",
     "suppress_blank": "the model's own lists of suppressed tokens are used",
     "suppress_tokens": "the model's own lists of suppressed tokens are used",
     "vad_parameters": "voice activity detection has no settings",

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from edgewhisper_runtime.errors import EdgeWhisperError
-from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.options import MAX_PENALTY, Options
 from edgewhisper_runtime.serve.errors import Refusal
 from edgewhisper_runtime.serve.fields import IGNORED_NAMES, READ
 from edgewhisper_runtime.text import languages
@@ -195,6 +195,12 @@ def _options(fields: FormData, response_format: str, granularities: Collection[s
         condition_on_previous_text=_truth(
             fields, "condition_on_previous_text", default=plain.condition_on_previous_text
         ),
+        repetition_penalty=_parsed(
+            fields, "repetition_penalty", _penalty, f"a number from 1 to {MAX_PENALTY}"
+        )
+        or plain.repetition_penalty,
+        no_repeat_ngram=_parsed(fields, "no_repeat_ngram_size", _size, "a number from 0") or 0,
+        multilingual=_truth(fields, "multilingual", default=False),
         vad=plain.vad if _truth(fields, "vad_filter", "vad", default=True) else "none",
     )
 
@@ -223,6 +229,18 @@ def _fraction(text: str) -> float:
 
 def _increment(text: str) -> float:
     if 0 < (number := _fraction(text)) < _LEAST_INCREMENT:
+        raise ValueError(text)
+    return number
+
+
+def _penalty(text: str) -> float:
+    if not 1 <= (number := float(text)) <= MAX_PENALTY:
+        raise ValueError(text)
+    return number
+
+
+def _size(text: str) -> int:
+    if (number := int(text)) < 0:
         raise ValueError(text)
     return number
 

@@ -6,9 +6,11 @@ from itertools import pairwise
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewhisper_runtime.audio import cutting
 from edgewhisper_runtime.audio.cutting import Reader, pause_near, pauses, windows
 
 RATE = 16_000
@@ -70,3 +72,19 @@ def test_a_cut_stays_between_its_bounds() -> None:
     earliest, latest = int(4.95 * RATE), int(5.1 * RATE)
     assert earliest <= pause_near(samples, at, earliest, latest) <= latest
     assert pause_near(samples, len(samples), earliest, latest) == len(samples)
+
+
+@pytest.mark.parametrize("block", [1000, 7000, 48_000])
+def test_clips_are_cut_to_the_sample(block: int) -> None:
+    audio = np.arange(5 * 16_000, dtype=np.float32)
+    blocks = iter(np.split(audio, range(block, len(audio), block)))
+    clips = cutting.clips(blocks, [(0.5, 1.0), (1.0, 1.25), (3.0, np.inf)])
+    whole = [(first, np.concatenate(list(parts))) for first, parts in clips]
+    assert [first for first, _ in whole] == [8000, 16_000, 48_000]
+    for (first, samples), length in zip(whole, (8000, 4000, 32_000), strict=True):
+        np.testing.assert_array_equal(samples, audio[first : first + length])
+
+
+def test_a_clip_after_the_end_is_empty() -> None:
+    ((_, parts),) = cutting.clips([np.zeros(100, np.float32)], [(1.0, 2.0)])
+    assert list(parts) == []

@@ -29,7 +29,8 @@ def shortened(
     recording: Samples, detector: vad.Detector, blocks: list[int] | None = None
 ) -> tuple[Samples, vad.Timeline]:
     """Return the stream joined, read in blocks that end at the given samples."""
-    stream, timeline = vad.speech_only(np.split(recording, blocks or []), detector)
+    timeline = vad.Timeline()
+    stream = vad.speech_only(np.split(recording, blocks or []), detector, timeline)
     return np.concatenate([np.zeros(0, np.float32), *stream]), timeline
 
 
@@ -126,7 +127,8 @@ def test_noise_is_not_speech(data: Path) -> None:
     paths = sorted((data / "noise").iterdir())
     assert paths
     for path in paths:
-        stream, timeline = vad.speech_only(audio.stream(path), vad.load_detector())
+        timeline = vad.Timeline()
+        stream = vad.speech_only(audio.stream(path), vad.load_detector(), timeline)
         assert not list(stream)
         assert timeline.duration == len(audio.load(path)) / RATE
 
@@ -232,7 +234,8 @@ def test_memory_does_not_grow_with_the_recording() -> None:
     block = np.concatenate([noise(1, 0.1), noise(9, 1e-6)])
 
     def peak(blocks: int) -> int:
-        stream, timeline = vad.speech_only((block.copy() for _ in range(blocks)), vad.EnergyGate())
+        timeline = vad.Timeline()
+        stream = vad.speech_only((block.copy() for _ in range(blocks)), vad.EnergyGate(), timeline)
         tracemalloc.start()
         try:
             kept = sum(len(part) for part in stream)
@@ -254,7 +257,8 @@ def test_speech_that_never_lasts_is_not_held_forever() -> None:
             yield clicks
             assert timeline.duration > read * len(clicks) / RATE - 11
 
-    stream, timeline = vad.speech_only(heard(), vad.EnergyGate())
+    timeline = vad.Timeline()
+    stream = vad.speech_only(heard(), vad.EnergyGate(), timeline)
     assert not list(stream)
 
 
