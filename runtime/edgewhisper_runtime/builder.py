@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, vad
 from edgewhisper_runtime.decode.hallucination import hallucinated
 from edgewhisper_runtime.decode.loop import Decoding
-from edgewhisper_runtime.decode.rules import is_timestamp
 from edgewhisper_runtime.decode.spans import Span, split_at_timestamps
 from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
-from edgewhisper_runtime.text.splitting import split
+from edgewhisper_runtime.text.splitting import UNSPACED, split
 from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class TranscriptBuilder:
         self._open: deque[_Open] = deque()
         self._error: Exception | None = None
         self._language: tuple[str, float | None] | None = None  # the first window's
-        self._seam: tuple[int, int, int | None] = (0, 0, None)  # see `_end_of_text`
+        self._text_end = 0  # sample of the stream
         self._last_end = 0.0  # seconds, of the last word or segment
         self._segments: list[Segment] = []
         self._returned = 0  # segments
@@ -114,6 +113,7 @@ class TranscriptBuilder:
         clips = self._options.clips
         for start, blocks in cutting.clips(self._blocks, clips) if clips else [(0, self._blocks)]:
             self._timeline = timeline = vad.Timeline(start)
+            self._text_end = 0
             if self._detector is None:
                 yield vad.whole(blocks, timeline)
             else:
@@ -129,7 +129,7 @@ class TranscriptBuilder:
         reader, start = cutting.Reader(stream), 0
         while len(samples := reader.window(start)) >= (_MIN_REST if start else 1):
             yield start, samples
-            start += cutting.pause_near(samples, *self._seam)
+            start += cutting.pause_near(samples, self._text_end - start)
 
     def _cut(self, stream: Iterable[Samples]) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows that are cut at pauses."""
@@ -154,6 +154,9 @@ class TranscriptBuilder:
         length, whole = window.samples / SAMPLE_RATE, not self._options.sequential
         first_timestamp = self._decoder.tokenizer.first_timestamp
         spans, seconds = split_at_timestamps(decoded.tokens, first_timestamp, length, whole)
+        if window.start < self._text_end:
+            spans = self._without_repeated_word(spans, decoded.request.text_language)
+        self._text_end = window.start + round(seconds * SAMPLE_RATE)
         begin, end = window.interval(0, seconds)
         self._windows.append(
             Window(
@@ -185,40 +188,24 @@ class TranscriptBuilder:
             self._segment(span, text, own, window, decoded.request.language)
             for span, text, own in kept
         ]
-        if self._options.sequential:
-            self._seam = self._end_of_text(decoded, spans, seconds, length)
         request = decoded.request
         self._language = self._language or (request.language, request.language_probability)
         self._request = self._next_request(decoded, spans)
 
-    def _end_of_text(
-        self, decoded: Decoded, spans: Sequence[Span], seconds: float, length: float
-    ) -> tuple[int, int, int | None]:
-        """Return the sample of a window where its text ends, and between which it may be cut.
+    def _without_repeated_word(self, spans: list[Span], language: str) -> list[Span]:
+        """Return the spans without a first word that the text before them ends with.
 
-        The text ends at a timestamp, which is not exact. A cut before the last word would make it
-        part of the next window too, and one after the word that follows would lose that.
+        The window began before the end of that text: the word is in both windows.
         """
-        at = round(seconds * SAMPLE_RATE)
-        if not spans or seconds >= length or not self._decoder.settings.alignment_heads:
-            return at, 0, None
-        tokenizer = self._decoder.tokenizer
-        text = [
-            n for n, token in enumerate(decoded.tokens)
-            if not is_timestamp(token, tokenizer.first_timestamp)
-        ]  # fmt: skip
-        words = self._decoder.words(decoded, text, length)
-        tokens = [decoded.tokens[n] for n in text]
-        kept = sum(len(span.tokens) for span in spans)
-        ends = [word.end for word in split(tokenizer, tokens, decoded.request.text_language)]
-        count = bisect_right(ends, kept)
-        earliest, latest = 0, None
-        if count:  # no cut before the middle of the last word
-            last = words[count - 1]
-            earliest = round((last.start + last.end) / 2 * SAMPLE_RATE)
-        if count < len(words):
-            latest = max(earliest, round(words[count].start * SAMPLE_RATE))
-        return at, earliest, latest
+        if not spans or not self._segments or language in UNSPACED:
+            return spans
+        tokenizer, first = self._decoder.tokenizer, spans[0]
+        word, *_ = split(tokenizer, first.tokens, language)
+        *_, last = split(tokenizer, self._segments[-1].tokens, language)
+        if _letters(word.text) != _letters(last.text):
+            return spans
+        rest = replace(first, at=first.at + word.end, tokens=first.tokens[word.end :])
+        return [rest, *spans[1:]] if rest.tokens else spans[1:]
 
     def _next_request(self, decoded: Decoded, spans: Sequence[Span]) -> Request:
         """Return the request of the next window: with this one's text, if the options say so."""
@@ -282,6 +269,10 @@ class TranscriptBuilder:
         start = max(start, self._last_end)
         self._last_end = max(start, end)
         return start, self._last_end
+
+
+def _letters(word: str) -> str:
+    return "".join(filter(str.isalnum, word)).casefold()
 
 
 def assign_words(words: Sequence[Word], lengths: Sequence[int]) -> list[list[Word]]:

@@ -89,22 +89,15 @@ class Reader:
         return self._buffer[:_WINDOW]
 
 
-def pause_near(
-    samples: NDArray[np.float32], at: int, earliest: int = 0, latest: int | None = None
-) -> int:
+def pause_near(samples: NDArray[np.float32], at: int) -> int:
     """Return the middle of the quietest 0.2 s within 0.4 s of sample `at` of a window.
 
-    Timestamps are not exact: a cut exactly at one would lose a word there, or repeat it. The cut
-    lies between the samples `earliest` and `latest`, whatever is quieter elsewhere.
+    Timestamps are not exact: a cut exactly at one would lose a word there, or repeat it.
     """
     if at >= len(samples):
         return len(samples)
-    half = _FRAME * _PAUSE_FRAMES // 2
-    begin = max(at - _INEXACT, earliest - half, 0)
-    end = at + _INEXACT if latest is None else min(at + _INEXACT, latest + half)
-    if end - begin < 2 * half:  # between two words without a pause
-        return at if latest is None else (earliest + latest) // 2
-    return begin + _quietest(samples[begin:end])
+    begin = max(at - _INEXACT, 0)
+    return begin + _quietest(samples[begin : at + _INEXACT])
 
 
 def pauses(samples: NDArray[np.float32]) -> list[tuple[float, float]]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgewhisper_runtime.text.tokens import Tokenizer
 
-_UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}
+# Languages that write no spaces between words.
+UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}
 _BREAKS = ("—", "\N{EN DASH}", "--", "…", "...")  # between two words without a space
 _SPOKEN = "%&@#"  # punctuation to Unicode, words to a reader
 _OPENING = {"Ps", "Pi", "Pd"}  # Unicode's categories of marks that belong to what follows
@@ -70,7 +71,7 @@ def _add(words: list[Span], span: Span, apart: bool) -> None:
 
 
 def _begins_word(text: str, language: str) -> bool:
-    if language in _UNSPACED:
+    if language in UNSPACED:
         return text != "" and unicodedata.category(text[0])[0] != "M"  # vowels over consonants
     return text[:1].isspace()
 
