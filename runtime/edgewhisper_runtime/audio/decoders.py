@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -83,7 +84,8 @@ def _libsndfile(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.fl
                     missing = f"{expected / sound.samplerate:.2f} s at its end cannot be read"
                     raise cut_short(missing)
             finally:
-                thread.submit(sound.close).result()
+                with suppress(RuntimeError):  # the interpreter ends, and starts no thread
+                    thread.submit(sound.close).result()
         except soundfile.LibsndfileError as error:
             reason = error.error_string.strip(". \n").replace("\n", " ")
             raise UnreadableError(
