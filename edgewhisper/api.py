@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgewhisper.checkpoints import Checkpoint
     from edgewhisper.evaluation.options import EvaluationOptions
     from edgewhisper.reports import Report, SweepResult
+    from edgewhisper.reports.tuning import Limits, Prefer, TuningResult
     from edgewhisper_runtime.transcriber import Transcriber
 
 DEFAULT_MODEL = "whisper-small"
@@ -36,6 +37,13 @@ class Built:
     bundle: Artefact
     report: Report
     report_directory: Path
+
+
+@dataclass(frozen=True)
+class Tuned(Built):
+    """What `build` returns of the best bundle, and what became of every candidate."""
+
+    result: TuningResult
 
 
 def build(
@@ -213,6 +221,56 @@ def ablate(
         workspace, model, parts, options, rounds, output or workspace.ablations, progress, command,
         named=output is not None,
     )  # fmt: skip
+
+
+def tune(
+    model: str,
+    limits: Limits,
+    options: EvaluationOptions | None = None,
+    *,
+    recipes: Sequence[str | Recipe] = (),
+    prefer: Prefer = "speed",
+    rounds: int = 2,
+    output: Path | None = None,
+    workspace: Workspace | None = None,
+    progress: Progress = ignore,
+    on_result: Callable[[TuningResult], object] = lambda _result: None,
+    command: str = "",
+) -> Tuned:
+    """Find and install the best bundle of a model within limits, on this machine.
+
+    The candidates are the recipes that ship, or those named, exported to ONNX; "best" is what is
+    preferred. Results, table and plot are written to `output` and the bundle into a directory of
+    its name there, or both into the workspace. What was done before is not done again. `on_result`
+    is called before an error is raised for the lack of a bundle.
+
+    Raises GateNotProvenError or GateFailedError where the gate refused the candidate that came
+    closest, RecipeError where none keeps to the other limits, and for a device that exports do not
+    run on; otherwise as `sweep` does.
+    """
+    from edgewhisper import pipeline, tuning
+
+    workspace = workspace or Workspace.from_environment()
+    chosen = [r if isinstance(r, Recipe) else find_recipe(r) for r in recipes] or all_recipes()
+    options = _ready(workspace, options)
+    if options.device != "cpu":
+        raise RecipeError(
+            f"exports run on the CPU, and are tuned there; --device {options.device} was asked for."
+        )
+    checkpoint = _resolve(workspace, model, options)
+    where = output or workspace.tunings / checkpoint.name
+    plan = tuning.Plan(workspace, checkpoint, chosen, options, limits, prefer, rounds, command)
+    result, choice = tuning.tune(plan, where, progress)
+    on_result(result)
+    _log.info("results: %s", where)
+    tuning.enforce(result, where)
+    if choice is None:
+        raise ValueError("a result without a choice has been refused")
+    target = None if output is None else output / choice.variant.manifest.name
+    bundle = pipeline.install(
+        workspace, choice.variant, choice.report, choice.report_directory, target
+    )
+    return Tuned(bundle, choice.report, choice.report_directory, result)
 
 
 def load(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -200,14 +201,16 @@ def measure(
     options: EvaluationOptions,
     to_format: str | None = None,
     progress: Progress = ignore,
+    max_wer_increase: float | None = None,
 ) -> tuple[Artefact, Report]:
     """Stage a variant or its export, and judge it against the baseline; return both.
 
-    An export is evaluated in full windows and in adaptive audio context, and ships with the one
-    that `choose_context` returns. The synthetic set can prove nothing, so on it only full windows
-    are tried.
+    The limit is the recipe's unless `max_wer_increase` is given. An export is evaluated in full
+    windows and in adaptive audio context, and ships with the one that `choose_context` returns. The
+    synthetic set can prove nothing, so on it only full windows are tried.
     """
-    speech, limit = options.dataset.librispeech, recipe.max_wer_increase
+    speech = options.dataset.librispeech
+    limit = recipe.max_wer_increase if max_wer_increase is None else max_wer_increase
     baseline = stage(workspace, checkpoint, find_recipe("fp32"))
     if to_format is None:
         variant = stage(workspace, checkpoint, recipe, speech, progress)
@@ -299,6 +302,21 @@ def install(
         bundle.verify(staging)
     workspace.remember_bundle(target)
     return workspace.written(target, installed)
+
+
+@contextmanager
+def as_shipped(variant: Artefact, report: Report) -> Iterator[Artefact]:
+    """Yield a measured variant in a temporary directory, with the settings that it ships with."""
+    beside = variant.path.parent
+    with (
+        atomic.storage_errors(beside),
+        tempfile.TemporaryDirectory(dir=beside, prefix=".shipped-") as directory,
+    ):
+        shipped = Artefact(Path(directory), report.variant)
+        for name in variant.manifest.files:
+            shutil.copyfile(variant.path / name, shipped.path / name)
+        bundle.write_manifest(shipped.path, shipped.manifest)
+        yield shipped
 
 
 def _evaluation(report: Report, sha256: str) -> bundle.EvaluationRecord:

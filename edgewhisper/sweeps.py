@@ -200,7 +200,7 @@ def _evaluate(
 
     Any error of a library becomes an EdgeWhisperError, as it concerns this recipe only.
     """
-    try:
+    with worker.contained():
         speech = options.dataset.librispeech
         variant = pipeline.artefact(workspace, checkpoint, recipe, speech, progress)
         run.evaluate(
@@ -210,10 +210,6 @@ def _evaluate(
             lambda split, records: _has_collapsed(records, expected[split]),
             progress,
         )
-    except EdgeWhisperError:
-        raise
-    except Exception as error:
-        raise EdgeWhisperError(f"{type(error).__name__}: {error}") from error
 
 
 def _has_collapsed(records: list[wer.Record], expected: list[wer.Record]) -> bool:

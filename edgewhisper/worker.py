@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from typing import Any
@@ -47,6 +48,17 @@ def run(function: Callable[..., None], *arguments: Any, progress: Progress) -> N
     finally:
         process.kill()
         process.join()
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Raise an EdgeWhisperError in place of any error of a library."""
+    try:
+        yield
+    except EdgeWhisperError:
+        raise
+    except Exception as error:
+        raise EdgeWhisperError(f"{type(error).__name__}: {error}") from error
 
 
 class _Sender:

@@ -118,6 +118,11 @@ class Workspace:
         return self.root / "ablations"
 
     @property
+    def tunings(self) -> Path:
+        """Results of tuning, one directory for each model."""
+        return self.root / "tunings"
+
+    @property
     def data(self) -> Path:
         """Data cards: TOML files that name data sets."""
         return self.root / "data"

@@ -26,6 +26,7 @@ _SUMMARIES = {
     "report": "Write a page of stored results: one HTML file that needs nothing else.",
     "score": "Compute a report's figures again from its raw texts.",
     "sweep": "Compare many recipes of one model in one table and plot.",
+    "tune": "Find and install the best bundle within limits of size, WER, speed and memory.",
 }
 
 

@@ -15,6 +15,7 @@ from edgewhisper import backend, quantizers
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.export import to_model
 from edgewhisper.recipes import Recipe, Weights, all_recipes, find_recipe
+from edgewhisper.recipes.sizes import exported_bytes
 from edgewhisper_exporters import eligibility, onnx
 from edgewhisper_exporters.layers import Grid, Layer
 from edgewhisper_exporters.onnx import checks, graph
@@ -25,7 +26,6 @@ from edgewhisper_runtime.errors import BundleError, QuantizationError, RecipeErr
 from edgewhisper_runtime.text.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 from logits import logits_of
-from sizes import exported_bytes
 from variants import LITTLE, SMALL, quantize, random_model, stage, stage_export
 
 if TYPE_CHECKING:

@@ -1,0 +1,115 @@
+"""edgewhisper tune."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewhisper.cli import options
+from edgewhisper.workspace import Workspace
+
+if TYPE_CHECKING:
+    from edgewhisper.reports.tuning import Prefer, TuningResult
+
+_UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *([A-Za-z]*)")
+
+
+class _Size(click.ParamType):
+    """Bytes, as 80MB, 1.2GB or 64MiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        units = {unit.lower(): factor for unit, factor in _UNITS.items()}
+        match = _SIZE.fullmatch(str(value))
+        if match is None or match[2].lower() not in units or not float(match[1]):
+            self.fail(f"{value!r} is no size such as 80MB. Units: {', '.join(_UNITS)}.", param, ctx)
+        return round(float(match[1]) * units[match[2].lower()])
+
+
+@click.command("tune")
+@options.model()
+@click.option("--max-size", type=_Size(), help="Of the exported weights, such as 80MB.")
+@click.option(
+    "--max-wer-increase",
+    type=click.FloatRange(0),
+    default=0.5,
+    show_default=True,
+    help="Points of WER above fp32's that the gate allows.",
+)
+@click.option(
+    "--max-rtf", type=click.FloatRange(0, min_open=True), help="Real-time factor on this machine."
+)
+@click.option("--max-rss", type=_Size(), help="Peak memory of the process, such as 300MB.")
+@click.option(
+    "--prefer",
+    type=click.Choice(["speed", "size", "accuracy"]),
+    default="speed",
+    show_default=True,
+    help="What makes a bundle within the limits the best.",
+)
+@click.option(
+    "--recipe",
+    "names",
+    multiple=True,
+    help="Recipe name, or path of a TOML file (repeatable); every recipe that ships by default.",
+)
+@options.evaluation
+@click.option(
+    "--rounds",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How often to measure each candidate's speed, in turns.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory for tune.json, table.md, pareto.svg, and the bundle in a directory there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="All results on stdout.")
+@options.workspace
+def command(
+    workspace: Workspace,
+    model: str,
+    max_size: int | None,
+    max_wer_increase: float,
+    max_rtf: float | None,
+    max_rss: int | None,
+    prefer: Prefer,
+    names: tuple[str, ...],
+    rounds: int,
+    output: Path | None,
+    as_json: bool,
+    **evaluation: Any,
+) -> None:
+    """Find and install the best bundle of a model within limits, on this machine.
+
+    What was done before is not done again. The table tells why each other recipe was left.
+    """
+    from edgewhisper import api
+    from edgewhisper.cli.terminal import Bars
+    from edgewhisper.reports.tuning import Limits, to_table
+
+    def show(result: TuningResult) -> None:
+        click.echo(json.dumps(result.to_json()) if as_json else to_table(result))
+
+    tuned = api.tune(
+        model,
+        Limits(max_wer_increase, max_size, max_rtf, max_rss),
+        options.evaluation_options(workspace, **evaluation),
+        recipes=names,
+        prefer=prefer,
+        rounds=rounds,
+        output=output,
+        workspace=workspace,
+        progress=Bars(),
+        on_result=show,
+        command=options.command_line(),
+    )
+    click.echo(f"bundle: {tuned.bundle.path}", err=as_json)

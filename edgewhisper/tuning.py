@@ -1,0 +1,390 @@
+"""The best bundle of a checkpoint under limits, on this machine.
+
+Cheap knowledge first: sizes are computed, then a few development utterances are transcribed, then
+speed and memory are measured. Recipes that are left are evaluated one by one, the best first by
+what is preferred, until one passes the gate: no later one can be better.
+
+Resumable: variants, exports and texts are stored in the workspace, timings in the results.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from edgewhisper import pipeline, quantizers, reports, speed, worker
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.evaluation import datasets, gate, run
+from edgewhisper.evaluation.options import EvaluationOptions
+from edgewhisper.progress import Progress, ignore
+from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.recipes.sizes import exported_bytes
+from edgewhisper.reports import Report, Timing
+from edgewhisper.reports.tuning import (
+    OUTCOMES,
+    PLOT,
+    TABLE,
+    Candidate,
+    Limits,
+    Outcome,
+    Prefer,
+    TuningResult,
+    megabytes,
+    to_plot,
+)
+from edgewhisper.workspace import Workspace
+from edgewhisper_exporters import eligibility
+from edgewhisper_runtime.bundle import Artefact, AudioContext, Origin, atomic, to_json
+from edgewhisper_runtime.errors import (
+    EdgeWhisperError,
+    GateFailedError,
+    GateNotProvenError,
+    RecipeError,
+)
+from edgewhisper_runtime.measure import machine
+
+_FORMAT = "onnx"
+_SCREENED_ON = 12  # development utterances
+_DEVELOPMENT = "development"
+_BETTER: dict[Prefer, str] = {
+    "speed": "is faster",
+    "size": "is smaller",
+    "accuracy": "has the lower error rate",
+}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The inputs of tuning; `rounds` is how often each candidate's speed is measured, in turns."""
+
+    workspace: Workspace
+    checkpoint: Checkpoint
+    recipes: Sequence[Recipe]
+    options: EvaluationOptions
+    limits: Limits
+    prefer: Prefer
+    rounds: int
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen candidate's export, with the settings that it ships with, and its report."""
+
+    variant: Artefact
+    report: Report
+    report_directory: Path
+
+
+def tune(
+    plan: Plan, output: Path, progress: Progress = ignore
+) -> tuple[TuningResult, Choice | None]:
+    """Return the results, and the best candidate within the limits, None if there is none.
+
+    Results, table and plot are written into `output` after each step, so an interrupted run shows
+    what is done, and the same call goes on. Raises DataError when `output` holds something else,
+    EdgeWhisperError for errors that concern all candidates.
+    """
+    tuning = _Tuning(plan, output, progress)
+    tuning.compute_sizes()
+    tuning.screen()
+    tuning.measure_speed()
+    choice = tuning.choose()
+    atomic.write_text(output / PLOT, to_plot(tuning.result))
+    return tuning.result, choice
+
+
+def enforce(result: TuningResult, output: Path) -> None:
+    """Raise the error of the candidate that came closest, unless one was chosen.
+
+    GateFailedError or GateNotProvenError where the gate refused it, else RecipeError.
+    """
+    if result.chosen is not None:
+        return
+    name, closest = max(result.candidates.items(), key=lambda item: _closeness(result, *item))
+    message = (
+        f"no recipe was found within the limits ({result.limits}). {name} came closest: "
+        f"{closest.reason}. No bundle was installed; {output / TABLE} has all recipes. Loosen a "
+        "limit, or name other recipes."
+    )
+    if closest.outcome not in {"failed screening", "gate not passed"}:
+        raise RecipeError(message)
+    if closest.gate is not None and closest.gate.verdict == "not proven":
+        raise GateNotProvenError(message)
+    raise GateFailedError(message)
+
+
+class _Tuning:
+    """The results so far, and what was made on the way to them."""
+
+    def __init__(self, plan: Plan, output: Path, progress: Progress) -> None:
+        self.plan, self.output, self.progress = plan, output, progress
+        self.options = replace(plan.options, audio_context=None)
+        self.earlier = TuningResult.read(output)
+        self.variants: dict[str, Artefact] = {}
+        dataset, checkpoint = plan.options.dataset, plan.checkpoint
+        limit = plan.options.limit
+        self.result = TuningResult(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            edgewhisper=metadata.version("edgewhisper"),
+            command=plan.command,
+            model=Origin(checkpoint.name, checkpoint.provenance, checkpoint.weights),
+            dataset=dataset.record(limit),
+            splits={s: len(datasets.utterances(dataset, s, limit)) for s in dataset.splits},
+            machine=machine.describe(),
+            limits=plan.limits,
+            prefer=plan.prefer,
+            candidates={recipe.name: Candidate(recipe) for recipe in plan.recipes},
+        )
+
+    @property
+    def pending(self) -> dict[str, Candidate]:
+        """The candidates that are neither left nor chosen."""
+        candidates = self.result.candidates.items()
+        return {
+            name: candidate for name, candidate in candidates if candidate.outcome == "not done"
+        }
+
+    def set(self, name: str, candidate: Candidate) -> None:
+        """Replace a candidate, and write the results."""
+        self._keep(replace(self.result, candidates=self.result.candidates | {name: candidate}))
+
+    def leave(self, name: str, outcome: Outcome, reason: object) -> None:
+        """Leave a candidate for a reason."""
+        reason = " ".join(str(reason).split()).rstrip(".")
+        _log.info("%s: %s: %s", name, outcome, reason)
+        self.set(name, replace(self.result.candidates[name], outcome=outcome, reason=reason))
+
+    def _keep(self, result: TuningResult) -> None:
+        self.result = result
+        result.write(self.output)
+
+    def compute_sizes(self) -> None:
+        """Leave what has no export, what cannot be made here, and what is computed to be too large.
+
+        Values that are not quantized are counted with 2 bytes, the least that they may take, so
+        none is left here that could fit.
+        """
+        for name, candidate in self.pending.items():
+            recipe = candidate.recipe
+            reason = eligibility.why_not(to_json(recipe), _FORMAT)
+            reason = reason or quantizers.unavailable(recipe.library)
+            if reason is not None:
+                self.leave(name, "not usable", reason)
+                continue
+            size = round(exported_bytes(self.plan.checkpoint.config(), recipe))
+            self.set(name, replace(candidate, computed_bytes=size))
+            self._check_size(name, size, "computed")
+
+    def _check_size(self, name: str, size: int, how: str) -> None:
+        largest = self.plan.limits.max_bytes
+        if largest is not None and size > largest:
+            words = f"{megabytes(size)} {how}, more than {megabytes(largest)}"
+            self.leave(name, "too large", words)
+
+    def screen(self) -> None:
+        """Make the exports; leave those that fail the gate on a few development utterances."""
+        plan = self.plan
+        speech = tuple(datasets.development(plan.options.dataset, _SCREENED_ON))
+        self._keep(replace(self.result, screened_on=len(speech)))
+        dataset = replace(plan.options.dataset, utterances={_DEVELOPMENT: speech} if speech else {})
+        options = replace(
+            self.options, dataset=dataset, limit=None, engine="local", audio_context="full"
+        )
+        baseline = pipeline.stage(plan.workspace, plan.checkpoint, find_recipe("fp32"))
+        expected = run.evaluate(plan.workspace, baseline, options, progress=self.progress)
+        for name, candidate in self.pending.items():
+            arguments = (plan.workspace, plan.checkpoint, candidate.recipe, options)
+            try:
+                worker.run(_prepare, *arguments, progress=self.progress)
+                variant = self._export(candidate.recipe)
+                records = run.recorded(plan.workspace, variant, options)
+            except EdgeWhisperError as error:
+                self.leave(name, "not usable", error)
+                continue
+            self.variants[name] = variant
+            manifest = variant.manifest
+            limit = plan.limits.max_wer_increase
+            verdict = gate.judge(expected, records, limit) if speech else None
+            made = replace(
+                candidate,
+                weight_bytes=manifest.weight_bytes,
+                files={file: described.sha256 for file, described in manifest.files.items()},
+                screening=verdict,
+            )
+            self.set(name, made)
+            self._check_size(name, manifest.weight_bytes, "exported")
+            if verdict is not None and verdict.verdict == "failed":
+                words = f"on {len(speech)} development utterances {gate.explain(verdict)}"
+                self.leave(name, "failed screening", words)
+
+    def _export(self, recipe: Recipe) -> Artefact:
+        plan = self.plan
+        speech = plan.options.dataset.librispeech
+        return pipeline.stage_export(plan.workspace, plan.checkpoint, recipe, speech, _FORMAT)
+
+    def measure_speed(self) -> None:
+        """Measure all candidates in turns; leave what is too slow or takes too much memory.
+
+        In adaptive audio context, as what ships may have it. What then ships with full windows, or
+        with other settings, is measured again as it ships.
+        """
+        synthetic = self.plan.options.dataset.synthetic
+        context: AudioContext = "full" if synthetic else "adaptive"
+        weights = {name: candidate.files for name, candidate in self.pending.items()}
+        for timing in speed.measure(
+            weights,
+            self.variants.__getitem__,
+            replace(self.options, audio_context=context),
+            self.plan.rounds,
+            None if self.earlier is None else self.earlier.speed,
+        ):
+            self._keep(replace(self.result, speed=timing))
+        for name in self.pending:
+            rtf, rss = self.result.rtf(name), self.result.peak_rss_bytes(name)
+            if rtf is None or rss is None:
+                self.leave(name, "not usable", "its speed could not be measured")
+            else:
+                self._check_speed(name, rtf, rss)
+
+    def _check_speed(self, name: str, rtf: float, rss: float, how: str = "") -> None:
+        if excess := self.plan.limits.excess(rtf, rss):
+            outcome, words = excess
+            self.leave(name, outcome, f"{words}{how}")
+
+    def choose(self) -> Choice | None:
+        """Evaluate candidates until the best is known, and return it."""
+        for name, choice in self._passing():
+            self._measure_settings(name, choice)
+            if name in self.pending:
+                context = choice.report.variant.audio_context
+                chosen = replace(self.result.candidates[name], audio_context=context)
+                self.set(name, chosen)
+                self.leave(name, "chosen", gate.explain(choice.report.gate))
+                for other in self.pending:
+                    self.leave(other, "not needed", f"{name} {_BETTER[self.plan.prefer]}")
+                return choice
+        return None
+
+    def _passing(self) -> Iterator[tuple[str, Choice]]:
+        """Yield candidates that the gate does not refuse, the preferred first.
+
+        Speed and size are known before the evaluation, so it can end with the first; accuracy is
+        known after it.
+        """
+        evaluated = (
+            (name, choice)
+            for name in sorted(self.pending, key=self._cost)
+            if (choice := self._evaluate(name)) is not None
+        )
+        if self.plan.prefer == "accuracy":
+            yield from sorted(evaluated, key=lambda item: _difference(item[1].report))
+        else:
+            yield from evaluated
+
+    def _cost(self, name: str) -> float:
+        if self.plan.prefer == "speed":
+            return self.result.rtf(name) or 0.0
+        return self.result.candidates[name].weight_bytes or 0
+
+    def _evaluate(self, name: str) -> Choice | None:
+        """Evaluate a candidate; return it unless the gate refuses it."""
+        plan, candidate = self.plan, self.result.candidates[name]
+        try:
+            variant, report = pipeline.measure(
+                plan.workspace,
+                plan.checkpoint,
+                candidate.recipe,
+                self.options,
+                _FORMAT,
+                self.progress,
+                plan.limits.max_wer_increase,
+            )
+        except EdgeWhisperError as error:
+            self.leave(name, "not usable", error)
+            return None
+        report = replace(report, command=plan.command)
+        where = reports.write(report, plan.workspace.new_report(variant.manifest.name))
+        self.set(name, replace(candidate, gate=report.gate))
+        if report.gate.verdict in {"failed", "not proven"}:
+            self.leave(name, "gate not passed", gate.explain(report.gate))
+            return None
+        return Choice(variant, report, where)
+
+    def _measure_settings(self, name: str, choice: Choice) -> None:
+        """Measure a candidate as it ships with 1, 2, 4 ... threads; leave it if none suits."""
+        context = choice.report.variant.audio_context
+        measured = []
+        with pipeline.as_shipped(choice.variant, choice.report) as shipped:
+            for threads in _thread_counts(self.options):
+                *_, timing = speed.measure(
+                    {name: self.result.candidates[name].files},
+                    {name: shipped}.__getitem__,
+                    replace(self.options, threads=threads, audio_context=context),
+                    self.plan.rounds,
+                    self._earlier_settings(threads, context),
+                )
+                measured.append(timing)
+        self._keep(replace(self.result, settings=tuple(measured)))
+        figures = sorted(self.result.by_threads(name).values())
+        if not figures:
+            self.leave(name, "not usable", "its speed could not be measured")
+            return
+        fitting = [each for each in figures if self.plan.limits.excess(*each) is None]
+        best = (fitting or figures)[0]
+        self._check_speed(name, *best, f" as it ships, in {context} audio context")
+
+    def _earlier_settings(self, threads: int, context: AudioContext) -> Timing | None:
+        for timing in () if self.earlier is None else self.earlier.settings:
+            contexts = {run.audio_context for runs in timing.runs.values() for run in runs}
+            if timing.threads == threads and contexts == {context}:
+                return timing
+        return None
+
+
+def _prepare(
+    workspace: Workspace,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    options: EvaluationOptions,
+    *,
+    progress: Progress,
+) -> None:
+    """Make a recipe's export and evaluate it; its records are left on disk."""
+    with worker.contained():
+        speech = options.dataset.librispeech
+        variant = pipeline.stage_export(workspace, checkpoint, recipe, speech, _FORMAT, progress)
+        run.evaluate(workspace, variant, options, progress=progress)
+
+
+def _difference(report: Report) -> float:
+    """Return the measured difference from the baseline, in points."""
+    return 0.0 if report.gate.overall is None else report.gate.overall.d
+
+
+def _thread_counts(options: EvaluationOptions) -> list[int]:
+    """Return the asked number of threads, else 1, 2, 4 ... and all usable cores."""
+    if options.threads is not None:
+        return [options.threads]
+    cores = machine.usable_cores()
+    powers = [1 << n for n in range(cores.bit_length()) if 1 << n < cores]
+    return [*powers, cores]
+
+
+def _closeness(result: TuningResult, name: str, candidate: Candidate) -> tuple[int, float]:
+    """Return how far a candidate came, then how little it missed the limit there."""
+    verdict = candidate.gate or candidate.screening
+    increase = None if verdict is None or verdict.overall is None else verdict.overall.interval.high
+    missed: dict[Outcome, float | None] = {
+        "too large": candidate.weight_bytes or candidate.computed_bytes,
+        "failed screening": increase,
+        "too slow": result.rtf(name),
+        "too much memory": result.peak_rss_bytes(name),
+        "gate not passed": increase,
+    }
+    return OUTCOMES.index(candidate.outcome), -(missed.get(candidate.outcome) or 0.0)
