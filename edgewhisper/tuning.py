@@ -10,7 +10,7 @@ Resumable: variants, exports and texts are stored in the workspace, timings in t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -319,18 +319,20 @@ class _Tuning:
     def _measure_settings(self, name: str, choice: Choice) -> None:
         """Measure a candidate as it ships with 1, 2, 4 ... threads; leave it if none suits."""
         context = choice.report.variant.audio_context
-        measured = []
+        counts = _thread_counts(self.options)
+        timings = {threads: self._earlier_settings(threads, context) for threads in counts}
         with pipeline.as_shipped(choice.variant, choice.report) as shipped:
-            for threads in _thread_counts(self.options):
-                *_, timing = speed.measure(
-                    {name: self.result.candidates[name].files},
-                    {name: shipped}.__getitem__,
-                    replace(self.options, threads=threads, audio_context=context),
-                    self.plan.rounds,
-                    self._earlier_settings(threads, context),
-                )
-                measured.append(timing)
-        self._keep(replace(self.result, settings=tuple(measured)))
+            for done in range(self.plan.rounds):
+                for threads in counts:  # in turns
+                    *_, timings[threads] = speed.measure(
+                        {name: self.result.candidates[name].files},
+                        {name: shipped}.__getitem__,
+                        replace(self.options, threads=threads, audio_context=context),
+                        done + 1,
+                        timings[threads],
+                    )
+        measured = tuple(timing for timing in timings.values() if timing is not None)
+        self._keep(replace(self.result, settings=measured))
         figures = sorted(self.result.by_threads(name).values())
         if not figures:
             self.leave(name, "not usable", "its speed could not be measured")

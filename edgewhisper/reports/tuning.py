@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from edgewhisper import quantizers
 from edgewhisper.evaluation.gate import GateVerdict
+from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.recipes import Recipe
 from edgewhisper.reports.matrix import pareto
 from edgewhisper.reports.results import Timing
@@ -211,7 +212,7 @@ def to_plot(result: TuningResult) -> str:
 
 def megabytes(size: float) -> str:
     """Return a size in megabytes of 1,000,000 bytes."""
-    return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e6:.4g} MB"
 
 
 def _draw(axes: Any, result: TuningResult, costs: dict[str, float]) -> None:
@@ -276,10 +277,16 @@ def _notes(result: TuningResult) -> list[str]:
             f"{len(result.speed.files)} utterances; {machine.cpu} ({', '.join(machine.isa)}), "
             f"{result.speed.threads} threads."
         )
+    evaluated = sum(candidate.gate is not None for candidate in result.candidates.values())
+    if evaluated > 1:
+        notes.append(
+            f"{evaluated} recipes were evaluated on the same data. One whose true increase is at "
+            f"the limit passes by chance in {100 * TAIL:g} % of all evaluations."
+        )
     if result.chosen and (by_threads := result.by_threads(result.chosen)):
         context = result.candidates[result.chosen].audio_context
         figures = "; ".join(
-            f"{threads} threads: RTF {rtf:.3f}, {megabytes(rss)}"
+            f"--threads {threads}: RTF {rtf:.3f}, {megabytes(rss)}"
             for threads, (rtf, rss) in by_threads.items()
         )
         notes.append(f"{result.chosen} as it ships, in {context} audio context: {figures}.")
