@@ -391,15 +391,7 @@ def timed(
     """
     if not rounds:
         return report
-    beside = variant.path.parent
-    with (
-        atomic.storage_errors(beside),
-        tempfile.TemporaryDirectory(dir=beside, prefix=".timed-") as directory,
-    ):
-        shipped = Artefact(Path(directory), report.variant)
-        for name in shipped.manifest.files:
-            shutil.copyfile(variant.path / name, shipped.path / name)
-        bundle.write_manifest(shipped.path, shipped.manifest)
+    with as_shipped(variant, report) as shipped:
         artefacts = {"baseline": baseline, "variant": shipped}
         weights = {
             role: {name: file.sha256 for name, file in artefact.manifest.files.items()}

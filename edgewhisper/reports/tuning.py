@@ -7,19 +7,23 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from edgewhisper import quantizers
 from edgewhisper.evaluation.gate import GateVerdict
 from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.recipes import Recipe
+from edgewhisper.reports import plots
 from edgewhisper.reports.matrix import pareto
 from edgewhisper.reports.results import Timing
 from edgewhisper_runtime.bundle import AudioContext, DatasetRecord, Origin, atomic, parse, to_json
 from edgewhisper_runtime.bundle.fields import Count
 from edgewhisper_runtime.errors import DataError
-from edgewhisper_runtime.measure.figures import ProfileRun
+from edgewhisper_runtime.measure.figures import ProfileRun, undisturbed
 from edgewhisper_runtime.measure.machine import Machine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS, TABLE, PLOT = "tune.json", "table.md", "pareto.svg"
 Prefer = Literal["speed", "size", "accuracy"]
@@ -113,7 +117,10 @@ class TuningResult:
         return next((n for n, c in self.candidates.items() if c.outcome == "chosen"), None)
 
     def rtf(self, name: str) -> float | None:
-        """Return the median real-time factor of a candidate; None where it was not measured."""
+        """Return the median real-time factor of a candidate; None where it was not measured.
+
+        Of undisturbed runs; of all where every one was disturbed.
+        """
         return _median(self.speed, name, lambda run: run.rtf)
 
     def peak_rss_bytes(self, name: str) -> float | None:
@@ -182,11 +189,6 @@ def to_plot(result: TuningResult) -> str:
 
     Full dots with their intervals are of the data, hollow ones of the screening. Limits are dashed.
     """
-    import io
-
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     limits = result.limits
     sizes = {name: c.weight_bytes / 1e6 for name, c in result.candidates.items() if c.weight_bytes}
     factors = {n: rtf for n in result.candidates if (rtf := result.rtf(n)) is not None}
@@ -194,20 +196,18 @@ def to_plot(result: TuningResult) -> str:
         "weights, MB": (sizes, limits.max_bytes and limits.max_bytes / 1e6),
         "real-time factor": (factors, limits.max_rtf),
     }
-    with rc_context({"svg.hashsalt": "edgewhisper", "svg.fonttype": "none", "font.size": 8}):
-        figure = Figure(figsize=(10.4, 3.9), layout="constrained")
-        for axes, (label, (costs, limit)) in zip(
-            figure.subplots(1, len(measures)), measures.items(), strict=True
-        ):
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(1, len(measures))
+        for axes, (label, (costs, limit)) in zip(grid, measures.items(), strict=True):
             _draw(axes, result, costs)
-            axes.axhline(limits.max_wer_increase, color="black", lw=0.8, ls="--")
+            axes.axhline(limits.max_wer_increase, color=plots.LIMIT, lw=0.8, ls="--")
             if limit is not None:
-                axes.axvline(limit, color="black", lw=0.8, ls="--")
+                axes.axvline(limit, color=plots.LIMIT, lw=0.8, ls="--")
             axes.set(xlabel=label, ylabel="points from fp32")
             axes.grid(alpha=0.25)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return stream.getvalue()
+
+    return plots.to_svg(draw, 10.4, 3.9)
 
 
 def megabytes(size: float) -> str:
@@ -277,6 +277,13 @@ def _notes(result: TuningResult) -> list[str]:
             f"{len(result.speed.files)} utterances; {machine.cpu} ({', '.join(machine.isa)}), "
             f"{result.speed.threads} threads."
         )
+        runs = [run for of_one in result.speed.runs.values() for run in of_one]
+        if disturbed := len(runs) - len(undisturbed(runs)):
+            notes.append(
+                f"{disturbed} of {len(runs)} runs were made while the machine was busy with other "
+                "work; they count only where a recipe has no other. The same command, on a quiet "
+                "machine, repeats them."
+            )
     evaluated = sum(candidate.gate is not None for candidate in result.candidates.values())
     if evaluated > 1:
         notes.append(
@@ -297,4 +304,4 @@ def _median(
     timing: Timing | None, name: str, figure: Callable[[ProfileRun], float]
 ) -> float | None:
     runs = () if timing is None else timing.runs.get(name, ())
-    return statistics.median(map(figure, runs)) if runs else None
+    return statistics.median(map(figure, undisturbed(runs) or runs)) if runs else None

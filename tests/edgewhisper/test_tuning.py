@@ -98,12 +98,17 @@ def test_nothing_is_done_twice(tuned: Path, run: Run, few: Path, home: Path) -> 
         "--prefer=size", "--output", tuned,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
-    assert "speed, round" not in again.stderr
     assert {path: path.read_bytes() for path in home.glob("evaluations/*/*")} == texts
     after = read(tuned)
-    assert (after.candidates, after.speed, after.settings) == (
-        before.candidates, before.speed, before.settings
-    )  # fmt: skip
+    assert after.candidates == before.candidates
+    for earlier, later in (
+        (before.speed, after.speed),
+        *zip(before.settings, after.settings, strict=True),
+    ):
+        assert earlier is not None
+        assert later is not None
+        kept = earlier.runs["onnx-int4"]  # runs while the machine was busy are repeated
+        assert later.runs["onnx-int4"][: len(kept)] == kept
 
 
 def test_a_gate_that_none_passes(tuned: Path, run: Run, few: Path, tmp_path: Path) -> None:
@@ -121,13 +126,12 @@ def test_a_gate_that_none_passes(tuned: Path, run: Run, few: Path, tmp_path: Pat
 def test_what_is_useless_fails_the_screening(run: Run, few: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "coarse.toml"
     shipped = (files("edgewhisper.recipes") / "edgewhisper-int4-all.toml").read_text()
-    coarse = re.sub(r"group_size = \d+", "group_size = 192", shipped)
-    recipe.write_text(coarse.replace('"edgewhisper-int4-all"', '"coarse"'))
+    recipe.write_text(shipped.replace("-int4-all", "-int2-all").replace('"int4"', '"int2"'))
     result = run(
         *TUNE, "--recipe", recipe, "--data", few, "--max-wer-increase=0.5", "--output", tmp_path
     )
     assert result.returncode == 9, result.stderr
-    assert "coarse came closest: on 4 development utterances the gate failed" in result.stderr
+    assert "came closest: on 4 development utterances the gate failed" in result.stderr
     assert read(tmp_path).speed is None or not read(tmp_path).speed.runs
 
 
