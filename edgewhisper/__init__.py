@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewhisper.api import Built as Built
+    from edgewhisper.api import Tuned as Tuned
     from edgewhisper.api import ablate as ablate
     from edgewhisper.api import build as build
     from edgewhisper.api import evaluate as evaluate
     from edgewhisper.api import load as load
     from edgewhisper.api import sweep as sweep
+    from edgewhisper.api import tune as tune
     from edgewhisper.evaluation.comparison import Comparison as Comparison
     from edgewhisper.evaluation.datasets import Dataset as Dataset
     from edgewhisper.evaluation.datasets import find_dataset as find_dataset
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from edgewhisper.reports import Report as Report
     from edgewhisper.reports import SweepResult as SweepResult
     from edgewhisper.reports import SweepRow as SweepRow
+    from edgewhisper.reports.tuning import Limits as Limits
+    from edgewhisper.reports.tuning import TuningResult as TuningResult
     from edgewhisper.workspace import Workspace as Workspace
     from edgewhisper_runtime.bundle import Artefact as Artefact
     from edgewhisper_runtime.errors import AudioError as AudioError
@@ -66,6 +70,7 @@ _HOMES = {
     "GateFailedError": "edgewhisper_runtime.errors",
     "GateNotProvenError": "edgewhisper_runtime.errors",
     "GateVerdict": "edgewhisper.evaluation.gate",
+    "Limits": "edgewhisper.reports.tuning",
     "MissingLibraryError": "edgewhisper_runtime.errors",
     "NetworkError": "edgewhisper_runtime.errors",
     "Progress": "edgewhisper.progress",
@@ -76,6 +81,8 @@ _HOMES = {
     "StorageError": "edgewhisper_runtime.errors",
     "SweepResult": "edgewhisper.reports",
     "SweepRow": "edgewhisper.reports",
+    "Tuned": "edgewhisper.api",
+    "TuningResult": "edgewhisper.reports.tuning",
     "WerSummary": "edgewhisper.evaluation.wer",
     "Workspace": "edgewhisper.workspace",
     "ablate": "edgewhisper.api",
@@ -86,6 +93,7 @@ _HOMES = {
     "find_recipe": "edgewhisper.recipes",
     "load": "edgewhisper.api",
     "sweep": "edgewhisper.api",
+    "tune": "edgewhisper.api",
 }
 __all__ = [
     "Artefact",
@@ -101,6 +109,7 @@ __all__ = [
     "GateFailedError",
     "GateNotProvenError",
     "GateVerdict",
+    "Limits",
     "MissingLibraryError",
     "NetworkError",
     "Progress",
@@ -111,6 +120,8 @@ __all__ = [
     "StorageError",
     "SweepResult",
     "SweepRow",
+    "Tuned",
+    "TuningResult",
     "WerSummary",
     "Workspace",
     "__version__",
@@ -122,6 +133,7 @@ __all__ = [
     "find_recipe",
     "load",
     "sweep",
+    "tune",
 ]
 
 
