@@ -23,11 +23,13 @@ import soundfile
 
 from conftest import DATA, REPOSITORY, BundleOf
 from edgewhisper import cli as host_cli
+from edgewhisper.cli.options import DataType, ModelType
 from edgewhisper.evaluation.cards import all_cards
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime import cli as runtime_cli
+from edgewhisper_runtime.cli.options import Bundle, Group, Sectioned
 from edgewhisper_runtime.cli.spellings import translate
 from edgewhisper_runtime.measure.profile import SPEECH
 from servers import serving
@@ -49,6 +51,8 @@ ROOTS = [
     REPOSITORY / "runtime" / "edgewhisper_runtime",
 ]
 GROUPS = {"edgewhisper": host_cli.group, "edgewhisper-runtime": runtime_cli.group}
+# What a page names need not be there, as it is the reader's own.
+READERS_OWN = (click.Path, Bundle, DataType, ModelType)
 # Languages of blocks: those that are tested, and those that only show something.
 TESTED = {"console", "python", "sh", "toml"}
 SHOWN = {"", "text", "http"}
@@ -165,8 +169,10 @@ def parse(words: list[str]) -> None:
     values, _, order = command.make_parser(context).parse_args(arguments)
     for parameter in order:
         value = values[parameter.name]
-        if isinstance(value, str | list | tuple) and not isinstance(parameter.type, click.Path):
-            parameter.type_cast_value(context, value)  # a path that is named need not be there
+        if isinstance(value, str | list | tuple) and not (
+            isinstance(parameter.type, READERS_OWN) or ".toml" in str(value)
+        ):
+            parameter.type_cast_value(context, value)
 
 
 def options(command: click.Command) -> set[str]:
@@ -181,6 +187,19 @@ def options(command: click.Command) -> set[str]:
         for name in command.list_commands(context):
             names |= options(command.get_command(context, name))
     return names | {"--help", "--version"}
+
+
+def commands(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> Iterator[click.Context]:
+    """Yield a context of a command, and of each below it."""
+    context = click.Context(command, parent, info_name=name, terminal_width=80)
+    yield context
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            assert found is not None
+            yield from commands(found, below, context)
 
 
 @pytest.fixture
@@ -281,6 +300,21 @@ def test_shell_text_is_well_formed_and_its_options_exist(page: Path) -> None:
         assert checked.returncode == 0, f"{block.place}: {checked.stderr}"
         for words in our_commands(block.text):
             parse(words)
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_help_fits_80_columns_and_ends_with_examples_that_parse(name: str) -> None:
+    for context in commands(GROUPS[name], name):
+        command = context.command
+        text = command.get_help(context)
+        assert max(map(len, text.splitlines())) <= 80, context.command_path
+        assert isinstance(command, Sectioned), context.command_path
+        assert command.examples
+        for example in command.examples:
+            parse(shlex.split(f"{context.command_path} {example.partition('>')[0]}"))
+        if not isinstance(command, Group):
+            (other,) = re.findall(r"^Other:\n((?:  .*\n)+)", text, re.MULTILINE)
+            assert other.split()[:2] == ["-h,", "--help"], f"{context.command_path}: {other}"
 
 
 @with_blocks("toml")

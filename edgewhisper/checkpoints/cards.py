@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from edgewhisper.workspace import cards
-from edgewhisper_runtime.errors import CheckpointError
+from edgewhisper_runtime.errors import CheckpointError, suggest
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -73,9 +72,9 @@ def find_card(name: str) -> ModelCard:
         return by_name[name]
     if Path(name).is_absolute() or name.startswith((".", "~")):
         raise CheckpointError(f"there is no directory {name}. A model is a directory or a name.")
-    close = get_close_matches(name, by_name, n=1)
     names = ", ".join(dict.fromkeys(card.name for card in by_name.values()))
-    meant = f"Did you mean {close[0]}?" if close else f"Use one of {names}, or a directory."
+    close = suggest(name, by_name)
+    meant = close or f"Use one of {names}, or a directory."
     elsewhere = (
         f" For a model of the Hugging Face hub, `hf download {name} --local-dir DIR` and name DIR."
         if _HUB_ID.fullmatch(name) and not close

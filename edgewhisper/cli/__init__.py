@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from edgewhisper_runtime.cli import info, run, serve, transcribe, verify
+from edgewhisper_runtime.cli.options import Group
 
 _SUMMARIES = {
     "ablate": "Find out which part of a model bears which precision.",
@@ -30,7 +31,7 @@ _SUMMARIES = {
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(Group):
     """Lists the commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -48,7 +49,11 @@ class _Lazy(click.Group):
             formatter.write_dl(sorted((_SUMMARIES | own).items()))
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Lazy,
+    examples=("build -m whisper-base", "transcribe talk.m4a", "build --help"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="edgewhisper")
 @click.pass_context

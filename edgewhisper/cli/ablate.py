@@ -9,27 +9,34 @@ from typing import Any
 import click
 
 from edgewhisper.cli import options
+from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.cli.options import Sectioned
 
 
-@click.command("ablate")
+@click.command(
+    "ablate",
+    cls=Sectioned,
+    examples=(
+        "-m whisper-base -r quanto-int4",
+        "-m whisper-base -r onnx-int4 --data calls.csv -o parts/",
+    ),
+)
 @options.model()
-@click.option(
-    "--recipe",
-    "names",
+@options.recipe(
+    "Recipe name, or path of a TOML file (repeatable): the precisions to try.",
     multiple=True,
     required=True,
-    help="Recipe name, or path of a TOML file (repeatable): the precisions to try.",
 )
 @options.evaluation
 @options.rounds(0)
-@options.output
-@click.option("--json", "as_json", is_flag=True, help="All results on stdout.")
+@options.output_of_sweep
+@options.as_json("All results on stdout.")
 @options.workspace
 def command(
     workspace: Workspace,
     model: str,
-    names: tuple[str, ...],
+    recipe: tuple[Recipe, ...],
     rounds: int,
     output: Path | None,
     as_json: bool,
@@ -44,7 +51,7 @@ def command(
 
     result = api.ablate(
         model,
-        names,
+        recipe,
         options.evaluation_options(workspace, **evaluation),
         rounds=rounds,
         output=output,

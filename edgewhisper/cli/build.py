@@ -9,27 +9,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewhisper.cli import options
-from edgewhisper.recipes import RECOMMENDED
+from edgewhisper.recipes import RECOMMENDED, Recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
+from edgewhisper_runtime.cli.options import Sectioned, option
 
 if TYPE_CHECKING:
     from edgewhisper.reports import Report
 
 
-@click.command("build")
-@options.model()
-@click.option(
-    "-r",
-    "--recipe",
-    "recipe_name",
-    default=RECOMMENDED,
-    show_default=True,
-    help="Recipe name, or path of a TOML file.",
+@click.command(
+    "build",
+    cls=Sectioned,
+    examples=(
+        "-m whisper-base",
+        "-m path/to/fine-tune --data calls.csv --language de",
+        "-m whisper-base -r own.toml -o whisper-base-own/",
+    ),
 )
+@options.model()
+@options.recipe("Recipe name, or path of a TOML file.", default=RECOMMENDED, show_default=True)
 @options.evaluation
 @options.rounds(2)
-@click.option(
+@option(
+    "Model",
     "--export",
     "to_format",
     type=click.Choice(["auto", *eligibility.names(), "none"]),
@@ -38,14 +41,14 @@ if TYPE_CHECKING:
     help="What ships: onnx, which runs without PyTorch; pytorch, which runs on PyTorch alone; "
     "none, the variant itself, for the host toolkit; auto, the first of these that the recipe has.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Where to install the bundle.")
 @options.gate
-@click.option("--json", "as_json", is_flag=True, help="The whole report on stdout.")
+@options.output("Where to install the bundle.")
+@options.as_json("The whole report on stdout.")
 @options.workspace
 def command(
     workspace: Workspace,
     model: str,
-    recipe_name: str,
+    recipe: Recipe,
     to_format: str,
     output: Path | None,
     strict: bool,
@@ -63,7 +66,7 @@ def command(
 
     built = api.build(
         model,
-        recipe_name,
+        recipe,
         options.evaluation_options(workspace, **evaluation),
         export=to_format,
         output=output,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bundles", cls=Sectioned, examples=("", "--json"))
-@click.option("--json", "as_json", is_flag=True, help="A list of objects, with their paths.")
+@options.as_json("A list of objects, with their paths.")
 @options.workspace
 def command(workspace: Workspace, as_json: bool) -> None:
     """List the bundles that were built here; other commands take them by these names."""

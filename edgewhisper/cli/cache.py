@@ -13,6 +13,7 @@ from edgewhisper.cli import options
 from edgewhisper.cli.table import aligned
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import to_json
+from edgewhisper_runtime.cli.options import Group, Sectioned, option
 
 if TYPE_CHECKING:
     from edgewhisper.cache import Entry, Kind
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
 _KINDS = ("checkpoint", "variant", "export", "evaluation", "download", "leftover")
 
 
-@click.group("cache", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="A list of objects.")
+@click.group(
+    "cache",
+    cls=Group,
+    examples=("", "prune --older-than 30", "prune --dry-run"),
+    invoke_without_command=True,
+)
+@options.as_json("A list of objects.")
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
     """Show what is kept besides bundles and reports, with sizes and ages; `cache prune` deletes."""
@@ -37,22 +43,37 @@ def command(context: click.Context, as_json: bool) -> None:
     click.echo(_table(workspace.root, every))
 
 
-@command.command("prune")
-@click.option(
+@command.command(
+    "prune",
+    cls=Sectioned,
+    examples=("--dry-run", "--older-than 30", "--kind evaluation --kind checkpoint"),
+)
+@option(
+    "What",
     "--kind",
     "kinds",
     multiple=True,
     type=click.Choice(_KINDS),
-    help="What to delete (repeatable); what can be made again by default: variants, exports, "
-    "downloads and leftovers.",
+    metavar="KIND",
+    help="Kind of what to delete (repeatable): checkpoint, variant, export, evaluation, download "
+    "or leftover; what can be made again by default: variant, export, download and leftover.",
 )
-@click.option(
-    "--older-than", "days", default=0.0, show_default=True, help="Only what is so many days old."
+@option(
+    "What",
+    "--older-than",
+    "days",
+    default=0.0,
+    show_default=True,
+    metavar="DAYS",
+    help="Only what is so many days old.",
 )
-@click.option("--dry-run", is_flag=True, help="Tell what would be deleted.")
+@option("What", "--dry-run", is_flag=True, help="Tell what would be deleted.")
 @options.workspace
 def prune(workspace: Workspace, kinds: tuple[Kind, ...], days: float, dry_run: bool) -> None:
-    """Delete what is kept, never a bundle, a report, or what a process works on."""
+    """Delete what is kept, never bundles or reports.
+
+    What a process works on is left too.
+    """
     from edgewhisper import cache
 
     deleted = []

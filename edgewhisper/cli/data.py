@@ -10,15 +10,16 @@ import click
 from edgewhisper.cli import options
 from edgewhisper.cli.table import aligned
 from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.cli.options import Group, Sectioned, option
 
 
-@click.group("data")
+@click.group("data", cls=Group, examples=("list", "check calls.csv --language de", "librispeech"))
 def command() -> None:
     """Get, list and check data to evaluate on."""
 
 
-@command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects.")
+@command.command("list", cls=Sectioned, examples=("", "--json"))
+@options.as_json("A list of objects.")
 @options.workspace
 def list_cards(workspace: Workspace, as_json: bool) -> None:
     """List the data cards of the workspace, and the LibriSpeech that is here."""
@@ -45,14 +46,16 @@ def list_cards(workspace: Workspace, as_json: bool) -> None:
         click.echo(f"no data is here. Put data cards into {workspace.data}, see docs/data.md.")
 
 
-@command.command("check")
+@command.command(
+    "check", cls=Sectioned, examples=("calls.csv --language de", "factory --split test --json")
+)
 @click.argument("data", metavar="DATA")
-@click.option("--split", "splits", multiple=True, help="Split (repeatable); the usual by default.")
-@click.option("--language", default="", help="Language of utterances that name none.")
-@click.option("--json", "as_json", is_flag=True, help="What was found, all problems included.")
+@options.splits
+@options.language
+@options.as_json("What can be used, and all problems.")
 @options.workspace
 def check(
-    workspace: Workspace, data: str, splits: tuple[str, ...], language: str, as_json: bool
+    workspace: Workspace, data: str, splits: tuple[str, ...], language: str | None, as_json: bool
 ) -> None:
     """Check DATA, a path or the name of a data card, as `evaluate` does before its work.
 
@@ -62,10 +65,9 @@ def check(
     from edgewhisper.cli.terminal import Bars
     from edgewhisper.evaluation import cards, datasets
     from edgewhisper_runtime.errors import DataError, printable
-    from edgewhisper_runtime.text.languages import to_code
 
     card = cards.find(workspace, data)
-    utterances, problems = datasets.read(card, splits, to_code(language), Bars())
+    utterances, problems = datasets.read(card, splits, language, Bars())
     languages = {split: sorted({u.language for u in of}) for split, of in utterances.items()}
     speakers = {split: len({u.speaker for u in of} - {""}) for split, of in utterances.items()}
     hours = {split: sum(u.duration for u in of) / 3600 for split, of in utterances.items()}
@@ -98,16 +100,19 @@ def check(
         )
 
 
-@command.command("librispeech")
-@click.option(
+@command.command("librispeech", cls=Sectioned, examples=("", "--split dev-clean"))
+@option(
+    "Data",
     "--split",
     "splits",
     multiple=True,
     default=("test-clean", "test-other"),
     show_default=True,
     type=click.Choice(["dev-clean", "dev-other", "test-clean", "test-other"]),
+    metavar="SPLIT",
+    help="dev-clean, dev-other, test-clean or test-other (repeatable).",
 )
-@click.option("--server", help="A mirror of openslr.org's resources/12.")
+@option("Data", "--server", metavar="URL", help="A mirror of openslr.org's resources/12.")
 @options.workspace
 def librispeech(workspace: Workspace, splits: tuple[str, ...], server: str | None) -> None:
     """Download LibriSpeech splits: resumed after a break, verified, then unpacked."""

@@ -6,10 +6,11 @@ import click
 
 from edgewhisper.cli import options
 from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.cli.options import Sectioned
 
 
-@click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects.")
+@click.command("doctor", cls=Sectioned, examples=("", "--json"))
+@options.as_json("A list of objects.")
 @options.workspace
 def command(workspace: Workspace, as_json: bool) -> int:
     """Tell what this machine can run and how well, each problem with its remedy.

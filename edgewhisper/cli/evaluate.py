@@ -10,38 +10,47 @@ from typing import Any, get_args
 import click
 
 from edgewhisper.cli import options
+from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import AudioContext
+from edgewhisper_runtime.cli.options import Bundle, Sectioned, option
 
 
-@click.command("evaluate")
+@click.command(
+    "evaluate",
+    cls=Sectioned,
+    examples=(
+        "-m whisper-base -r quanto-int8 --limit 20",
+        "--bundle bundle/ --data calls.csv --strict",
+        "--bundle bundle/ --condition noise=street/,snr=0:20:5",
+    ),
+)
 @options.model(default=None)
-@click.option("--recipe", "recipe_name", help="Recipe name or TOML file; fp32 by default.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="A bundle instead of a recipe.")
+@options.recipe("Recipe name, or path of a TOML file; fp32 by default.")
+@option("Model", "--bundle", type=Bundle(), help="A bundle instead of a recipe.")
 @options.evaluation
 @options.rounds(2)
-@click.option(
+@option(
+    "Engine",
     "--audio-context",
     type=click.Choice(get_args(AudioContext)),
     help="How much of a window is encoded; what the bundle says by default.",
 )
-@click.option(
+@option(
+    "Gate",
     "--max-wer-increase",
     type=click.FloatRange(0),
+    metavar="POINTS",
     help="The gate's limit in points, instead of the recipe's.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory for report.json, report.md and report.html.",
-)
 @options.gate
-@click.option("--json", "as_json", is_flag=True, help="The whole report on stdout.")
+@options.output("Directory for report.json, report.md and report.html.", file_okay=False)
+@options.as_json("The whole report on stdout.")
 @options.workspace
 def command(
     workspace: Workspace,
     model: str | None,
-    recipe_name: str | None,
+    recipe: Recipe | None,
     bundle: Path | None,
     audio_context: AudioContext | None,
     max_wer_increase: float | None,
@@ -60,12 +69,12 @@ def command(
     from edgewhisper.cli.terminal import Bars
     from edgewhisper.evaluation import gate
 
-    if bundle is not None and recipe_name is not None:
+    if bundle is not None and recipe is not None:
         raise click.UsageError("--bundle and --recipe exclude each other.")
     chosen = options.evaluation_options(workspace, **evaluation)
     report = api.evaluate(
         model,
-        recipe_name,
+        recipe,
         replace(chosen, audio_context=audio_context),
         bundle=bundle,
         max_wer_increase=max_wer_increase,

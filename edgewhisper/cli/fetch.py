@@ -9,17 +9,23 @@ import click
 
 from edgewhisper.cli import options
 from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.cli.options import Sectioned, option
 
 
-@click.command("fetch")
+@click.command(
+    "fetch",
+    cls=Sectioned,
+    examples=("whisper-base", "openai/whisper-small", "whisper-small --from downloads/small/"),
+)
 @click.argument("model")
-@click.option(
+@option(
+    "Source",
     "--from",
     "directory",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Take it from this directory: a Hugging Face checkpoint, or CTranslate2 float16 files.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Path, provenance and hashes.")
+@options.as_json("Path, provenance and hashes.")
 @options.workspace
 def command(workspace: Workspace, model: str, directory: Path | None, as_json: bool) -> None:
     """Get MODEL's checkpoint from its card's sources, verified, and print where it is."""

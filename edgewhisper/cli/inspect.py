@@ -13,7 +13,7 @@ from edgewhisper_runtime.cli import options
 
 @click.command("inspect", cls=options.Sectioned, examples=("bundle/",))
 @click.argument("bundle", type=options.Bundle())
-@click.option("--json", "as_json", is_flag=True, help="The census on stdout as JSON.")
+@options.option("Output", "--json", "as_json", is_flag=True, help="The census on stdout as JSON.")
 def command(bundle: Path, as_json: bool) -> None:
     """Load BUNDLE and count what it really holds: dtype, granularity and bytes by part.
 

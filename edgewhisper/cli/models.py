@@ -10,10 +10,11 @@ import click
 from edgewhisper.cli import options
 from edgewhisper.cli.table import aligned
 from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.cli.options import Sectioned
 
 
-@click.command("models")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects.")
+@click.command("models", cls=Sectioned, examples=("", "--json"))
+@options.as_json("A list of objects.")
 @options.workspace
 def command(workspace: Workspace, as_json: bool) -> None:
     """List every model with its size, its sources, and whether it is here."""

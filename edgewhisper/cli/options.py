@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from edgewhisper.recipes import Recipe, find_recipe
 from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.cli.options import add, option
+from edgewhisper_runtime.text.languages import to_code
 
 if TYPE_CHECKING:
     from edgewhisper.evaluation.datasets import Dataset
@@ -19,8 +22,44 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_MODEL_HELP = "Model name, or path of a Hugging Face Whisper checkpoint."
 DEFAULT_MODEL = "whisper-small"
+
+
+class ModelType(click.ParamType[str]):
+    """The name of a model that has a card, or the directory of a checkpoint."""
+
+    name = "model"
+
+    def convert(self, value: Any, _param: Any, _ctx: click.Context | None) -> str:
+        """Return the name; raise CheckpointError for one that is unknown."""
+        from edgewhisper.checkpoints.cards import find_card
+
+        if not Path(value).is_dir():
+            find_card(value)
+        return str(value)
+
+
+class RecipeType(click.ParamType[Recipe]):
+    """The name of a recipe that ships, or the path of a TOML file."""
+
+    name = "recipe"
+
+    def convert(self, value: Any, _param: Any, _ctx: click.Context | None) -> Recipe:
+        """Return the recipe; raise RecipeError for one that is unknown or malformed."""
+        return value if isinstance(value, Recipe) else find_recipe(value)
+
+
+class DataType(click.ParamType[str]):
+    """The path of data, or the name of a data card."""
+
+    name = "data"
+
+    def convert(self, value: Any, _param: Any, _ctx: click.Context | None) -> str:
+        """Return the name; raise DataError where there is no such data."""
+        from edgewhisper.evaluation import cards
+
+        cards.find(Workspace.from_environment(), value)
+        return str(value)
 
 
 def workspace(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,42 +74,62 @@ def workspace(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def model(default: str | None = DEFAULT_MODEL) -> Callable[[F], F]:
     """Add --model."""
-    return click.option(
-        "--model", default=default, show_default=default is not None, help=_MODEL_HELP
+    return option(
+        "Model",
+        "-m",
+        "--model",
+        type=ModelType(),
+        default=default,
+        show_default=default is not None,
+        help="Model name, or path of a Hugging Face Whisper checkpoint.",
     )
+
+
+def recipe(text: str, **settings: Any) -> Callable[[F], F]:
+    """Add --recipe, with this help."""
+    return option("Model", "-r", "--recipe", type=RecipeType(), help=text, **settings)
 
 
 def rounds(default: int) -> Callable[[F], F]:
     """Add --rounds."""
-    return click.option(
+    return option(
+        "Engine",
         "--rounds",
         default=default,
         show_default=True,
         type=click.IntRange(0),
+        metavar="N",
         help="How often to measure each variant's speed, in turns; 0: not at all.",
     )
 
 
-def output(command: F) -> F:
+def output(text: str, **path: Any) -> Callable[[F], F]:
+    """Add --output, with this help, for what `click.Path` allows."""
+    return option("Output", "-o", "--output", type=click.Path(path_type=Path, **path), help=text)
+
+
+def output_of_sweep(command: F) -> F:
     """Add --output of a sweep."""
-    return click.option(
-        "--output",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Directory for results.json, table.md and pareto.svg.",
-    )(command)
+    return output("Directory for results.json, table.md and pareto.svg.", file_okay=False)(command)
+
+
+def as_json(text: str) -> Callable[[F], F]:
+    """Add --json, with this help."""
+    return option("Output", "--json", "as_json", is_flag=True, help=text)
 
 
 def gate(command: F) -> F:
     """Add --strict and --accept-not-proven."""
-    strict = click.option(
-        "--strict", is_flag=True, help="Fail unless the gate passed, on every split too."
+    return add(
+        command,
+        option("Gate", "--strict", is_flag=True, help="Fail unless it passed, on every split too."),
+        option(
+            "Gate",
+            "--accept-not-proven",
+            is_flag=True,
+            help="Go on where the measured WER is above the limit, but not shown to be.",
+        ),
     )
-    accept = click.option(
-        "--accept-not-proven",
-        is_flag=True,
-        help="Go on where the measured WER is above the limit, but not shown to be.",
-    )
-    return strict(accept(command))
 
 
 def command_line() -> str:
@@ -78,41 +137,60 @@ def command_line() -> str:
     return shlex.join(["edgewhisper", *sys.argv[1:]])
 
 
+def splits(command: F) -> F:
+    """Add --split."""
+    return option(
+        "Data",
+        "--split",
+        "splits",
+        multiple=True,
+        metavar="SPLIT",
+        help="Split (repeatable); by default those whose names begin with test, or all.",
+    )(command)
+
+
+def language(command: F) -> F:
+    """Add --language of utterances; the command gets the code."""
+    return option(
+        "Data",
+        "-l",
+        "--language",
+        type=to_code,
+        metavar="LANGUAGE",
+        help="Language of utterances that name none, such as de or German.",
+    )(command)
+
+
 def data(command: F) -> F:
     """Add the options that `dataset` takes."""
-    options = (
-        click.option(
+    return add(
+        command,
+        option(
+            "Data",
             "--data",
-            metavar="DATA",
+            type=DataType(),
             help="Data to evaluate on: a manifest (JSON lines, CSV, TSV), a directory (audio and "
             "texts, Kaldi's, LibriSpeech's, a Hugging Face data set), hub:OWNER/NAME, or the name "
             "or path of a data card; LibriSpeech by default.",
         ),
-        click.option(
+        option(
+            "Data",
             "--librispeech",
             type=click.Path(path_type=Path),
+            metavar="DIR",
             help="Directory of LibriSpeech's splits; else EDGEWHISPER_LIBRISPEECH, else what "
             "`edgewhisper data` downloaded, else the synthetic smoke set. With --data, only what "
             "recipes calibrate on.",
         ),
-        click.option(
-            "--split",
-            "splits",
-            multiple=True,
-            help="Split (repeatable); by default those whose names begin with test, or all.",
-        ),
-        click.option(
-            "--language", help="Language of utterances that name none, such as de or German."
-        ),
-        click.option(
+        splits,
+        language,
+        option(
+            "Data",
             "--skip-bad",
             is_flag=True,
             help="Leave out utterances that cannot be used, and list them in the report.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def dataset(
@@ -126,14 +204,13 @@ def dataset(
     """Find and check the data; raise DataError where it cannot be used."""
     from edgewhisper.cli.terminal import Bars
     from edgewhisper.evaluation.datasets import find_dataset
-    from edgewhisper_runtime.text.languages import to_code
 
     return find_dataset(
         workspace,
         data,
         splits,
         librispeech=librispeech,
-        language=to_code(language or ""),
+        language=language,
         skip_bad=skip_bad,
         progress=Bars(),
     )
@@ -161,30 +238,33 @@ def files_of_data(command: Callable[..., Any]) -> Callable[..., Any]:
             options |= {"files": tuple(thinned(spoken, limit)), "language": language}
         return command(*arguments, **options)
 
-    started = click.option(
-        "--limit",
-        default=24,  # as many as the smoke set has
-        show_default=True,
-        type=click.IntRange(1),
-        help="At most so many files of the data.",
-    )(started)
-    return click.option(
-        "--data",
-        metavar="DATA",
-        help="Data to measure with, as `edgewhisper evaluate` takes it, instead of --audio.",
-    )(started)
+    return add(
+        started,
+        option(
+            "Speech",
+            "--data",
+            type=DataType(),
+            help="Data to measure with, as `edgewhisper evaluate` takes it, instead of --audio.",
+        ),
+        option(
+            "Speech",
+            "--limit",
+            default=24,  # as many as the smoke set has
+            show_default=True,
+            type=click.IntRange(1),
+            metavar="N",
+            help="At most so many files of the data.",
+        ),
+    )
 
 
 def evaluation(command: F) -> F:
     """Add the options that `evaluation_options` takes."""
-    options = (
+    return add(
+        command,
         data,
-        click.option(
-            "--detect-language",
-            is_flag=True,
-            help="Decode in the language that the model detects, and report how often it is right.",
-        ),
-        click.option(
+        option(
+            "Data",
             "--condition",
             "conditions",
             metavar="CONDITION",
@@ -192,10 +272,29 @@ def evaluation(command: F) -> F:
             help="Evaluate in a condition (repeatable), such as noise=DIR,snr=10 or snr=0:20:5, "
             "telephone, level=-30, speed=1.1, or several joined by commas; clean, the default.",
         ),
-        click.option("--limit", type=click.IntRange(1), help="At most so many utterances a split."),
-        click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
-        click.option("--threads", type=click.IntRange(1), help="Threads to compute with."),
-        click.option(
+        option(
+            "Data",
+            "--limit",
+            type=click.IntRange(1),
+            metavar="N",
+            help="At most so many utterances a split.",
+        ),
+        option(
+            "Data",
+            "--detect-language",
+            is_flag=True,
+            help="Decode in the language that the model detects, and report how often it is right.",
+        ),
+        option("Engine", "--device", default="cpu", show_default=True, help="cpu or cuda."),
+        option(
+            "Engine",
+            "--threads",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Threads to compute with.",
+        ),
+        option(
+            "Engine",
             "--engine",
             type=click.Choice(["local", "ray"]),
             default="local",
@@ -203,9 +302,6 @@ def evaluation(command: F) -> F:
             help="This machine, or all of a Ray cluster (RAY_ADDRESS), with the same result.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def evaluation_options(

@@ -6,19 +6,45 @@ from pathlib import Path
 
 import click
 
-from edgewhisper.devices.platforms import PLATFORMS, PYTHONS
+from edgewhisper.cli import options
+from edgewhisper.devices import platforms
+from edgewhisper_runtime.cli.options import Bundle, Sectioned, option
 
 
-@click.command("package")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
+def _platform(name: str) -> str:
+    return platforms.find(name).name
+
+
+@click.command(
+    "package",
+    cls=Sectioned,
+    examples=(
+        "bundle/ --for linux-aarch64",
+        "bundle/ --for linux-x86_64 --format zipapp -o whisper.pyz",
+        "bundle/ --for linux-aarch64 --extra serve --python 3.13",
+    ),
+)
+@click.argument("bundle", type=Bundle())
+@option(
+    "Device",
     "--for",
     "platform",
     required=True,
+    type=_platform,
     metavar="PLATFORM",
-    help=f"The device: {', '.join(PLATFORMS)}.",
+    help=f"The device: {', '.join(platforms.PLATFORMS)}.",
 )
-@click.option(
+@option(
+    "Device",
+    "--python",
+    type=click.Choice(platforms.PYTHONS),
+    default=platforms.PYTHONS[0],
+    show_default=True,
+    help="The device's version of Python.",
+)
+@option(
+    "Package",
+    "-f",
     "--format",
     "to_format",
     type=click.Choice(["zip", "zipapp", "deb", "oci"]),
@@ -26,25 +52,21 @@ from edgewhisper.devices.platforms import PLATFORMS, PYTHONS
     show_default=True,
     help="zip: python FILE install DIR; zipapp: one program; deb: of Debian; oci: an image.",
 )
-@click.option(
-    "--python",
-    type=click.Choice(PYTHONS),
-    default=PYTHONS[0],
-    show_default=True,
-    help="The device's version of Python.",
-)
-@click.option(
+@option(
+    "Package",
     "--extra",
     "extras",
     multiple=True,
+    metavar="NAME",
     help="Optional part of the runtime (repeatable): media, mic, serve or vad.",
 )
-@click.option(
+@option(
+    "Package",
     "--base",
     type=click.Path(path_type=Path, exists=True),
     help="For oci: what to build on, an OCI image layout's directory or a root file system's tar.",
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@options.output("File to write.", dir_okay=False)
 def command(
     bundle: Path,
     platform: str,

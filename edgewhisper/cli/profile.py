@@ -9,17 +9,34 @@ import click
 from click.core import ParameterSource
 
 from edgewhisper.cli import options as shared
+from edgewhisper_runtime.cli.options import Sectioned, option
 from edgewhisper_runtime.cli.profile import command as here
 from edgewhisper_runtime.cli.profile import show
 
 _HERE_ONLY = {"bundle", "files", "as_json", "output"}  # the rest is passed on to the device
 
 
-@click.command("profile", params=[*here.params], help=here.help)
+@click.command(
+    "profile",
+    cls=Sectioned,
+    params=[*here.params],
+    help=here.help,
+    examples=(
+        "bundle/",
+        "bundle/ --data calls.csv --repeat 5 -o profile.json",
+        "bundle/ --on pi@raspberrypi",
+    ),
+)
 @shared.files_of_data
-@click.option("--on", metavar="USER@HOST", help="Measure on this device instead, over ssh.")
-@click.option("--keep", is_flag=True, help="Leave on the device what was copied, for the next run.")
-@click.option(
+@option("Device", "--on", metavar="USER@HOST", help="Measure on this device instead, over ssh.")
+@option(
+    "Device",
+    "--keep",
+    is_flag=True,
+    help="Leave on the device what was copied, for the next run.",
+)
+@option(
+    "Device",
     "--ssh-option",
     "ssh_options",
     multiple=True,

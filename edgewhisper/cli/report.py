@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgewhisper.cli import options
+from edgewhisper_runtime.cli.options import Sectioned
 from edgewhisper_runtime.errors import DataError
 
 if TYPE_CHECKING:
     from edgewhisper.reports.view import Page
 
 
-@click.command("report")
-@click.argument("file", metavar="JSON", type=click.Path(path_type=Path))
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The page to write; beside JSON, with its name, by default.",
+@click.command(
+    "report", cls=Sectioned, examples=("report.json", "sweep/results.json -o sweep.html")
 )
+@click.argument("file", metavar="JSON", type=click.Path(path_type=Path))
+@options.output("The page to write; beside JSON, with its name, by default.", dir_okay=False)
 def command(file: Path, output: Path | None) -> None:
     """Write a page, one HTML file that needs nothing else, of stored results.
 

@@ -8,48 +8,75 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from edgewhisper.cli import options
+from edgewhisper_runtime.cli.options import Sectioned, option
 from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.text.languages import to_code
 
 if TYPE_CHECKING:
     from edgewhisper.evaluation.wer import Record
 
 
-@click.command("score")
+@click.command(
+    "score",
+    cls=Sectioned,
+    examples=(
+        "report.json",
+        "ours.jsonl theirs.jsonl --language de",
+        "ours.trn --reference reference.trn",
+        "report.json --export model-card -o card/",
+    ),
+)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument(
     "other", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
-@click.option(
+@option(
+    "Transcripts",
     "--reference",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
     help="The references (trn) of trn files.",
 )
-@click.option("--language", default="en", show_default=True, help="Of lines that name none.")
-@click.option(
+@option(
+    "Transcripts",
+    "-l",
+    "--language",
+    type=to_code,
+    metavar="LANGUAGE",
+    default="en",
+    show_default=True,
+    help="Language of lines that name none.",
+)
+@option(
+    "Export",
     "--export",
     type=click.Choice(["leaderboard", "trn", "model-card"]),
     help="Write a report as the Open ASR leaderboard's JSON lines, for sclite, or as the result "
     "entry of a model card.",
 )
-@click.option(
+@option(
+    "Export",
     "--role",
     type=click.Choice(["variant", "baseline"]),
     default="variant",
     show_default=True,
     help="Which model of a report to export.",
 )
-@click.option(
+@option(
+    "Export",
+    "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     default=".",
     help="Directory for what is exported; this one by default.",
 )
-@click.option("--json", "as_json", is_flag=True, help="What was computed, on stdout.")
+@options.as_json("What was computed, on stdout.")
 def command(
     file: Path,
     other: Path | None,
     reference: Path | None,
-    language: str,
+    language: str | None,
     export: str | None,
     role: Literal["variant", "baseline"],
     output: Path,
@@ -64,13 +91,12 @@ def command(
     audio.
     """
     from edgewhisper.reports import Report, exchange
-    from edgewhisper_runtime.text.languages import to_code
 
     if export is not None:
         for path in exchange.WRITERS[export](Report.read(file), role, output):
             click.echo(path)
         return
-    code = to_code(language) or "en"
+    code = language or "en"
     if other is not None:
         _compare(file, other, reference, code, as_json=as_json)
     elif (rescore := _rescorer(file)) is not None:

@@ -9,27 +9,42 @@ from typing import Any
 import click
 
 from edgewhisper.cli import options
+from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.cli.options import Sectioned, option
 
 
-@click.command("sweep")
-@options.model()
-@click.option(
-    "--recipe",
-    "names",
-    multiple=True,
-    help="Recipe name, or path of a TOML file (repeatable); every recipe that ships by default.",
+@click.command(
+    "sweep",
+    cls=Sectioned,
+    examples=(
+        "-m whisper-base --limit 20",
+        "-m whisper-base -r onnx-int8 -r onnx-int4 -o sweep/",
+        "-m whisper-base --library hqq --data calls.csv",
+    ),
 )
-@click.option("--library", "libraries", multiple=True, help="Only recipes of this library.")
+@options.model()
+@options.recipe(
+    "Recipe name, or path of a TOML file (repeatable); every recipe that ships by default.",
+    multiple=True,
+)
+@option(
+    "Model",
+    "--library",
+    "libraries",
+    multiple=True,
+    metavar="NAME",
+    help="Only recipes of this library (repeatable).",
+)
 @options.evaluation
 @options.rounds(2)
-@options.output
-@click.option("--json", "as_json", is_flag=True, help="All results on stdout.")
+@options.output_of_sweep
+@options.as_json("All results on stdout.")
 @options.workspace
 def command(
     workspace: Workspace,
     model: str,
-    names: tuple[str, ...],
+    recipe: tuple[Recipe, ...],
     libraries: tuple[str, ...],
     rounds: int,
     output: Path | None,
@@ -45,7 +60,7 @@ def command(
 
     result = api.sweep(
         model,
-        names,
+        recipe,
         options.evaluation_options(workspace, **evaluation),
         libraries=libraries,
         rounds=rounds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgewhisper_runtime.errors import DeviceError
+from edgewhisper_runtime.errors import DeviceError, suggest
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 OLDEST_GLIBC = (2, 28)  # of NumPy's and ONNX Runtime's wheels
@@ -77,8 +77,10 @@ def find(name: str) -> Platform:
     if name in PLATFORMS:
         return PLATFORMS[name]
     reason = WITHOUT_WHEELS.get(name, "it is not a platform known here")
+    hint = "" if name in WITHOUT_WHEELS else suggest(name, PLATFORMS)
     raise DeviceError(
-        f"no package can be made for {name}: {reason}. Known: {', '.join(PLATFORMS)}."
+        f"no package can be made for {name}: {reason}. Known: {', '.join(PLATFORMS)}. "
+        f"{hint}".rstrip()
     )
 
 

@@ -13,7 +13,7 @@ from edgewhisper.evaluation.formats.huggingface import HUB
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import parse
 from edgewhisper_runtime.bundle.fields import FieldError, at_most, matching
-from edgewhisper_runtime.errors import DataError, EdgeWhisperError
+from edgewhisper_runtime.errors import DataError, EdgeWhisperError, suggest
 from edgewhisper_runtime.text.languages import to_code
 
 _SUFFIX = ".toml"
@@ -68,10 +68,11 @@ def find(workspace: Workspace, data: str | Path) -> Card:
     elif len(path.parts) == 1 and named.is_file():
         card = _read(named)
     else:
-        names = ", ".join(card.name for card in all_cards(workspace)) or "none"
+        names = [card.name for card in all_cards(workspace)]
         raise DataError(
             f"there is no data {str(data)!r}: neither a path nor the name of a data card in "
-            f"{workspace.data} ({names}). Check the path."
+            f"{workspace.data} ({', '.join(names) or 'none'}). "
+            f"{suggest(str(data), names, 'Check the path.')}"
         )
     if not card.path.startswith(HUB) and not Path(card.path).exists():
         raise DataError(f"{card.path}, the path in the data card {data}, does not exist.")

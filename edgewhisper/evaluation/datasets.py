@@ -17,7 +17,7 @@ from edgewhisper.evaluation.librispeech import find_card, root_of
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import DatasetRecord
-from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.errors import DataError, suggest
 from edgewhisper_runtime.text.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -191,5 +191,6 @@ def _chosen(card: Card, splits: tuple[str, ...], present: Sequence[str]) -> tupl
     chosen = splits or card.splits or usual
     if absent := [split for split in chosen if split not in present]:
         have = ", ".join(present) or "none"
-        raise DataError(f"{card.path} has no split {absent[0]!r}; it has {have}.")
+        hint = suggest(absent[0], present, "Name one of these with --split.")
+        raise DataError(f"{card.path} has no split {absent[0]!r}; it has {have}. {hint}")
     return chosen

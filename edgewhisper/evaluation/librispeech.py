@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgewhisper.evaluation.cards import Card
 from edgewhisper.workspace import Workspace
-from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.errors import DataError, suggest
 from edgewhisper_runtime.measure.profile import SPEECH
 
 LIBRISPEECH = "LibriSpeech"
@@ -32,9 +32,10 @@ def find_card(
     if root is not None:
         present = _splits(root)
         if absent := [split for split in splits if split not in present]:
+            download = f"Run `edgewhisper data librispeech --split {absent[0]}`."
+            hint = download if absent[0] in ALL_SPLITS else suggest(absent[0], ALL_SPLITS)
             raise DataError(
-                f"{root} has no split {absent[0]!r}; it has {', '.join(present)}. "
-                f"Run `edgewhisper data librispeech --split {absent[0]}`."
+                f"{root} has no split {absent[0]!r}; it has {', '.join(present)}. {hint}".rstrip()
             )
         return card(root)
     if named := directory or workspace.speech:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from edgewhisper.recipes.schema import Recipe
-from edgewhisper_runtime.errors import RecipeError
+from edgewhisper_runtime.errors import RecipeError, suggest
 
 RECOMMENDED = "onnx-int8"  # the recipe of `build` and of every example
 _RECIPES = Path(__file__).parent  # each recipe in a file of its name
@@ -40,8 +39,8 @@ def find_file(name: str, beside: Path = Path()) -> Path:
         return beside / name
     path = _RECIPES / f"{name}.toml"
     if not path.is_file():
-        close = get_close_matches(name, [file.stem for file in _RECIPES.glob("*.toml")], n=1)
-        hint = f"Did you mean {close[0]}?" if close else "`edgewhisper recipes --all` lists them."
+        names = [file.stem for file in _RECIPES.glob("*.toml")]
+        hint = suggest(name, names, "`edgewhisper recipes --all` lists them.")
         raise RecipeError(
             f"there is no recipe {name!r}. {hint} A recipe of your own is named by the path of its "
             ".toml file."

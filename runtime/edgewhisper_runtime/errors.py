@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 # Unicode's categories of what a terminal obeys or hides: controls, formats (bidirectional
 # overrides among them), lone surrogates, line and paragraph separators.
@@ -17,6 +19,12 @@ def printable(text: str) -> str:
         c.encode("unicode_escape").decode() if unicodedata.category(c) in _HIDDEN else c
         for c in text
     )
+
+
+def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return "Did you mean ...?" with the known name that is closest; `otherwise` if none is."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"Did you mean {close[0]}?" if close else otherwise
 
 
 class EdgeWhisperError(Exception):

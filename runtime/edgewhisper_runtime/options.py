@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from itertools import pairwise, zip_longest
 from typing import Any, Literal, get_args
 
-from edgewhisper_runtime.errors import EdgeWhisperError
+from edgewhisper_runtime.errors import EdgeWhisperError, suggest
 from edgewhisper_runtime.text import languages
 
 Padding = Literal["silence", "zeros"]
@@ -138,9 +137,8 @@ class Options:
         for name, value in named.items():
             field = ALIASES.get(name, name)
             if field not in known:
-                close = get_close_matches(name, [*known, *ALIASES], n=1)
-                hint = f" Did you mean {close[0]}?" if close else ""
-                raise EdgeWhisperError(f"there is no option {name!r}.{hint}")
+                hint = suggest(name, [*known, *ALIASES], "See `Options`.")
+                raise EdgeWhisperError(f"there is no option {name!r}. {hint}")
             if field in values:
                 raise EdgeWhisperError(f"{field} is given twice, once as {name}.")
             values[field] = _ACCEPTED.get(field, _as_it_is)(value)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from edgewhisper_runtime.cli import streams
+from edgewhisper_runtime.cli import options, streams
 from edgewhisper_runtime.cli.doctor import command as doctor
 from edgewhisper_runtime.cli.info import command as info
 from edgewhisper_runtime.cli.profile import command as profile
@@ -22,7 +22,11 @@ from edgewhisper_runtime.memory import return_large_blocks
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=options.Group,
+    examples=("transcribe talk.wav -m bundle/", "profile bundle/", "transcribe --help"),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="edgewhisper-runtime")
 def group(debug: bool) -> None:

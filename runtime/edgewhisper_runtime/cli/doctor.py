@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgewhisper_runtime.cli import options
+
 if TYPE_CHECKING:
     from edgewhisper_runtime.measure.doctor import Finding
 
 
-@click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="A list of objects.")
+@click.command("doctor", cls=options.Sectioned, examples=("", "--json"))
+@options.option("Output", "--json", "as_json", is_flag=True, help="A list of objects.")
 def command(as_json: bool) -> int:
     """Tell what this machine can run and how well, each problem with its remedy.
 

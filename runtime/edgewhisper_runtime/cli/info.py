@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("info", cls=options.Sectioned, examples=("bundle/",))
 @click.argument("bundle", type=options.Bundle())
-@click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
+@options.option("Output", "--json", "as_json", is_flag=True, help="The whole manifest.")
 def command(bundle: Path, as_json: bool) -> None:
     """Say what BUNDLE is and what it was measured to do, without reading its weights."""
     from edgewhisper_runtime.bundle import read_manifest, to_json

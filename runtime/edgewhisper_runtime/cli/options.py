@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
 from edgewhisper_runtime.cli import spellings
-from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, printable
+from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, printable, suggest
 from edgewhisper_runtime.options import Options, Padding, numbers, split_words
 from edgewhisper_runtime.text import languages
 
@@ -68,6 +67,24 @@ class Sectioned(click.Command):
                 formatter.write_dl(records)
 
 
+class Group(Sectioned, click.Group):
+    """Commands under one name, with help as `Sectioned` shows it."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections of options, then the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is named; raise UsageError with what may have been meant."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            hint = suggest(args[0], self.list_commands(ctx), "--help lists them.")
+            raise click.UsageError(f"there is no command {args[0]!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
 class Bundle(click.ParamType[Path]):
     """A bundle's directory; the host toolkit knows those it has built by their names too.
 
@@ -89,8 +106,7 @@ class Bundle(click.ParamType[Path]):
         if (built / named).is_dir():
             return built / named
         names = [path.name for path in built.glob("*") if path.is_dir()]
-        close = get_close_matches(named.name, names, n=1)
-        hint = f"Did you mean {close[0]}?" if close else "`edgewhisper bundles` lists those here."
+        hint = suggest(named.name, names, "`edgewhisper bundles` lists those here.")
         raise BundleError(f"there is no bundle {printable(str(named))}. {hint}")
 
 

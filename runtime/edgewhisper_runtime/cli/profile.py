@@ -20,27 +20,41 @@ if TYPE_CHECKING:
     cls=options.Sectioned,
     examples=(
         "bundle/",
-        "bundle/ --audio talk.wav --repeat 5 --json",
+        "bundle/ --audio talk.wav --repeat 5 -o profile.json",
     ),
 )
 @click.argument("bundle", type=options.Bundle())
-@click.option(
+@options.option(
+    "Speech",
     "--audio",
     "files",
     multiple=True,
     type=click.Path(path_type=Path),
     help="Audio file to measure with (repeatable); a synthetic smoke set by default.",
 )
-@click.option("--repeat", default=3, show_default=True, type=click.IntRange(1), help="Processes.")
 @options.language(default="en")
-@options.engine
-@click.option(
+@options.option(
+    "Measuring",
+    "--repeat",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="How often, in a fresh process each time.",
+)
+@options.option(
+    "Measuring",
     "--roofline",
     is_flag=True,
     help="Also: how close an ONNX bundle comes to this machine's peaks.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The whole report, all repetitions.")
-@click.option(
+@options.engine
+@options.option(
+    "Output", "--json", "as_json", is_flag=True, help="The whole report, all repetitions."
+)
+@options.option(
+    "Output",
+    "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File for the whole report as JSON.",

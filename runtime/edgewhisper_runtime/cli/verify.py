@@ -12,7 +12,7 @@ from edgewhisper_runtime.cli import options
 
 @click.command("verify", cls=options.Sectioned, examples=("bundle/",))
 @click.argument("bundle", type=options.Bundle())
-@click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
+@options.option("Output", "--json", "as_json", is_flag=True, help="The whole manifest.")
 def command(bundle: Path, as_json: bool) -> None:
     """Check every file of BUNDLE against its manifest."""
     from edgewhisper_runtime.bundle import to_json
