@@ -170,7 +170,9 @@ def parse(words: list[str]) -> None:
     for parameter in order:
         value = values[parameter.name]
         if isinstance(value, str | list | tuple) and not (
-            isinstance(parameter.type, READERS_OWN) or ".toml" in str(value)
+            isinstance(parameter.type, READERS_OWN)
+            or ".toml" in str(value)
+            or value == parameter.metavar
         ):
             parameter.type_cast_value(context, value)
 
@@ -193,7 +195,8 @@ def commands(
     command: click.Command, name: str, parent: click.Context | None = None
 ) -> Iterator[click.Context]:
     """Yield a context of a command, and of each below it."""
-    context = click.Context(command, parent, info_name=name, terminal_width=80)
+    settings = command.context_settings
+    context = click.Context(command, parent, info_name=name, terminal_width=80, **settings)
     yield context
     if isinstance(command, click.Group):
         for below in command.list_commands(context):

@@ -13,12 +13,13 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 
 import click
 
+from edgewhisper import cli as host_cli
 from edgewhisper import reports, sweeps
 from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.recipes import all_recipes, measured
@@ -229,8 +230,30 @@ def hostile_tests() -> str:
     return "\n".join(lines)
 
 
+def help_texts() -> str:
+    """Return what `--help` of every command prints on a terminal of 80 columns."""
+    pages = [
+        *_help(host_cli.group, "edgewhisper", None),
+        next(_help(cli.group, "edgewhisper-runtime", None)),
+    ]
+    return "\n\n".join(pages)
+
+
+def _help(command: click.Command, name: str, parent: click.Context | None) -> Iterator[str]:
+    """Yield the help of a command, and of each below it, under a heading."""
+    settings = command.context_settings
+    context = click.Context(command, parent, info_name=name, terminal_width=80, **settings)
+    yield f"### {context.command_path}\n\n```text\n{command.get_help(context)}\n```"
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            child = command.get_command(context, below)
+            if child is not None:
+                yield from _help(child, below, context)
+
+
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"results": results, "exit codes": exit_codes},
+    ROOT / "docs" / "commands.md": {"help": help_texts},
     ROOT / "docs" / "reliability.md": {
         "audio": partial(hostile, "audio"),
         "bundles": partial(hostile, "bundles"),

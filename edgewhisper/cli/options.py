@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.recipes import Recipe, all_recipes, find_recipe
 from edgewhisper.workspace import Workspace
-from edgewhisper_runtime.cli.options import add, option
+from edgewhisper_runtime.cli.options import add, completions, option
 from edgewhisper_runtime.text.languages import to_code
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ class ModelType(click.ParamType[str]):
             find_card(value)
         return str(value)
 
+    def shell_complete(
+        self, _ctx: click.Context, _param: Any, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the models that begin like this, else a path."""
+        from edgewhisper.checkpoints.cards import all_cards
+
+        return completions(incomplete, (card.name for card in all_cards()))
+
 
 class RecipeType(click.ParamType[Recipe]):
     """The name of a recipe that ships, or the path of a TOML file."""
@@ -47,6 +56,12 @@ class RecipeType(click.ParamType[Recipe]):
     def convert(self, value: Any, _param: Any, _ctx: click.Context | None) -> Recipe:
         """Return the recipe; raise RecipeError for one that is unknown or malformed."""
         return value if isinstance(value, Recipe) else find_recipe(value)
+
+    def shell_complete(
+        self, _ctx: click.Context, _param: Any, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the recipes that begin like this, else a path."""
+        return completions(incomplete, (recipe.name for recipe in all_recipes()))
 
 
 class DataType(click.ParamType[str]):
@@ -60,6 +75,16 @@ class DataType(click.ParamType[str]):
 
         cards.find(Workspace.from_environment(), value)
         return str(value)
+
+    def shell_complete(
+        self, _ctx: click.Context, _param: Any, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the data cards whose names begin like this, else a path."""
+        from edgewhisper.evaluation import cards
+
+        return completions(
+            incomplete, (card.name for card in cards.all_cards(Workspace.from_environment()))
+        )
 
 
 def workspace(command: Callable[..., Any]) -> Callable[..., Any]:

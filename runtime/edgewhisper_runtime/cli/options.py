@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
 from edgewhisper_runtime.cli import spellings
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, printable, suggest
@@ -85,6 +86,12 @@ class Group(Sectioned, click.Group):
         return super().resolve_command(ctx, args)
 
 
+def completions(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
+    """Return what a shell offers for a value that is one of `names`, or else a path."""
+    items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return items or [CompletionItem(incomplete, type="file")]
+
+
 class Bundle(click.ParamType[Path]):
     """A bundle's directory; the host toolkit knows those it has built by their names too.
 
@@ -105,9 +112,19 @@ class Bundle(click.ParamType[Path]):
         built = Path(find_built())
         if (built / named).is_dir():
             return built / named
-        names = [path.name for path in built.glob("*") if path.is_dir()]
-        hint = suggest(named.name, names, "`edgewhisper bundles` lists those here.")
+        hint = suggest(named.name, _names(built), "`edgewhisper bundles` lists those here.")
         raise BundleError(f"there is no bundle {printable(str(named))}. {hint}")
+
+    def shell_complete(
+        self, ctx: click.Context, _param: Any, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names of bundles that begin like this, else a path."""
+        find_built = ctx.find_root().obj
+        return completions(incomplete, _names(Path(find_built())) if find_built else ())
+
+
+def _names(bundles: Path) -> list[str]:
+    return sorted(path.name for path in bundles.glob("*") if path.is_dir())
 
 
 class _Option(click.Option):
