@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -49,10 +50,17 @@ class _Lazy(Group):
             formatter.write_dl(sorted((_SUMMARIES | own).items()))
 
 
+def _bundles() -> Path:
+    from edgewhisper.workspace import Workspace
+
+    return Workspace.from_environment().bundles
+
+
 @click.group(
     cls=_Lazy,
     examples=("build -m whisper-base", "transcribe talk.m4a", "build --help"),
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # `obj` is called only by what needs a bundle of the workspace, and so a home for it.
+    context_settings={"help_option_names": ["-h", "--help"], "obj": _bundles},
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="edgewhisper")
@@ -63,8 +71,6 @@ def group(context: click.Context, debug: bool) -> None:  # noqa: ARG001 # read b
     from edgewhisper.workspace import Workspace
 
     show_messages()
-    # Functions: only a command that needs a bundle of the workspace needs a home for it.
-    context.obj = lambda: Workspace.from_environment().bundles
     context.default_map = {
         "transcribe": {"bundle": lambda: Workspace.from_environment().latest_bundle()}
     }
