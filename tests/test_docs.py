@@ -158,7 +158,7 @@ def parse(words: list[str]) -> None:
     """Raise click.ClickException unless the command exists and takes these options and values."""
     command: click.Command = GROUPS[words[0]]
     arguments = words[1:]
-    context = click.Context(command, info_name=words[0])
+    context = click.Context(command, info_name=words[0], **command.context_settings)
     while isinstance(command, click.Group):
         values, arguments, _ = command.make_parser(context).parse_args(arguments)
         if not arguments:
@@ -185,7 +185,7 @@ def options(command: click.Command) -> set[str]:
         for name in (*parameter.opts, *parameter.secondary_opts)
     }
     if isinstance(command, click.Group):
-        context = click.Context(command)
+        context = click.Context(command, **command.context_settings)
         for name in command.list_commands(context):
             names |= options(command.get_command(context, name))
     return names | {"--help", "--version"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     cls=options.Sectioned,
     examples=(
         "bundle/",
-        "bundle/ --audio talk.wav --repeat 5 -o profile.json",
+        "bundle/ --audio talk.wav -o profile.json",
     ),
 )
 @click.argument("bundle", type=options.Bundle())
