@@ -10,6 +10,7 @@ import click
 
 from edgewhisper_runtime.cli import info, run, serve, transcribe, verify
 from edgewhisper_runtime.cli.options import Group
+from edgewhisper_runtime.errors import BundleError
 
 _SUMMARIES = {
     "ablate": "Find out which part of a model bears which precision.",
@@ -56,6 +57,18 @@ def _bundles() -> Path:
     return Workspace.from_environment().bundles
 
 
+def _latest_bundle() -> Path:
+    from edgewhisper.workspace import Workspace
+
+    bundle = Workspace.from_environment().latest_bundle()
+    if bundle is None:
+        raise BundleError(
+            "no bundle was built here. Build one with `edgewhisper build`, or name one with "
+            "--bundle DIR."
+        )
+    return bundle
+
+
 @click.group(
     cls=_Lazy,
     examples=("build -m whisper-base", "transcribe talk.m4a", "build --help"),
@@ -68,12 +81,9 @@ def _bundles() -> Path:
 def group(context: click.Context, debug: bool) -> None:  # noqa: ARG001 # read before parsing, so that it covers parsing
     """Quantize Whisper, prove on LibriSpeech what it cost, ship a verified bundle."""
     from edgewhisper.cli.terminal import show_messages
-    from edgewhisper.workspace import Workspace
 
     show_messages()
-    context.default_map = {
-        "transcribe": {"bundle": lambda: Workspace.from_environment().latest_bundle()}
-    }
+    context.default_map = {"transcribe": {"bundle": _latest_bundle}}
 
 
 for _command in (info, serve, transcribe, verify):
