@@ -81,3 +81,6 @@ def command(
     click.echo(f"bundle: {built.bundle.path}", err=as_json)
     for wheel in built.bundle.path.glob("*.whl"):
         click.echo(f"to run it elsewhere: pip install {wheel}", err=True)
+        click.echo(
+            f"without internet: edgewhisper package {built.bundle.path} --for PLATFORM", err=True
+        )
