@@ -2,8 +2,8 @@
 
     python tools/draw_report.py
 
-Takes the report.json in docs/results/report, which `edgewhisper evaluate --output` wrote, and needs
-Chromium. Writes docs/images/report.png.
+It is the upper part of the page that `edgewhisper report docs/results/whisper-base/results.json`
+writes. Needs Chromium, and writes docs/images/report.png.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edgewhisper import reports
-from edgewhisper.reports import Report
+from edgewhisper.reports import SweepResult, sweep_page, view
 
 ROOT = Path(__file__).parent.parent
-REPORT = ROOT / "docs" / "results" / "report" / "report.json"
+RESULTS = ROOT / "docs" / "results" / "whisper-base" / "results.json"
 PICTURE = ROOT / "docs" / "images" / "report.png"
-WIDTH, HEIGHT = 1000, 1000  # pixels
+WIDTH, HEIGHT = 1000, 740  # pixels
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
         sys.exit("no Chromium is installed to draw the page with")
     with tempfile.TemporaryDirectory() as directory:
         page = Path(directory) / "report.html"
-        page.write_text(reports.to_html(Report.read(REPORT)), encoding="utf-8")
+        page.write_text(view.render(sweep_page.page(SweepResult.read(RESULTS))), encoding="utf-8")
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         command += [f"--user-data-dir={directory}/profile", f"--window-size={WIDTH},{HEIGHT}"]
         command += [f"--screenshot={PICTURE}", page.as_uri()]

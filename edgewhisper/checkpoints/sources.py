@@ -122,7 +122,7 @@ def _find_package(requirement: str, partial: Path) -> Path | metadata.Distributi
     except metadata.PackageNotFoundError:
         pass
     _log.info("downloading %s from the package index", requirement)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     result = subprocess.run(
         [*command, "--dest", str(partial), requirement],
         stdout=sys.stderr,

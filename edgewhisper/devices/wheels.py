@@ -100,7 +100,7 @@ def _download(
     if not requirements:
         return {}
     before = set(directory.glob("*.whl"))
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(directory)]
     command += ["--implementation", "cp", "--python-version", python]
     command += [option for tag in platform.tags for option in ("--platform", tag)]

@@ -253,7 +253,7 @@ def measure_afresh(
     """
     verified = isinstance(source, bundle.Artefact)
     directory = source.path if isinstance(source, bundle.Artefact) else source
-    command = [sys.executable, "-m", __name__, str(directory), *map(str, files)]
+    command = [sys.executable, "-P", "-m", __name__, str(directory), *map(str, files)]
     command += ["--verified"] if verified else []
     command += ["--device", device, "--threads", str(threads), "--language", language]
     command += ["--audio-context", audio_context] if audio_context else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,15 @@ from edgewhisper_runtime.measure.figures import ProfileReport, summarize, to_mar
 
 
 @pytest.fixture(scope="module")
-def report(onnx_bundle: Path, smoke_clip: Path) -> ProfileReport:
-    return profile.profile(onnx_bundle, [smoke_clip, smoke_clip], repetitions=2, threads=2)
+def report(
+    onnx_bundle: Path, smoke_clip: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ProfileReport:
+    """A profile of two processes, in a directory whose files are named as modules are."""
+    directory = tmp_path_factory.mktemp("names")
+    (directory / "edgewhisper_runtime").mkdir()
+    (directory / "numpy.py").write_text("raise SystemExit('not the library of this name')")
+    with chdir(directory):
+        return profile.profile(onnx_bundle, [smoke_clip, smoke_clip], repetitions=2, threads=2)
 
 
 def test_every_figure_is_there_and_adds_up(report: ProfileReport) -> None:
