@@ -7,7 +7,11 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import pytest
+from click.shell_completion import ShellComplete
+
 from conftest import Run
+from edgewhisper import cli
 from edgewhisper.checkpoints import Checkpoint
 
 
@@ -162,3 +166,43 @@ def test_bundles_are_known_by_name(run: Run, onnx_bundle: Path, tmp_path: Path) 
     absent = here("info", "tini")
     assert absent.returncode == 6
     assert "there is no bundle tini. Did you mean tiny?" in absent.stderr
+
+
+def test_all_that_is_wrong_is_said_at_once_with_what_was_meant(run: Run, data: Path) -> None:
+    wrong = ("--model=whisper-bse", "--recipe=onnx-in8", "--data=absent.csv", "--rounds=-1")
+    result = run("build", *wrong)
+    assert result.returncode == 2
+    for message in (
+        "no model 'whisper-bse'. Did you mean whisper-base?",
+        "no recipe 'onnx-in8'. Did you mean onnx-int8?",
+        "no data 'absent.csv'",
+        "'--rounds': -1",
+    ):
+        assert message in result.stderr
+    assert [run("build", option).returncode for option in wrong] == [4, 5, 8, 2]
+    split = run("evaluate", "--librispeech", data, "--split", "test-claen")
+    assert split.returncode == 8
+    assert "Did you mean test-clean?" in split.stderr
+    assert "Did you mean build?" in run("biuld").stderr
+    assert "Did you mean check?" in run("data", "chekc").stderr
+
+
+def test_shells_complete_names(
+    onnx_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(onnx_bundle, tmp_path / "bundles" / "tiny")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "factory.toml").write_text(f'path = "{tmp_path}"\n')
+    monkeypatch.setenv("EDGEWHISPER_HOME", str(tmp_path))
+    shell = ShellComplete(cli.group, {}, "edgewhisper", "_EDGEWHISPER_COMPLETE")
+
+    def offered(*words: str) -> list[tuple[str, str]]:
+        *before, last = words
+        return [(item.type, item.value) for item in shell.get_completions(before, last)]
+
+    assert offered("build", "-m", "whisper-large-v3-") == [("plain", "whisper-large-v3-turbo")]
+    assert offered("sweep", "-r", "onnx-int8-w") == [("plain", "onnx-int8-weights")]
+    assert offered("build", "--data", "fac") == [("plain", "factory")]
+    assert offered("info", "ti") == [("plain", "tiny")]
+    assert offered("transcribe", "--bundle", "ti") == [("plain", "tiny")]
+    assert offered("build", "-r", "own") == [("file", "own")]
