@@ -200,7 +200,7 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 def numbers(value: str | Iterable[float]) -> tuple[float, ...]:
     """Return numbers that are given one by one, or in one text with commas between them."""
-    given = value.split(",") if isinstance(value, str) else value
+    given = split_words(value) if isinstance(value, str) else value
     return tuple(map(float, given))
 
 
