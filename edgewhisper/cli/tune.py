@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewhisper.cli import options
+from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.cli.options import Sectioned, option
 
 if TYPE_CHECKING:
     from edgewhisper.reports.tuning import Prefer, TuningResult
@@ -32,47 +34,61 @@ class _Size(click.ParamType):
         return round(float(match[1]) * units[match[2].lower()])
 
 
-@click.command("tune")
+@click.command(
+    "tune",
+    cls=Sectioned,
+    examples=(
+        "-m whisper-base --max-size 80MB",
+        "-m whisper-base --max-rss 300MB --data calls.csv",
+        "-m whisper-base -r onnx-int8 -r onnx-int4 -o tuned/",
+    ),
+)
 @options.model()
-@click.option("--max-size", type=_Size(), help="Of the exported weights, such as 80MB.")
-@click.option(
+@options.recipe(
+    "Recipe name, or path of a TOML file (repeatable); every recipe that ships by default.",
+    multiple=True,
+)
+@option("Limits", "--max-size", type=_Size(), help="Of the exported weights, such as 80MB.")
+@option(
+    "Limits",
     "--max-wer-increase",
     type=click.FloatRange(0),
+    metavar="POINTS",
     default=0.5,
     show_default=True,
     help="Points of WER above fp32's that the gate allows.",
 )
-@click.option(
-    "--max-rtf", type=click.FloatRange(0, min_open=True), help="Real-time factor on this machine."
+@option(
+    "Limits",
+    "--max-rtf",
+    type=click.FloatRange(0, min_open=True),
+    metavar="X",
+    help="Real-time factor on this machine.",
 )
-@click.option("--max-rss", type=_Size(), help="Peak memory of the process, such as 300MB.")
-@click.option(
+@option("Limits", "--max-rss", type=_Size(), help="Peak memory of the process, such as 300MB.")
+@option(
+    "Limits",
     "--prefer",
     type=click.Choice(["speed", "size", "accuracy"]),
     default="speed",
     show_default=True,
     help="What makes a bundle within the limits the best.",
 )
-@click.option(
-    "--recipe",
-    "names",
-    multiple=True,
-    help="Recipe name, or path of a TOML file (repeatable); every recipe that ships by default.",
-)
 @options.evaluation
-@click.option(
+@option(
+    "Engine",
     "--rounds",
     default=2,
     show_default=True,
     type=click.IntRange(1),
+    metavar="N",
     help="How often to measure each candidate's speed, in turns.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory for tune.json, table.md, pareto.svg, and the bundle in a directory there.",
+@options.output(
+    "Directory for tune.json, table.md, pareto.svg, and the bundle in a directory there.",
+    file_okay=False,
 )
-@click.option("--json", "as_json", is_flag=True, help="All results on stdout.")
+@options.as_json("All results on stdout.")
 @options.workspace
 def command(
     workspace: Workspace,
@@ -82,7 +98,7 @@ def command(
     max_rtf: float | None,
     max_rss: int | None,
     prefer: Prefer,
-    names: tuple[str, ...],
+    recipe: tuple[Recipe, ...],
     rounds: int,
     output: Path | None,
     as_json: bool,
@@ -103,7 +119,7 @@ def command(
         model,
         Limits(max_wer_increase, max_size, max_rtf, max_rss),
         options.evaluation_options(workspace, **evaluation),
-        recipes=names,
+        recipes=recipe,
         prefer=prefer,
         rounds=rounds,
         output=output,
