@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgewhisper.api import Built as Built
     from edgewhisper.api import ablate as ablate
     from edgewhisper.api import build as build
+    from edgewhisper.api import compare as compare
     from edgewhisper.api import evaluate as evaluate
     from edgewhisper.api import load as load
     from edgewhisper.api import sweep as sweep
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from edgewhisper.reports import Report as Report
     from edgewhisper.reports import SweepResult as SweepResult
     from edgewhisper.reports import SweepRow as SweepRow
+    from edgewhisper.reports import SystemComparison as SystemComparison
     from edgewhisper.workspace import Workspace as Workspace
     from edgewhisper_runtime.bundle import Artefact as Artefact
     from edgewhisper_runtime.errors import AudioError as AudioError
@@ -76,11 +78,13 @@ _HOMES = {
     "StorageError": "edgewhisper_runtime.errors",
     "SweepResult": "edgewhisper.reports",
     "SweepRow": "edgewhisper.reports",
+    "SystemComparison": "edgewhisper.reports",
     "WerSummary": "edgewhisper.evaluation.wer",
     "Workspace": "edgewhisper.workspace",
     "ablate": "edgewhisper.api",
     "all_recipes": "edgewhisper.recipes",
     "build": "edgewhisper.api",
+    "compare": "edgewhisper.api",
     "evaluate": "edgewhisper.api",
     "find_dataset": "edgewhisper.evaluation.datasets",
     "find_recipe": "edgewhisper.recipes",
@@ -111,12 +115,14 @@ __all__ = [
     "StorageError",
     "SweepResult",
     "SweepRow",
+    "SystemComparison",
     "WerSummary",
     "Workspace",
     "__version__",
     "ablate",
     "all_recipes",
     "build",
+    "compare",
     "evaluate",
     "find_dataset",
     "find_recipe",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from edgewhisper import quantizers, speed
+from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import (
@@ -39,7 +38,7 @@ from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle
-from edgewhisper_runtime.bundle import Artefact, atomic
+from edgewhisper_runtime.bundle import Artefact
 from edgewhisper_runtime.errors import (
     BundleError,
     DataError,
@@ -358,38 +357,6 @@ def compare(
         skipped=tuple(map(str, options.dataset.skipped)),
         conditions=conditions.describe(options.dataset.splits, options.conditions),
     )
-
-
-def timed(
-    baseline: Artefact,
-    variant: Artefact,
-    report: Report,
-    options: EvaluationOptions,
-    rounds: int,
-) -> Report:
-    """Return a report with both artefacts' speed and memory, measured `rounds` times in turns.
-
-    The variant is measured as it ships: with the audio context of the report.
-    """
-    if not rounds:
-        return report
-    beside = variant.path.parent
-    with (
-        atomic.storage_errors(beside),
-        tempfile.TemporaryDirectory(dir=beside, prefix=".timed-") as directory,
-    ):
-        shipped = Artefact(Path(directory), report.variant)
-        for name in shipped.manifest.files:
-            shutil.copyfile(variant.path / name, shipped.path / name)
-        bundle.write_manifest(shipped.path, shipped.manifest)
-        artefacts = {"baseline": baseline, "variant": shipped}
-        weights = {
-            role: {name: file.sha256 for name, file in artefact.manifest.files.items()}
-            for role, artefact in artefacts.items()
-        }
-        own_context = replace(options, audio_context=None)
-        *_, timing = speed.measure(weights, artefacts.__getitem__, own_context, rounds, None)
-    return replace(report, speed=timing)
 
 
 def judge(

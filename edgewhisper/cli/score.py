@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from edgewhisper.cli import compare
 from edgewhisper_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,15 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command("score")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.argument(
-    "other", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
-@click.option(
-    "--reference",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The references (trn) of trn files.",
-)
+@click.argument("file", type=compare.FILE)
+@click.argument("other", required=False, type=compare.FILE)
+@click.option("--reference", type=compare.FILE, help="The references (trn) of trn files.")
 @click.option("--language", default="en", show_default=True, help="Of lines that name none.")
 @click.option(
     "--export",
@@ -45,7 +40,9 @@ if TYPE_CHECKING:
     help="Directory for what is exported; this one by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="What was computed, on stdout.")
+@click.pass_context
 def command(
+    context: click.Context,
     file: Path,
     other: Path | None,
     reference: Path | None,
@@ -55,7 +52,7 @@ def command(
     output: Path,
     as_json: bool,
 ) -> None:
-    """Score transcripts in FILE, and compare those in OTHER with them, utterance by utterance.
+    """Score transcripts in FILE; with OTHER, compare both as `edgewhisper compare FILE OTHER`.
 
     A report.json of a build or evaluation, or a results.json of a sweep: every figure is computed
     again from the raw texts in it, and the command fails when the figures are not those stored.
@@ -72,7 +69,10 @@ def command(
         return
     code = to_code(language) or "en"
     if other is not None:
-        _compare(file, other, reference, code, as_json=as_json)
+        context.invoke(
+            compare.command, first=file, others=(other,), reference=reference, language=language,
+            output=None, as_json=as_json,
+        )  # fmt: skip
     elif (rescore := _rescorer(file)) is not None:
         stored, computed, text = rescore(file)
         click.echo(json.dumps(computed) if as_json else text)
@@ -102,30 +102,6 @@ def _score(path: Path, reference: Path | None, language: str, *, as_json: bool) 
     records = transcripts.read(path, reference, language)
     content, text = _figures(path, records)
     click.echo(json.dumps(content) if as_json else text)
-
-
-def _compare(
-    path: Path, other: Path, reference: Path | None, language: str, *, as_json: bool
-) -> None:
-    from edgewhisper.evaluation.comparison import compare
-    from edgewhisper.reports import transcripts
-    from edgewhisper.reports.render import both_intervals
-    from edgewhisper_runtime.bundle import to_json
-
-    first, second = (transcripts.read(each, reference, language) for each in (path, other))
-    comparison = compare({"": first}, {"": second})
-    scores = [_figures(each, records) for each, records in ((path, first), (other, second))]
-    if as_json:
-        contents = [content for content, _ in scores]
-        click.echo(json.dumps({"scores": contents, "comparison": to_json(comparison)}))
-        return
-    shown = "difference shown" if comparison.difference_shown else "no difference shown"
-    interval = comparison.interval
-    click.echo("\n".join(text for _, text in scores))
-    click.echo(
-        f"second less first: {comparison.d:+.2f} points of {comparison.metric} (95 %: "
-        f"{interval.low:+.2f} to {interval.high:+.2f}; {both_intervals(comparison)}): {shown}"
-    )
 
 
 def _figures(path: Path, records: list[Record]) -> tuple[dict[str, Any], str]:

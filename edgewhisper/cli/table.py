@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgewhisper.reports.view import Page
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -12,3 +16,24 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def page_tables(page: Page) -> str:
+    """Return the sentence, the notes, and the texts and tables of a page's sections but the last.
+
+    The last tells how to repeat it, which is in the files of a report.
+    """
+    return "\n".join([page.sentence, *page.notes, *_sections(page)])
+
+
+def _sections(page: Page) -> Iterator[str]:
+    from edgewhisper.reports.view import Table, Text
+
+    for section in page.sections[:-1]:
+        for block in section.blocks:
+            if isinstance(block, Text):
+                yield block.text
+            elif isinstance(block, Table):
+                heads = [column.name for column in block.columns]
+                yield f"\n{block.caption}"
+                yield aligned([heads, *block.rows])

@@ -69,9 +69,9 @@ class Estimate:
 
 
 def intervals(estimates: Sequence[Estimate], label: str, limit: float | None = None) -> str:
-    """Return a plot of values with their intervals, one below the other.
+    """Return a plot of differences with their intervals, one below the other, and a line at none.
 
-    With `limit`, a line there, and one at no difference.
+    With `limit`, a line there too.
     """
 
     def draw(figure: Figure) -> None:
@@ -79,8 +79,8 @@ def intervals(estimates: Sequence[Estimate], label: str, limit: float | None = N
         for place, each in enumerate(estimates):
             axes.plot([each.low, each.high], [place, place], color=each.color, lw=3)
             axes.plot(each.value, place, "o", color=each.color, ms=7)
+        axes.axvline(0, color=INK, lw=1, ls=":")
         if limit is not None:
-            axes.axvline(0, color=INK, lw=1, ls=":")
             axes.axvline(limit, color=LIMIT, lw=1.5)
             axes.annotate(
                 f"limit {limit:+g}", (limit, 1), xycoords=("data", "axes fraction"),

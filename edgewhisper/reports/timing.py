@@ -14,7 +14,8 @@ from edgewhisper_runtime.measure.figures import ProfileRun
 
 Runs = Mapping[str, Sequence[ProfileRun]]
 _STEPS = ("features and tokens", "encoder", "decoder")
-_FIGURES: tuple[tuple[str, Callable[[ProfileRun], float], str], ...] = (
+# Of a run, less is better: the name with the unit, the figure, and how it is written.
+FIGURES: tuple[tuple[str, Callable[[ProfileRun], float], str], ...] = (
     ("real-time factor", lambda run: run.rtf, ".3f"),
     ("processor seconds for a second of audio",
      lambda run: run.cpu_seconds / sum(run.audio_seconds), ".3f"),
@@ -85,7 +86,7 @@ def blocks(runs: Runs, measured_on: str) -> Iterator[Block]:
         (Column("figure", numeric=False), *map(Column, timed)),
         tuple(
             (name, *(spread([figure(run) for run in of_name], form) for of_name in timed.values()))
-            for name, figure, form in _FIGURES
+            for name, figure, form in FIGURES
         ),
     )
 

@@ -1,0 +1,59 @@
+"""edgewhisper compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edgewhisper.cli import options
+
+PATH = click.Path(path_type=Path, exists=True)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command("compare")
+@click.argument("first", type=PATH)
+@click.argument("others", metavar="OTHERS...", nargs=-1, required=True, type=PATH)
+@click.option("--reference", type=FILE, help="The references (trn) of trn files.")
+@click.option("--language", default="en", show_default=True, help="Of lines that name none.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory for compare.json, compare.md and compare.html.",
+)
+@click.option("--json", "as_json", is_flag=True, help="All figures on stdout, instead of tables.")
+def command(
+    first: Path,
+    others: tuple[Path, ...],
+    reference: Path | None,
+    language: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare systems with the FIRST: error rate, size, speed and memory, each in a word.
+
+    A system is a bundle, the report.json of a build or evaluation, what `profile --json` printed,
+    here or on another machine, or the transcripts of another engine, as `score` reads them. Error
+    rates are compared on the same utterances only, speed and memory on the same machine only; what
+    cannot be compared is said. Needs no model and no audio.
+    """
+    from edgewhisper import api
+    from edgewhisper.cli.table import page_tables
+    from edgewhisper.reports import compare_page
+    from edgewhisper_runtime.bundle import to_json
+    from edgewhisper_runtime.errors import DataError
+    from edgewhisper_runtime.text.languages import to_code
+
+    result = api.compare(
+        (first, *others),
+        references=reference,
+        language=to_code(language) or "en",
+        output=output,
+        command=options.command_line(),
+    )
+    page = compare_page.page(result)
+    click.echo(json.dumps(to_json(result)) if as_json else page_tables(page))
+    if not any(each.comparable for each in result.differences.values()):
+        raise DataError(f"nothing could be compared. {' '.join(page.notes)}")
