@@ -73,7 +73,7 @@ def _sentence(first: System, name: str, each: Difference) -> str:
     figures = {
         _rate_name(each.overall): _of_rate(each.overall),
         "weights": _of_ratio(each.sizes["weights"]),
-        "speed": _of_ratio(each.speed[_SPEED]),
+        _SPEED: _of_ratio(each.speed[_SPEED]),
         "peak memory": _of_ratio(each.speed[_MEMORY]),
     }
     told = "; ".join(f"{figure} {text}" for figure, text in figures.items())
@@ -85,21 +85,21 @@ def _rate_name(rate: RateDifference) -> str:
 
 
 def _of_rate(rate: RateDifference) -> str:
-    """Return the word for a difference of error rates, and the difference."""
+    """Return a difference of error rates, and the word for it."""
     compared = rate.comparison
     if compared is None:
         return rate.word
-    return f"{rate.word}: {compared.d:+.2f} points ({signed(compared.interval)})"
+    return f"{compared.d:+.2f} points ({signed(compared.interval)}): {rate.word}"
 
 
 def _of_ratio(ratio: Ratio) -> str:
-    """Return the word for a ratio, and the ratio as a change in percent."""
+    """Return a ratio as a change in percent, and the word for it."""
     if ratio.ratio is None:
         return ratio.word
-    text = f"{ratio.word}: {_percent(ratio.ratio)} %"
-    if ratio.low is None or ratio.high is None:
-        return text
-    return f"{text} ({_percent(ratio.low)} to {_percent(ratio.high)})"
+    text = f"{_percent(ratio.ratio)} %"
+    if ratio.low is not None and ratio.high is not None:
+        text += f" ({_percent(ratio.low)} to {_percent(ratio.high)})"
+    return f"{text}: {ratio.word}"
 
 
 def _percent(ratio: float) -> str:
@@ -170,7 +170,7 @@ def _rates(result: SystemComparison) -> Iterator[Block]:
     columns = (
         Column("system", numeric=False), Column("data", numeric=False), Column("utterances"),
         Column("metric", numeric=False), Column("error rate, %"), Column("difference, points"),
-        Column("in a word", numeric=False), Column("both intervals of it", numeric=False),
+        Column("in a word", numeric=False), Column("both intervals", numeric=False),
     )  # fmt: skip
     rows = tuple((name, *row) for name in result.systems for row in _rate_rows(result, name))
     yield Table("Error rates and differences, with 95 % intervals", columns, rows)

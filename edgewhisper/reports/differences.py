@@ -31,9 +31,9 @@ class RateDifference:
 class Ratio:
     """A figure divided by the first system's: of geometric means, where there are several runs.
 
-    `low` and `high` are the ends of the 95 % interval of Welch's t test on logarithms (Welch 1947,
-    "The generalization of 'Student's' problem when several different population variances are
-    involved"); None where one of both has one run, and for sizes, which are exact.
+    `low` and `high` are the ends of the 95 % interval of Student's t test on logarithms. Its
+    variance is that of both systems' runs together, as it is the machine that makes runs differ.
+    None where each has one run, and for sizes, which are exact.
     """
 
     word: Word
@@ -212,13 +212,12 @@ def _ratio(first: Sequence[float], other: Sequence[float]) -> Ratio:
         return Ratio("not comparable", reason="a figure of a run is zero")
     before, after = np.log(first), np.log(other)
     ratio = float(np.exp(after.mean() - before.mean()))
-    if min(len(first), len(other)) == 1:
-        return Ratio(
-            "no difference shown", ratio, reason="one run has no spread, so it shows no difference"
-        )
+    if len(first) == len(other) == 1:
+        reason = "one run each has no spread, so it shows no difference in speed and memory"
+        return Ratio("no difference shown", ratio, reason=reason)
     if len({*first}) == len({*other}) == 1:
         return _exact(ratio)
-    ends = ttest_ind(after, before, equal_var=False).confidence_interval(0.95)
+    ends = ttest_ind(after, before).confidence_interval(0.95)
     low, high = np.exp(ends.low), np.exp(ends.high)
     word: Word = "better" if high < 1 else "worse" if low > 1 else "no difference shown"
     return Ratio(word, ratio, float(low), float(high))
