@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from edgewhisper.evaluation.comparison import Comparison, compare
@@ -96,14 +99,29 @@ def differences(sources: Sequence[Source]) -> dict[str, Difference]:
 
 
 def named_apart(sources: Sequence[Source]) -> list[Source]:
-    """Return the sources, with the path in the names that several have."""
+    """Return the sources; where several have one name, with what differs in their paths."""
     names = [source.system.name for source in sources]
+    paths = [Path(source.system.source).absolute() for source in sources]
+    common = os.path.commonpath([path.parent for path in paths])
+    for tell in (partial(_place, Path(common)), str):
+        apart = [
+            f"{name} ({tell(path)})" if names.count(name) > 1 else name
+            for name, path in zip(names, paths, strict=True)
+        ]
+        if len({*apart}) == len(apart):
+            break
     return [
-        replace(source, system=replace(source.system, name=f"{name} ({source.system.source})"))
-        if names.count(name) > 1
-        else source
-        for name, source in zip(names, sources, strict=True)
+        replace(source, system=replace(source.system, name=name))
+        for name, source in zip(apart, sources, strict=True)
     ]
+
+
+def _place(common: Path, path: Path) -> str:
+    """Return a path below a directory, without a suffix; of a report, its directory."""
+    place = path.relative_to(common)
+    if path.name == "report.json" and place.name != str(place):
+        return str(place.parent)
+    return str(place.with_suffix("") if path.is_file() else place)
 
 
 def _difference(first: Source, other: Source) -> Difference:

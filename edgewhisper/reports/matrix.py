@@ -220,14 +220,15 @@ def _footer(result: SweepResult) -> str:
     if result.conditions:
         sizes = {each.split: sizes[name] for name, each in result.conditions.items()}
     data = ", ".join(f"{size} utterances of {split}" for split, size in sizes.items())
+    in_all = ", in all conditions" if result.conditions else ""
+    note = many_comparisons(result)
     text = (
         f"{result.model.name} on {result.dataset.name}: {data}. In brackets: the difference from "
         "fp32 in points, with its paired 95 % interval (over utterances and over speakers, the "
-        "wider at each end). The gate judges all splits together"
-        f"{', in all conditions' if result.conditions else ''}. {_scoring(result)} "
-        f"{many_comparisons(result)} MB: the weights of the artefact that was measured. The study "
+        f"wider at each end). The gate judges all splits together{in_all}. {_scoring(result)} "
+        f"{note}{' ' if note else ''}MB: the weights of the artefact that was measured. The study "
         "calls weight-only recipes dynamic too."
-    ).replace("  ", " ")
+    )
     timed = result.speed
     if timed is not None and any(timed.runs.values()):
         disturbed = sum(run.disturbed for runs in timed.runs.values() for run in runs)

@@ -19,6 +19,7 @@ INK = "#010203"  # on a page the colour of its text
 _WIDTH = 4.7  # inches; a phone shows it without scrolling
 _LINE = 0.27  # inches for each row of a plot
 _FRAME = 0.95  # inches for the axis and its label
+_LONGEST = 32  # characters of a row's name
 
 
 def to_svg(draw: Callable[[Figure], object], width: float, height: float) -> str:
@@ -143,10 +144,18 @@ def stacked(groups: Mapping[str, Sequence[float]], series: Sequence[str], label:
 
 
 def _name_rows(axes: Any, names: Sequence[str], label: str) -> None:
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), map(_shortened, names))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
     axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x", color=BASELINE, alpha=0.3)
     axes.set_axisbelow(True)
+
+
+def _shortened(name: str) -> str:
+    """Return a name that leaves room for the plot: its middle is left out."""
+    if len(name) <= _LONGEST:
+        return name
+    end = (_LONGEST - 1) // 2
+    return f"{name[:end]}…{name[-end:]}"
