@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgewhisper.reports.view import Page
+    from edgewhisper.reports.view import Block, Page
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -23,17 +23,19 @@ def page_tables(page: Page) -> str:
 
     The last tells how to repeat it, which is in the files of a report.
     """
-    return "\n".join([page.sentence, *page.notes, *_sections(page)])
+    blocks = (block for section in page.sections[:-1] for block in section.blocks)
+    return "\n".join([page.sentence, *page.notes, *_texts(blocks)])
 
 
-def _sections(page: Page) -> Iterator[str]:
-    from edgewhisper.reports.view import Table, Text
+def _texts(blocks: Iterable[Block]) -> Iterator[str]:
+    from edgewhisper.reports.view import Folded, Table, Text
 
-    for section in page.sections[:-1]:
-        for block in section.blocks:
-            if isinstance(block, Text):
-                yield block.text
-            elif isinstance(block, Table):
-                heads = [column.name for column in block.columns]
-                yield f"\n{block.caption}"
-                yield aligned([heads, *block.rows])
+    for block in blocks:
+        if isinstance(block, Text):
+            yield block.text
+        elif isinstance(block, Table):
+            heads = [column.name for column in block.columns]
+            yield f"\n{block.caption}"
+            yield aligned([heads, *block.rows])
+        elif isinstance(block, Folded):
+            yield from _texts(block.blocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from edgewhisper.reports import plots, provenance
 from edgewhisper.reports.differences import (
@@ -15,7 +15,18 @@ from edgewhisper.reports.differences import (
 )
 from edgewhisper.reports.systems import Size, System
 from edgewhisper.reports.timing import FIGURES, blocks
-from edgewhisper.reports.view import Block, Column, Figure, Page, Plot, Section, Table, Text, Tone
+from edgewhisper.reports.view import (
+    Block,
+    Column,
+    Figure,
+    Folded,
+    Page,
+    Plot,
+    Section,
+    Table,
+    Text,
+    Tone,
+)
 from edgewhisper.reports.wording import (
     RATES,
     SYNTHETIC,
@@ -33,73 +44,84 @@ SIZES: dict[Size, str] = {
     "bundle": "whole bundle",
     "installed": "installed, without Python",
 }
+ALL = "all data together"
 _TONES: dict[Word, Tone] = {"better": "good", "worse": "bad"}
 _SPEED, _MEMORY = FIGURES[0][0], FIGURES[-1][0]
+_CHIEF: dict[str, Callable[[Difference], RateDifference | Ratio]] = {
+    "error rate": lambda each: each.overall,
+    _SPEED: lambda each: each.speed[_SPEED],
+    "weights": lambda each: each.sizes["weights"],
+}
 
 
 def page(result: SystemComparison) -> Page:
     """Return the page of a comparison."""
-    first, others = result.first, result.differences
-    judged = {name: _chief(each) for name, each in others.items()}
-    words = Counter(figure.word for _, figure in judged.values())
-    names = {name for name, _ in judged.values()}
+    others = result.differences
+    chief, words = _chief(result)
     tones = {_TONES.get(word, "open") for word in words}
+    counts = (f"{count} {word}" if len(others) > 1 else word for word, count in words.items())
     return Page(
-        title=f"{', '.join(others)} against {first.name}",
-        verdict=f"{' or '.join(sorted(names))}: "
-        + ", ".join(
-            f"{count} {word}" if len(others) > 1 else word for word, count in words.items()
-        ),
-        tone=tones.pop() if len(tones) == 1 else "bad" if "bad" in tones else "open",
-        sentence=" ".join(_sentence(first, name, each) for name, each in others.items()),
+        title=f"{', '.join(others)} against {result.first.name}",
+        verdict=f"{chief}: {', '.join(counts)}",
+        tone="bad" if "bad" in tones else "open" if "open" in tones else "good",
+        sentence=" ".join(_sentence(result.first, name, each) for name, each in others.items()),
         figures=tuple(_figure(system) for system in result.systems.values()),
         sections=tuple(_sections(result)),
         notes=tuple(_notes(result)),
     )
 
 
-def _chief(each: Difference) -> tuple[str, RateDifference | Ratio]:
-    """Return the figure that counts most among those that can be compared, and its name."""
-    figures: dict[str, RateDifference | Ratio] = {
-        "error rate": each.overall,
-        _SPEED: each.speed[_SPEED],
-        **{SIZES[name]: size for name, size in each.sizes.items()},
+def _chief(result: SystemComparison) -> tuple[str, Counter[Word]]:
+    """Return the first of error rate, speed and size that could be compared, and its words."""
+    words = {
+        name: Counter(figure(each).word for each in result.differences.values())
+        for name, figure in _CHIEF.items()
     }
-    compared = (item for item in figures.items() if item[1].word != "not comparable")
-    return next(compared, ("error rate", each.overall))
+    compared = (item for item in words.items() if {*item[1]} != {"not comparable"})
+    return next(compared, next(iter(words.items())))
 
 
 def _sentence(first: System, name: str, each: Difference) -> str:
-    figures = {
-        _rate_name(each.overall): _of_rate(each.overall),
-        "weights": _of_ratio(each.sizes["weights"]),
-        _SPEED: _of_ratio(each.speed[_SPEED]),
-        "peak memory": _of_ratio(each.speed[_MEMORY]),
+    compared = each.overall.comparison
+    figures: dict[str, RateDifference | Ratio] = {
+        RATES[compared.metric] if compared else "error rate": each.overall,
+        "weights": each.sizes["weights"],
+        _SPEED: each.speed[_SPEED],
+        "peak memory": each.speed[_MEMORY],
     }
-    told = "; ".join(f"{figure} {text}" for figure, text in figures.items())
-    return f"{name} against {first.name}: {told}."
+    told = [
+        f"{figure} {_told(difference, brief=True)}"
+        for figure, difference in figures.items()
+        if difference.word != "not comparable"
+    ]
+    return f"{name} against {first.name}: {'; '.join(told) or 'nothing could be compared'}."
 
 
-def _rate_name(rate: RateDifference) -> str:
-    return "error rate" if rate.comparison is None else RATES[rate.comparison.metric]
+def _told(figure: RateDifference | Ratio, *, brief: bool = False) -> str:
+    """Return a difference, its interval unless it is told in brief, and the word for it."""
+    if isinstance(figure, RateDifference):
+        change, interval = _points(figure)
+    else:
+        change, interval = _percents(figure)
+    if not change:
+        return figure.word
+    return f"{change}{'' if brief else interval}: {figure.word}"
 
 
-def _of_rate(rate: RateDifference) -> str:
-    """Return a difference of error rates, and the word for it."""
+def _points(rate: RateDifference) -> tuple[str, str]:
     compared = rate.comparison
     if compared is None:
-        return rate.word
-    return f"{compared.d:+.2f} points ({signed(compared.interval)}): {rate.word}"
+        return "", ""
+    return f"{compared.d:+.2f} points", f" ({signed(compared.interval)})"
 
 
-def _of_ratio(ratio: Ratio) -> str:
-    """Return a ratio as a change in percent, and the word for it."""
-    if ratio.ratio is None:
-        return ratio.word
-    text = f"{_percent(ratio.ratio)} %"
-    if ratio.low is not None and ratio.high is not None:
-        text += f" ({_percent(ratio.low)} to {_percent(ratio.high)})"
-    return f"{text}: {ratio.word}"
+def _percents(ratio: Ratio) -> tuple[str, str]:
+    if ratio.ratio is None or ratio.word == "same":
+        return "", ""
+    change = f"{_percent(ratio.ratio)} %"
+    if ratio.low is None or ratio.high is None:
+        return change, ""
+    return change, f" ({_percent(ratio.low)} to {_percent(ratio.high)})"
 
 
 def _percent(ratio: float) -> str:
@@ -135,9 +157,9 @@ def _sections(result: SystemComparison) -> Iterator[Section]:
 def _words(result: SystemComparison) -> Table:
     others = result.differences.values()
     rows = [
-        ("error rate", *(_of_rate(each.overall) for each in others)),
-        *((SIZES[name], *(_of_ratio(each.sizes[name]) for each in others)) for name in SIZES),
-        *((name, *(_of_ratio(each.speed[name]) for each in others)) for name, _, _ in FIGURES),
+        ("error rate", *(_told(each.overall) for each in others)),
+        *((SIZES[name], *(_told(each.sizes[name]) for each in others)) for name in SIZES),
+        *((name, *(_told(each.speed[name]) for each in others)) for name, _, _ in FIGURES),
     ]
     known = (row for row in rows if {*row[1:]} != {"not comparable"})
     return Table(
@@ -167,13 +189,11 @@ def _rates(result: SystemComparison) -> Iterator[Block]:
             plots.intervals(estimates, label),
             f"Error rates less that of {result.first.name} in points, 95 % intervals: {described}.",
         )
-    columns = (
-        Column("system", numeric=False), Column("data", numeric=False), Column("utterances"),
-        Column("metric", numeric=False), Column("error rate, %"), Column("difference, points"),
-        Column("in a word", numeric=False), Column("both intervals", numeric=False),
-    )  # fmt: skip
-    rows = tuple((name, *row) for name in result.systems for row in _rate_rows(result, name))
-    yield Table("Error rates and differences, with 95 % intervals", columns, rows)
+    yield _rate_table(result, ALL)
+    splits = dict.fromkeys(split for s in result.systems.values() for split in _splits(s))
+    if splits:
+        tables = tuple(_rate_table(result, split) for split in splits)
+        yield Folded(f"Each of {len(splits)} splits", tables)
     scored = {
         f"{language}: {score.metric}, {score.normalizer}. {score.remark}".rstrip()
         for system in result.systems.values()
@@ -182,21 +202,37 @@ def _rates(result: SystemComparison) -> Iterator[Block]:
     yield Text(" ".join(sorted(scored)))
 
 
-def _rate_rows(result: SystemComparison, name: str) -> Iterator[tuple[str, ...]]:
-    system, other = result.systems[name], result.differences.get(name)
-    splits = system.rates if len(system.rates) > 1 else {}
-    figures = [(split, rate, other and other.splits.get(split)) for split, rate in splits.items()]
-    if system.overall is not None:
-        data = "all splits" if splits else "".join(system.rates) or system.data
-        figures.append((data, system.overall, other and other.overall))
-    for data, rate, against in figures:
+def _splits(system: System) -> tuple[str, ...]:
+    return tuple(system.rates) if len(system.rates) > 1 else ()
+
+
+def _rate_table(result: SystemComparison, split: str) -> Table:
+    """Return the table of a split, or of all together."""
+    rows = []
+    for name, system in result.systems.items():
+        rate = system.overall if split == ALL else system.rates.get(split)
+        if rate is None:
+            continue
+        other = result.differences.get(name)
+        against = other and (other.overall if split == ALL else other.splits.get(split))
         compared = against.comparison if against else None
-        yield (
-            data, str(rate.utterances), rate.metric, f"{rate.wer:.2f} ({unsigned(rate.interval)})",
-            difference(compared) if compared else "",
-            against.word if against else "",
-            both_intervals(compared) if compared else "",
+        rows.append(
+            (
+                name, str(rate.utterances), f"{rate.wer:.2f} ({unsigned(rate.interval)})",
+                difference(compared) if compared else "", against.word if against else "",
+                both_intervals(compared) if compared else "",
+            )
         )  # fmt: skip
+    metrics = {s.overall.metric for s in result.systems.values() if s.overall is not None}
+    return Table(
+        f"{split.capitalize() if split == ALL else split}, with 95 % intervals",
+        (
+            Column("system", numeric=False), Column("utterances"),
+            Column(f"{' or '.join(sorted(metrics))}, %"), Column("difference, points"),
+            Column("in a word", numeric=False), Column("both intervals", numeric=False),
+        ),
+        tuple(rows),
+    )  # fmt: skip
 
 
 def _speed(result: SystemComparison) -> Iterator[Block]:

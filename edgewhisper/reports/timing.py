@@ -80,7 +80,8 @@ def blocks(runs: Runs, measured_on: str) -> Iterator[Block]:
         plots.stacked(shares, _STEPS, "seconds of work for a second of audio"),
         f"Where the time goes, in seconds of work for a second of audio: {described}.",
     )
-    processes = max(map(len, timed.values()))
+    counts = {len(of_name) for of_name in timed.values()}
+    processes = f"{'up to ' if len(counts) > 1 else ''}{max(counts)}"
     yield Table(
         f"Medians of {processes} fresh processes, in brackets lowest and highest; {measured_on}",
         (Column("figure", numeric=False), *map(Column, timed)),

@@ -66,9 +66,7 @@ def test_each_figure_gets_a_word(
     made: dict[str, Report], desk: Path, compared: Compared, swept: SweepResult
 ) -> None:
     content = compared(*(desk / name / "report.json" for name in made))
-    assert list(content["systems"]) == [f"whisper-base-{name}" for name in made] or list(
-        content["systems"]
-    ) == [f"{swept.model.name}-{name}" for name in made]
+    assert list(content["systems"]) == [made[name].variant.name for name in made]
     for name, difference in zip((INT8, INT4), content["differences"].values(), strict=True):
         expected = compare(made[FP32].records["variant"], made[name].records["variant"])
         overall = difference["overall"]
@@ -92,8 +90,9 @@ def test_a_model_against_itself_shows_no_difference(
     """The same texts as another tool writes them: normalized, in one file without splits."""
     report = desk / INT8 / "report.json"
     done = run("score", report, "--export", "leaderboard", "--output", desk / "engine")
-    (lines,) = (desk / "engine").iterdir()
     assert done.returncode == 0
+    lines = desk / "engine.jsonl"
+    lines.write_text("".join(path.read_text() for path in map(Path, done.stdout.split())))
     content = compared(report, lines)
     (difference,) = content["differences"].values()
     assert difference["overall"]["word"] == "no difference shown"
@@ -119,7 +118,9 @@ def test_other_machines_are_not_compared(
     assert difference["sizes"]["bundle"]["word"] == "same"
     told = run("compare", first, pi).stdout
     assert f"other machines ({here.machine.cpu} and Cortex-A76)" in told
-    assert f"{here.bundle} ({pi})" in told  # one name for both: told apart by the path
+    assert (
+        f"{here.bundle} (pi) against {here.bundle} (here): " in told
+    )  # one name for both: told apart by the path
     # an update of the system makes no other machine
     updated = replace(here.machine, system="Linux 99", python="3.14.1")
     (difference,) = compared(first, write_profile(desk / "u.json", here, machine=updated))[
@@ -139,7 +140,7 @@ def test_other_utterances_are_named(
 ) -> None:
     report = made[INT8]
     split, records = next(iter(report.records["variant"].items()))
-    fewer = report.records | {"variant": report.records["variant"] | {split: records[2:]}}
+    fewer = {role: of | {split: of[split][2:]} for role, of in report.records.items()}
     reports.write(replace(report, records=fewer), desk / "fewer")
     done = run("compare", desk / INT4 / "report.json", desk / "fewer" / "report.json")
     assert done.returncode == 0
@@ -212,9 +213,9 @@ def test_runs_tell_how_sure_a_difference_is(
 
     shown = speed((0.10, 0.11, 0.12), (0.05, 0.06))
     assert shown["word"] == "better"
-    # log means -2.2105, -2.9046; pooled variance 0.00862 of 3 degrees of freedom, t = 3.1824
-    assert shown["ratio"] == pytest.approx(0.4989, rel=1e-3)
-    assert (shown["low"], shown["high"]) == pytest.approx((0.3677, 0.6784), rel=1e-3)
+    # log means -2.2100, -2.9046; pooled variance 0.0111 of 3 degrees of freedom, t = 3.1824
+    assert shown["ratio"] == pytest.approx(0.4993, rel=1e-3)
+    assert (shown["low"], shown["high"]) == pytest.approx((0.3677, 0.6780), rel=1e-3)
     assert speed((0.05, 0.06), (0.10, 0.11, 0.12))["word"] == "worse"
     assert speed((0.10, 0.12), (0.11, 0.12))["word"] == "no difference shown"
     single = speed((0.10,), (0.01,))

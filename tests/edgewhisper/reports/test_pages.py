@@ -62,7 +62,9 @@ def comparison(
     """A report, another engine's transcripts (its own), and a profile on another machine."""
     where = tmp_path_factory.mktemp("compared")
     reports.write(report, where)
-    (lines,) = exchange.WRITERS["leaderboard"](report, "baseline", where)
+    written = exchange.WRITERS["leaderboard"](report, "baseline", where)
+    lines = where / "engine.jsonl"
+    lines.write_text("".join(path.read_text() for path in written))
     machine = replace(profiled.machine, cpu="Cortex-A76")
     (where / "pi.json").write_text(json.dumps(to_json(replace(profiled, machine=machine))))
     return api.compare([where / "report.json", lines, where / "pi.json"])
