@@ -139,7 +139,8 @@ def _names(keys: Iterable[Key]) -> str:
     """Return the names of some utterances, and how many there are."""
     names = [f"{key} of {split}" if split else key for split, key in sorted(keys)]
     shown = ", ".join(names[:_SHOWN])
-    return f"{len(names)} utterances ({shown}{', ...' if len(names) > _SHOWN else ''})"
+    utterances = "1 utterance" if len(names) == 1 else f"{len(names)} utterances"
+    return f"{utterances} ({shown}{', ...' if len(names) > _SHOWN else ''})"
 
 
 def _differ(first: Record, second: Record) -> bool:

@@ -150,7 +150,8 @@ def _sections(result: SystemComparison) -> Iterator[Section]:
     if any(system.overall for system in result.systems.values()):
         yield Section("Error rates", tuple(_rates(result)))
     yield Section("Speed and memory", tuple(_speed(result)))
-    yield Section("Size", (_sizes(result),))
+    if any(system.sizes for system in result.systems.values()):
+        yield Section("Size", (_sizes(result),))
     yield Section("To repeat it", (_provenance(result),))
 
 
@@ -184,9 +185,8 @@ def _rates(result: SystemComparison) -> Iterator[Block]:
             for name, c in compared.items()
         ]
         described = "; ".join(f"{name} {difference(c)}" for name, c in compared.items())
-        label = f"change from {result.first.name}, points (95 %)"
         yield Plot(
-            plots.intervals(estimates, label),
+            plots.intervals(estimates, "difference, points (95 %)"),
             f"Error rates less that of {result.first.name} in points, 95 % intervals: {described}.",
         )
     yield _rate_table(result, ALL)

@@ -144,9 +144,9 @@ def _joined(records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record, 
 
 
 def _rates_reason(first: Source, other: Source) -> str:
-    for source in (first, other):
-        if not source.records:
-            return f"{source.system.name} has no texts"
+    without = [source.system.name for source in (first, other) if not source.records]
+    if without:
+        return f"there are no texts of {' and '.join(without)}"
     if first.conditions != other.conditions:
         return "speech was in different conditions"
     return ""
@@ -192,7 +192,8 @@ def _speed(first: System, other: System) -> dict[str, Ratio]:
 def _speed_reason(first: System, other: System) -> str:
     before, after = first.setting, other.setting
     if before is None or after is None:
-        return f"those of {(first if before is None else other).name} were not measured"
+        without = [system.name for system in (first, other) if system.setting is None]
+        return f"there are none of {' and '.join(without)}"
     if before.machine.cpu != after.machine.cpu:
         return f"other machines ({before.machine.cpu} and {after.machine.cpu})"
     hardware = [each.name for each in fields(Machine) if each.name not in _SOFTWARE]

@@ -19,7 +19,7 @@ INK = "#010203"  # on a page the colour of its text
 _WIDTH = 4.7  # inches; a phone shows it without scrolling
 _LINE = 0.27  # inches for each row of a plot
 _FRAME = 0.95  # inches for the axis and its label
-_LONGEST = 32  # characters of a row's name
+_LONGEST = 25  # characters of a row's name
 
 
 def to_svg(draw: Callable[[Figure], object], width: float, height: float) -> str:

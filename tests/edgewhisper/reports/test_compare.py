@@ -156,7 +156,7 @@ def test_other_utterances_are_named(
     assert "nothing could be compared" in done.stderr
     assert records[1].id in done.stderr
     done = run("compare", desk / INT4 / "report.json", desk / "all.jsonl")
-    assert f"the references differ of 1 utterances ({records[0].id})" in done.stderr + done.stdout
+    assert f"the references differ of 1 utterance ({records[0].id})" in done.stderr + done.stdout
 
 
 def test_other_conditions_are_not_compared(
