@@ -28,6 +28,7 @@ from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime import cli as runtime_cli
+from edgewhisper_runtime.cli.options import Bundle
 from edgewhisper_runtime.cli.spellings import translate
 from edgewhisper_runtime.measure.profile import SPEECH
 from servers import serving
@@ -165,7 +166,9 @@ def parse(words: list[str]) -> None:
     values, _, order = command.make_parser(context).parse_args(arguments)
     for parameter in order:
         value = values[parameter.name]
-        if isinstance(value, str | list | tuple) and not isinstance(parameter.type, click.Path):
+        if isinstance(value, str | list | tuple) and not isinstance(
+            parameter.type, click.Path | Bundle
+        ):
             parameter.type_cast_value(context, value)  # a path that is named need not be there
 
 

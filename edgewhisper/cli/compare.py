@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from edgewhisper.cli import options
+from edgewhisper_runtime.cli.options import Bundle
 
-PATH = click.Path(path_type=Path, exists=True)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command("compare")
-@click.argument("first", type=PATH)
-@click.argument("others", metavar="OTHERS...", nargs=-1, required=True, type=PATH)
+@click.argument("first", type=Bundle())
+@click.argument("others", metavar="OTHERS...", nargs=-1, required=True, type=Bundle())
 @click.option("--reference", type=FILE, help="The references (trn) of trn files.")
 @click.option("--language", default="en", show_default=True, help="Of lines that name none.")
 @click.option(
@@ -34,10 +34,10 @@ def command(
 ) -> None:
     """Compare systems with the FIRST: error rate, size, speed and memory, each in a word.
 
-    A system is a bundle, the report.json of a build or evaluation, what `profile --json` printed,
-    here or on another machine, or the transcripts of another engine, as `score` reads them. Error
-    rates are compared on the same utterances only, speed and memory on the same machine only; what
-    cannot be compared is said. Needs no model and no audio.
+    A system is a bundle or the name of one built here, the report.json of a build or evaluation,
+    what `profile --json` printed here or on another machine, or the transcripts of another engine,
+    as `score` reads them. Error rates are compared on the same utterances only, speed and memory on
+    the same machine only; what cannot be compared is said. Needs no model and no audio.
     """
     from edgewhisper import api
     from edgewhisper.cli.table import page_tables

@@ -145,6 +145,8 @@ def _report(
 def _profile(path: Path, content: dict[str, Any]) -> Source:
     try:
         profile = parse(ProfileReport, content, ignore_unknown=True)
+        if not profile.runs:
+            raise FieldError("it has no run.")
     except FieldError as error:
         raise DataError(f"{path} does not hold a profile ({error}). Name another file.") from error
     summary = profile.summary

@@ -253,9 +253,11 @@ def test_what_cannot_be_read(desk: Path, run: Run, swept: SweepResult) -> None:
         (stored.results("whisper-tiny.en"), "holds a sweep or a comparison"),
         (desk / "empty.json", "cannot be scored"),
         (desk / "profile.json", "does not hold a profile"),
+        (write_profile(desk / "none.json", stored.profile(swept, INT8), runs=()), "has no run"),
     ):
         done = run("compare", report, other)
         assert done.returncode == 8
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
     assert run("compare", report).returncode == 2
+    assert "there is no bundle absent" in run("compare", report, "absent").stderr
