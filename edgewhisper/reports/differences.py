@@ -13,7 +13,7 @@ from edgewhisper.evaluation.comparison import Comparison, compare
 from edgewhisper.evaluation.normalizing import Normalizer
 from edgewhisper.evaluation.wer import Record
 from edgewhisper.reports.systems import Size, Source, System
-from edgewhisper.reports.timing import FIGURES
+from edgewhisper.reports.timing import MEMORY, TIMES, TimedFigure
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.measure.machine import Machine
 
@@ -180,12 +180,26 @@ def _exact(ratio: float) -> Ratio:
 
 
 def _speed(first: System, other: System) -> dict[str, Ratio]:
-    if reason := _speed_reason(first, other):
-        told = f"speed and memory cannot be compared: {reason}"
-        return {name: Ratio("not comparable", reason=told) for name, _, _ in FIGURES}
+    reason = _speed_reason(first, other)
+    told = reason and f"speed and memory cannot be compared: {reason}"
+    busy = [system.name for system in (first, other) if any(r.disturbed for r in system.runs)]
+    told_of_times = told or (
+        f"times cannot be compared: every run of {' and '.join(busy)} was disturbed; measure again "
+        "on a quiet, cool machine"
+        if busy
+        else ""
+    )
+    return _ratios(TIMES, first, other, told_of_times) | _ratios(MEMORY, first, other, told)
+
+
+def _ratios(
+    figures: Sequence[TimedFigure], first: System, other: System, reason: str
+) -> dict[str, Ratio]:
     return {
-        name: _ratio(*([figure(run) for run in system.runs] for system in (first, other)))
-        for name, figure, _ in FIGURES
+        name: Ratio("not comparable", reason=reason)
+        if reason
+        else _ratio(*([figure(run) for run in system.runs] for system in (first, other)))
+        for name, figure, _ in figures
     }
 
 

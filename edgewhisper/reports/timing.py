@@ -14,17 +14,21 @@ from edgewhisper_runtime.measure.figures import ProfileRun
 
 Runs = Mapping[str, Sequence[ProfileRun]]
 _STEPS = ("features and tokens", "encoder", "decoder")
-# Of a run, less is better: the name with the unit, the figure, and how it is written.
-FIGURES: tuple[tuple[str, Callable[[ProfileRun], float], str], ...] = (
+# The name with the unit, the figure of a run, of which less is better, and how it is written.
+TimedFigure = tuple[str, Callable[[ProfileRun], float], str]
+TIMES: tuple[TimedFigure, ...] = (
     ("real-time factor", lambda run: run.rtf, ".3f"),
     ("processor seconds for a second of audio",
      lambda run: run.cpu_seconds / sum(run.audio_seconds), ".3f"),
     ("load, s", lambda run: run.load_seconds, ".2f"),
     ("first token, s", lambda run: run.first_token_seconds, ".2f"),
     ("decoder step, ms", lambda run: 1e3 * run.decoder_seconds / max(run.decoder_steps, 1), ".1f"),
+)  # fmt: skip
+MEMORY: tuple[TimedFigure, ...] = (
     ("peak memory after loading, MB", lambda run: run.peak_rss_load_bytes / 1e6, ".0f"),
     ("peak memory, MB", lambda run: run.peak_rss_bytes / 1e6, ".0f"),
-)  # fmt: skip
+)
+FIGURES = (*TIMES, *MEMORY)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from edgewhisper.evaluation.conditions import Condition, ConditionedSplit
 from edgewhisper.reports import Report, SweepResult
 from edgewhisper.reports.differences import SystemComparison
 from edgewhisper_runtime.bundle import describe_files, parse, to_json, write_manifest
+from edgewhisper_runtime.measure.conditions import Conditions
 from edgewhisper_runtime.measure.figures import ProfileReport
 
 Compared = Callable[..., dict[str, Any]]
@@ -221,6 +222,22 @@ def test_runs_tell_how_sure_a_difference_is(
     single = speed((0.10,), (0.01,))
     assert single["word"] == "no difference shown"
     assert "no spread" in single["reason"]
+
+
+def test_times_of_a_busy_machine_are_not_compared(
+    desk: Path, swept: SweepResult, compared: Compared
+) -> None:
+    quiet, busy = stored.profile(swept, FP32), stored.profile(swept, INT8)
+    busy_machine = Conditions(seconds=5, threads=2, usable_processors=2, other_processors=1.7)
+    disturbed = replace(busy, runs=tuple(replace(r, conditions=busy_machine) for r in busy.runs))
+    first = write_profile(desk / "quiet.json", quiet)
+    (difference,) = compared(first, write_profile(desk / "busy.json", disturbed))[
+        "differences"
+    ].values()
+    speed = difference["speed"]
+    assert speed["real-time factor"]["word"] == "not comparable"
+    assert "was disturbed" in speed["real-time factor"]["reason"]
+    assert speed["peak memory, MB"]["word"] == "better"
 
 
 def test_files_of_a_comparison(desk: Path, run: Run) -> None:
