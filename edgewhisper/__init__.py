@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgewhisper.api import Tuned as Tuned
     from edgewhisper.api import ablate as ablate
     from edgewhisper.api import build as build
+    from edgewhisper.api import compare as compare
     from edgewhisper.api import evaluate as evaluate
     from edgewhisper.api import load as load
     from edgewhisper.api import sweep as sweep
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from edgewhisper.reports import Report as Report
     from edgewhisper.reports import SweepResult as SweepResult
     from edgewhisper.reports import SweepRow as SweepRow
+    from edgewhisper.reports import SystemComparison as SystemComparison
     from edgewhisper.reports.tuning import Limits as Limits
     from edgewhisper.reports.tuning import TuningResult as TuningResult
     from edgewhisper.workspace import Workspace as Workspace
@@ -81,6 +83,7 @@ _HOMES = {
     "StorageError": "edgewhisper_runtime.errors",
     "SweepResult": "edgewhisper.reports",
     "SweepRow": "edgewhisper.reports",
+    "SystemComparison": "edgewhisper.reports",
     "Tuned": "edgewhisper.api",
     "TuningResult": "edgewhisper.reports.tuning",
     "WerSummary": "edgewhisper.evaluation.wer",
@@ -88,6 +91,7 @@ _HOMES = {
     "ablate": "edgewhisper.api",
     "all_recipes": "edgewhisper.recipes",
     "build": "edgewhisper.api",
+    "compare": "edgewhisper.api",
     "evaluate": "edgewhisper.api",
     "find_dataset": "edgewhisper.evaluation.datasets",
     "find_recipe": "edgewhisper.recipes",
@@ -120,6 +124,7 @@ __all__ = [
     "StorageError",
     "SweepResult",
     "SweepRow",
+    "SystemComparison",
     "Tuned",
     "TuningResult",
     "WerSummary",
@@ -128,6 +133,7 @@ __all__ = [
     "ablate",
     "all_recipes",
     "build",
+    "compare",
     "evaluate",
     "find_dataset",
     "find_recipe",

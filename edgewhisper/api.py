@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from edgewhisper_runtime.errors import BundleError, DataError, RecipeError
 if TYPE_CHECKING:
     from edgewhisper.checkpoints import Checkpoint
     from edgewhisper.evaluation.options import EvaluationOptions
-    from edgewhisper.reports import Report, SweepResult
+    from edgewhisper.reports import Report, SweepResult, SystemComparison
     from edgewhisper.reports.tuning import Limits, Prefer, TuningResult
     from edgewhisper_runtime.transcriber import Transcriber
 
@@ -80,7 +82,7 @@ def build(
     does not hold what the recipe says, StorageError where files cannot be written, NetworkError
     where a download fails.
     """
-    from edgewhisper import pipeline, quantizers, reports
+    from edgewhisper import pipeline, quantizers, reports, speed
     from edgewhisper.evaluation import gate
 
     workspace = workspace or Workspace.from_environment()
@@ -94,7 +96,7 @@ def build(
     checkpoint = _resolve(workspace, model, options)
     variant, report = pipeline.measure(workspace, checkpoint, recipe, options, to_format, progress)
     baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
-    report = pipeline.timed(baseline, variant, report, options, rounds)
+    report = speed.timed(baseline, variant, report, options, rounds)
     report = replace(report, command=command)
     where = reports.write(report, workspace.new_report(variant.manifest.name))
     _log.info("report: %s", where / "report.html")
@@ -131,7 +133,7 @@ def evaluate(
     Raises BundleError for a bundle that is not intact, DataError where its checkpoint is another
     than `model`, RecipeError for a recipe beside a bundle; otherwise as `build` does.
     """
-    from edgewhisper import pipeline, reports
+    from edgewhisper import pipeline, reports, speed
 
     workspace = workspace or Workspace.from_environment()
     if bundle is not None and recipe is not None:
@@ -155,7 +157,7 @@ def evaluate(
     baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
     limit = recipe.max_wer_increase if max_wer_increase is None else max_wer_increase
     report = pipeline.compare(workspace, baseline, variant, limit, options, progress)
-    report = pipeline.timed(baseline, variant, report, options, rounds)
+    report = speed.timed(baseline, variant, report, options, rounds)
     report = replace(report, command=command)
     where = reports.write(report, output or workspace.new_report(variant.manifest.name))
     _log.info("report: %s", where / "report.html")
@@ -195,6 +197,42 @@ def sweep(
         workspace, model, chosen, options, rounds, output or workspace.sweeps, progress, command,
         named=output is not None,
     )  # fmt: skip
+
+
+def compare(
+    paths: Sequence[Path],
+    *,
+    references: Path | None = None,
+    language: str = "en",
+    output: Path | None = None,
+    command: str = "",
+) -> SystemComparison:
+    """Compare bundles, reports, profiles and transcripts, two or more, with the first of them.
+
+    `references` are of trn files, `language` is that of transcripts which name none. The files of
+    the comparison are written to `output`, if it is given.
+
+    Raises DataError for a path that is none of these or is named twice, BundleError for a bundle
+    that is not intact. What cannot be compared is in the result, with the reason.
+    """
+    from edgewhisper import reports
+    from edgewhisper.evaluation import normalizing
+    from edgewhisper.reports import differences, systems
+
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise DataError("a path is named twice. Name each once.")
+    sources = differences.named_apart([systems.read(path, references, language) for path in paths])
+    result = reports.SystemComparison(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        edgewhisper=metadata.version("edgewhisper"),
+        command=command,
+        normalizer=normalizing.normalizer(),
+        systems={source.system.name: source.system for source in sources},
+        differences=differences.differences(sources),
+    )
+    if output is not None:
+        reports.write_comparison(result, output)
+    return result
 
 
 def ablate(

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from edgewhisper import quantizers, speed
+from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import (
@@ -40,7 +38,7 @@ from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle
-from edgewhisper_runtime.bundle import Artefact, atomic
+from edgewhisper_runtime.bundle import Artefact
 from edgewhisper_runtime.errors import (
     BundleError,
     DataError,
@@ -304,21 +302,6 @@ def install(
     return workspace.written(target, installed)
 
 
-@contextmanager
-def as_shipped(variant: Artefact, report: Report) -> Iterator[Artefact]:
-    """Yield a measured variant in a temporary directory, with the settings that it ships with."""
-    beside = variant.path.parent
-    with (
-        atomic.storage_errors(beside),
-        tempfile.TemporaryDirectory(dir=beside, prefix=".shipped-") as directory,
-    ):
-        shipped = Artefact(Path(directory), report.variant)
-        for name in variant.manifest.files:
-            shutil.copyfile(variant.path / name, shipped.path / name)
-        bundle.write_manifest(shipped.path, shipped.manifest)
-        yield shipped
-
-
 def _evaluation(report: Report, sha256: str) -> bundle.EvaluationRecord:
     """Return what a bundle's manifest keeps of a report."""
     content = {
@@ -376,30 +359,6 @@ def compare(
         skipped=tuple(map(str, options.dataset.skipped)),
         conditions=conditions.describe(options.dataset.splits, options.conditions),
     )
-
-
-def timed(
-    baseline: Artefact,
-    variant: Artefact,
-    report: Report,
-    options: EvaluationOptions,
-    rounds: int,
-) -> Report:
-    """Return a report with both artefacts' speed and memory, measured `rounds` times in turns.
-
-    The variant is measured as it ships: with the audio context of the report.
-    """
-    if not rounds:
-        return report
-    with as_shipped(variant, report) as shipped:
-        artefacts = {"baseline": baseline, "variant": shipped}
-        weights = {
-            role: {name: file.sha256 for name, file in artefact.manifest.files.items()}
-            for role, artefact in artefacts.items()
-        }
-        own_context = replace(options, audio_context=None)
-        *_, timing = speed.measure(weights, artefacts.__getitem__, own_context, rounds, None)
-    return replace(report, speed=timing)
 
 
 def judge(

@@ -321,7 +321,7 @@ class _Tuning:
         context = choice.report.variant.audio_context
         counts = _thread_counts(self.options)
         timings = {threads: self._earlier_settings(threads, context) for threads in counts}
-        with pipeline.as_shipped(choice.variant, choice.report) as shipped:
+        with speed.as_shipped(choice.variant, choice.report) as shipped:
             for done in range(self.plan.rounds):
                 for threads in counts:  # in turns
                     *_, timings[threads] = speed.measure(

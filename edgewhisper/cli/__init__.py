@@ -17,6 +17,7 @@ _SUMMARIES = {
     "build": "Quantize, evaluate, gate and install a bundle.",
     "bundles": "List the bundles that were built here.",
     "cache": "Show and delete what is kept besides bundles.",
+    "compare": "Compare bundles, reports, profiles and other engines' transcripts.",
     "data": "Get, list and check data to evaluate on.",
     "doctor": "Tell what this machine can run, and what to mend.",
     "evaluate": "Compare a variant's WER with the fp32 baseline's.",
@@ -27,7 +28,7 @@ _SUMMARIES = {
     "profile": "Measure speed, memory and size of a bundle, here or on a device over ssh.",
     "recipes": "List the recipes, or show one.",
     "report": "Write a page of stored results: one HTML file that needs nothing else.",
-    "score": "Compute a report's figures again from its raw texts.",
+    "score": "Compute a report's figures again from its raw texts, or score transcripts.",
     "sweep": "Compare many recipes of one model in one table and plot.",
     "tune": "Find and install the best bundle within limits of size, WER, speed and memory.",
 }

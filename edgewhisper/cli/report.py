@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def command(file: Path, output: Path | None) -> None:
     """Write a page, one HTML file that needs nothing else, of stored results.
 
-    JSON is the report.json of a build or evaluation, the results.json of a sweep, or what
-    `profile --json` printed, here or on another machine.
+    JSON is the report.json of a build or evaluation, the results.json of a sweep, the compare.json
+    of a comparison, or what `profile --json` printed, here or on another machine.
     """
     from edgewhisper.reports import view
     from edgewhisper_runtime.bundle import atomic
@@ -35,7 +35,7 @@ def command(file: Path, output: Path | None) -> None:
         page = _page(file, content)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
-            f"{file} holds no report, sweep or profile ({error}). Name another file."
+            f"{file} holds no report, sweep, comparison or profile ({error}). Name another file."
         ) from error
     target = output or file.with_suffix(".html")
     atomic.write_text(target, view.render(page))
@@ -43,13 +43,16 @@ def command(file: Path, output: Path | None) -> None:
 
 
 def _page(file: Path, content: dict[str, object]) -> Page:
-    from edgewhisper.reports import evaluation_page, profile_page, sweep_page
+    from edgewhisper.reports import compare_page, evaluation_page, profile_page, sweep_page
+    from edgewhisper.reports.differences import SystemComparison
     from edgewhisper.reports.results import Report, SweepResult
     from edgewhisper_runtime.bundle import parse
     from edgewhisper_runtime.measure.figures import ProfileReport
 
     if "rows" in content:
         return sweep_page.page(SweepResult.read(file))
+    if "differences" in content:
+        return compare_page.page(parse(SystemComparison, content, ignore_unknown=True))
     if "records" in content:
         return evaluation_page.page(Report.read(file))
     return profile_page.page(parse(ProfileReport, content, ignore_unknown=True))

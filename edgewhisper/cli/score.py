@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from edgewhisper.cli import options
+from edgewhisper.cli import compare, options
 from edgewhisper_runtime.cli.options import Sectioned, option
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.text.languages import to_code
@@ -72,7 +72,9 @@ if TYPE_CHECKING:
     help="Directory for what is exported; this one by default.",
 )
 @options.as_json("What was computed, on stdout.")
+@click.pass_context
 def command(
+    context: click.Context,
     file: Path,
     other: Path | None,
     reference: Path | None,
@@ -82,7 +84,7 @@ def command(
     output: Path,
     as_json: bool,
 ) -> None:
-    """Score transcripts in FILE, and compare those in OTHER with them, utterance by utterance.
+    """Score transcripts in FILE; with OTHER, compare both as `edgewhisper compare FILE OTHER`.
 
     A report.json of a build or evaluation, or a results.json of a sweep: every figure is computed
     again from the raw texts in it, and the command fails when the figures are not those stored.
@@ -98,7 +100,10 @@ def command(
         return
     code = language or "en"
     if other is not None:
-        _compare(file, other, reference, code, as_json=as_json)
+        context.invoke(
+            compare.command, first=file, others=(other,), reference=reference, language=language,
+            output=None, as_json=as_json,
+        )  # fmt: skip
     elif (rescore := _rescorer(file)) is not None:
         stored, computed, text = rescore(file)
         click.echo(json.dumps(computed) if as_json else text)
@@ -128,30 +133,6 @@ def _score(path: Path, reference: Path | None, language: str, *, as_json: bool) 
     records = transcripts.read(path, reference, language)
     content, text = _figures(path, records)
     click.echo(json.dumps(content) if as_json else text)
-
-
-def _compare(
-    path: Path, other: Path, reference: Path | None, language: str, *, as_json: bool
-) -> None:
-    from edgewhisper.evaluation.comparison import compare
-    from edgewhisper.reports import transcripts
-    from edgewhisper.reports.render import both_intervals
-    from edgewhisper_runtime.bundle import to_json
-
-    first, second = (transcripts.read(each, reference, language) for each in (path, other))
-    comparison = compare({"": first}, {"": second})
-    scores = [_figures(each, records) for each, records in ((path, first), (other, second))]
-    if as_json:
-        contents = [content for content, _ in scores]
-        click.echo(json.dumps({"scores": contents, "comparison": to_json(comparison)}))
-        return
-    shown = "difference shown" if comparison.difference_shown else "no difference shown"
-    interval = comparison.interval
-    click.echo("\n".join(text for _, text in scores))
-    click.echo(
-        f"second less first: {comparison.d:+.2f} points of {comparison.metric} (95 %: "
-        f"{interval.low:+.2f} to {interval.high:+.2f}; {both_intervals(comparison)}): {shown}"
-    )
 
 
 def _figures(path: Path, records: list[Record]) -> tuple[dict[str, Any], str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -17,6 +17,8 @@ from edgewhisper_runtime.errors import DataError
 
 Records = Mapping[str, Sequence[Record]]  # by split
 Share = Annotated[float, between(0, 1)]
+Key = tuple[str, str]  # split and id
+_SHOWN = 5  # utterances that a message names
 
 
 @dataclass(frozen=True)
@@ -100,21 +102,52 @@ def least_difference(baseline: Sequence[Record], so_far: Sequence[Record]) -> fl
 
 
 def _paired(baseline: Records, variant: Records) -> tuple[list[Record], list[Record]]:
-    """Return both systems' records in one order; raise DataError unless they are of the same."""
+    """Return both systems' records in one order; raise DataError unless they are of the same.
+
+    References are the same where what is scored of them is. A speaker that one system's records
+    do not name is taken from the other's.
+    """
     before, after = (
         {(split, record.id): record for split, records in of_one.items() for record in records}
         for of_one in (baseline, variant)
     )
-    if before.keys() != after.keys() or any(
-        before[key].reference != after[key].reference for key in before
-    ):
-        raise DataError("the two evaluations hold different utterances; evaluate both again.")
+    for of_one, ids in ((baseline, before), (variant, after)):
+        if sum(map(len, of_one.values())) > len(ids):
+            raise DataError("an utterance's id stands twice in the evaluation. Give each its own.")
+    if problems := list(_mismatches(before, after)):
+        raise DataError(f"{'; '.join(problems)}. Evaluate both on the same utterances.")
     if not before:
         raise DataError("there is no utterance to compare.")
-    if sum(map(len, baseline.values())) > len(before):
-        raise DataError("an utterance's id stands twice in the evaluation. Give each its own.")
     keys = sorted(before)
-    return [before[key] for key in keys], [after[key] for key in keys]
+    return (
+        [replace(before[key], speaker=before[key].speaker or after[key].speaker) for key in keys],
+        [after[key] for key in keys],
+    )
+
+
+def _mismatches(before: Mapping[Key, Record], after: Mapping[Key, Record]) -> Iterator[str]:
+    """Yield which utterances only one of two systems has, and whose references differ."""
+    if missing := before.keys() - after.keys():
+        yield f"the second has no text of {_names(missing)}"
+    if missing := after.keys() - before.keys():
+        yield f"the first has no text of {_names(missing)}"
+    if others := {key for key in before.keys() & after.keys() if _differ(before[key], after[key])}:
+        yield f"the references differ of {_names(others)}"
+
+
+def _names(keys: Iterable[Key]) -> str:
+    """Return the names of some utterances, and how many there are."""
+    names = [f"{key} of {split}" if split else key for split, key in sorted(keys)]
+    shown = ", ".join(names[:_SHOWN])
+    utterances = "1 utterance" if len(names) == 1 else f"{len(names)} utterances"
+    return f"{utterances} ({shown}{', ...' if len(names) > _SHOWN else ''})"
+
+
+def _differ(first: Record, second: Record) -> bool:
+    if first.language == second.language and first.reference == second.reference:
+        return False
+    expected, other = (normalizing.units(r.reference, r.language) for r in (first, second))
+    return expected != other
 
 
 def _estimates(

@@ -1,5 +1,6 @@
 """Reports: one JSON file with all raw results, and pages for people, rendered from it."""
 
+from edgewhisper.reports.differences import SystemComparison
 from edgewhisper.reports.matrix import to_table
 from edgewhisper.reports.render import (
     REPORT_FILES,
@@ -8,6 +9,7 @@ from edgewhisper.reports.render import (
     to_markdown,
     to_text,
     write,
+    write_comparison,
     write_sweep,
 )
 from edgewhisper.reports.results import (
@@ -28,6 +30,7 @@ __all__ = [
     "SplitReport",
     "SweepResult",
     "SweepRow",
+    "SystemComparison",
     "Timing",
     "read_sweep",
     "to_html",
@@ -35,5 +38,6 @@ __all__ = [
     "to_table",
     "to_text",
     "write",
+    "write_comparison",
     "write_sweep",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgewhisper.evaluation.conditions import CLEAN, Condition
 from edgewhisper.reports.plots import INK, to_svg
 from edgewhisper.reports.results import BASELINE, SweepResult
+from edgewhisper_runtime.bundle import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,11 @@ def curves(result: SweepResult) -> dict[str, Curve]:
     return {title: tuple(sorted(points)) for title, points in groups.items() if len(points) > 1}
 
 
+def metric(result: SweepResult, curve: Curve) -> Metric:
+    """Return the metric of the speech of a curve."""
+    return result.baseline.summary[curve[0][1]].metric
+
+
 def to_plot(result: SweepResult) -> str:
     """Return an SVG: WER against the ratio of speech to noise, and its difference from fp32.
 
@@ -41,7 +47,7 @@ def to_plot(result: SweepResult) -> str:
         for (absolute, difference), (title, curve) in zip(grid, found.items(), strict=True):
             draw_wer(absolute, result, curve)
             draw_difference(difference, result, curve)
-            absolute.set_ylabel(f"WER % {title}")
+            absolute.set_ylabel(f"{metric(result, curve)} % {title}")
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
 
@@ -54,7 +60,7 @@ def draw_wer(axes: Axes, result: SweepResult, curve: Curve) -> None:
     for recipe, line in _lines(result).items():
         wers = [result.measured[recipe].summary[name].wer for name in names]
         axes.plot(ratios, wers, **line, label=recipe)
-    axes.set_ylabel("WER %")
+    axes.set_ylabel(f"{metric(result, curve)} %")
 
 
 def draw_difference(axes: Axes, result: SweepResult, curve: Curve) -> None:

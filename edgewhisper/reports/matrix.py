@@ -76,16 +76,21 @@ def _cells(result: SweepResult, name: str, row: SweepRow, splits: Sequence[str])
     size = f"{row.weight_bytes / 1e6:.1f}"
     if row is not result.baseline:
         size += f" ({100 * (row.weight_bytes / result.baseline.weight_bytes - 1):+.1f} %)"
-    verdict: str = "baseline" if row.gate is None else row.gate.verdict
-    if name in result.passed_by_holm:
-        verdict += " *"
     wers = [_wer(row, split, len(result.utterances[split])) for split in splits]
     overall = None if row.gate is None else row.gate.overall
     difference = "" if overall is None else f"{overall.d:+.2f}: {both_intervals(overall)}"
     return [
         name, artefact, quantization, summarize(row.census), size, *wers, difference,
-        verdict, *_speed(result, name),
+        verdict(result, name), *_speed(result, name),
     ]  # fmt: skip
+
+
+def verdict(result: SweepResult, name: str) -> str:
+    """Return the gate's verdict on a recipe, with a star where it passes by Holm's too."""
+    gate = result.measured[name].gate
+    if gate is None:
+        return "baseline"
+    return f"{gate.verdict} *" if name in result.passed_by_holm else gate.verdict
 
 
 def to_plot(result: SweepResult) -> str:
@@ -195,14 +200,14 @@ def _scoring(result: SweepResult) -> str:
     return " ".join(f"{name}: {rule.metric}, {rule.normalizer}." for name, rule in rules.items())
 
 
-def _many_comparisons(result: SweepResult) -> str:
-    """Return what as many comparisons as this do to "passed"."""
+def many_comparisons(result: SweepResult) -> str:
+    """Return what as many comparisons as this do to "passed"; empty for one."""
     judged = len(result.p_values)
     if judged <= 1:
         return ""
     verdicts = [row.gate.verdict for row in result.measured.values() if row.gate is not None]
     return (
-        f" A recipe whose true increase is at the limit passes by chance in {100 * TAIL:g} % of "
+        f"A recipe whose true increase is at the limit passes by chance in {100 * TAIL:g} % of "
         f"all evaluations, so of {judged} up to {judged * TAIL:.1f} may pass that should not. "
         f"{verdicts.count('passed')} passed; {len(result.passed_by_holm)}, marked *, pass with "
         "Holm's correction too: the chance that any of these should not is at most "
@@ -215,12 +220,13 @@ def _footer(result: SweepResult) -> str:
     if result.conditions:
         sizes = {each.split: sizes[name] for name, each in result.conditions.items()}
     data = ", ".join(f"{size} utterances of {split}" for split, size in sizes.items())
+    in_all = ", in all conditions" if result.conditions else ""
+    note = many_comparisons(result)
     text = (
         f"{result.model.name} on {result.dataset.name}: {data}. In brackets: the difference from "
         "fp32 in points, with its paired 95 % interval (over utterances and over speakers, the "
-        "wider at each end). The gate judges all splits together"
-        f"{', in all conditions' if result.conditions else ''}. {_scoring(result)}"
-        f"{_many_comparisons(result)} MB: the weights of the artefact that was measured. The study "
+        f"wider at each end). The gate judges all splits together{in_all}. {_scoring(result)} "
+        f"{note}{' ' if note else ''}MB: the weights of the artefact that was measured. The study "
         "calls weight-only recipes dynamic too."
     )
     timed = result.speed

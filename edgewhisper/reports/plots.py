@@ -19,6 +19,7 @@ INK = "#010203"  # on a page the colour of its text
 _WIDTH = 4.7  # inches; a phone shows it without scrolling
 _LINE = 0.27  # inches for each row of a plot
 _FRAME = 0.95  # inches for the axis and its label
+_LONGEST = 25  # characters of a row's name
 
 
 def to_svg(draw: Callable[[Figure], object], width: float, height: float) -> str:
@@ -69,9 +70,9 @@ class Estimate:
 
 
 def intervals(estimates: Sequence[Estimate], label: str, limit: float | None = None) -> str:
-    """Return a plot of values with their intervals, one below the other.
+    """Return a plot of differences with their intervals, one below the other, and a line at none.
 
-    With `limit`, a line there, and one at no difference.
+    With `limit`, a line there too.
     """
 
     def draw(figure: Figure) -> None:
@@ -79,8 +80,8 @@ def intervals(estimates: Sequence[Estimate], label: str, limit: float | None = N
         for place, each in enumerate(estimates):
             axes.plot([each.low, each.high], [place, place], color=each.color, lw=3)
             axes.plot(each.value, place, "o", color=each.color, ms=7)
+        axes.axvline(0, color=INK, lw=1, ls=":")
         if limit is not None:
-            axes.axvline(0, color=INK, lw=1, ls=":")
             axes.axvline(limit, color=LIMIT, lw=1.5)
             axes.annotate(
                 f"limit {limit:+g}", (limit, 1), xycoords=("data", "axes fraction"),
@@ -143,10 +144,18 @@ def stacked(groups: Mapping[str, Sequence[float]], series: Sequence[str], label:
 
 
 def _name_rows(axes: Any, names: Sequence[str], label: str) -> None:
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), map(_shortened, names))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
     axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x", color=BASELINE, alpha=0.3)
     axes.set_axisbelow(True)
+
+
+def _shortened(name: str) -> str:
+    """Return a name that leaves room for the plot: its middle is left out."""
+    if len(name) <= _LONGEST:
+        return name
+    end = (_LONGEST - 1) // 2
+    return f"{name[:end]}…{name[-end:]}"

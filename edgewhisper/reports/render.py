@@ -9,10 +9,19 @@ from edgewhisper.evaluation import gate
 from edgewhisper.evaluation.conditions import Noise
 from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import Recipe
-from edgewhisper.reports import curves, evaluation_page, matrix, sweep_page, view
+from edgewhisper.reports import (
+    compare_page,
+    curves,
+    evaluation_page,
+    markdown,
+    matrix,
+    sweep_page,
+    view,
+)
+from edgewhisper.reports.differences import SystemComparison
 from edgewhisper.reports.results import Report, SweepResult
 from edgewhisper.reports.wording import both_intervals, metric
-from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.bundle import atomic, to_json
 
 REPORT_FILES = ("report.json", "report.md", "report.html")
 UNITS = {"WER": "words", "CER": "characters", "MER": "words and characters"}
@@ -51,6 +60,15 @@ def write_sweep(result: SweepResult, directory: Path) -> None:
     atomic.write_text(directory / "pareto.svg", matrix.to_plot(result))
     if curves.curves(result):
         atomic.write_text(directory / "noise.svg", curves.to_plot(result))
+
+
+def write_comparison(result: SystemComparison, directory: Path) -> None:
+    """Write compare.json, compare.md and compare.html into the directory."""
+    content = json.dumps(to_json(result), indent=1, ensure_ascii=False)
+    page = compare_page.page(result)
+    atomic.write_text(directory / "compare.json", content + "\n")
+    atomic.write_text(directory / "compare.md", markdown.render(page))
+    atomic.write_text(directory / "compare.html", view.render(page))
 
 
 def to_markdown(report: Report) -> str:

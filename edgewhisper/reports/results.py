@@ -15,6 +15,7 @@ from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.evaluation.conditions import ConditionedSplit
 from edgewhisper.evaluation.gate import GateVerdict
 from edgewhisper.evaluation.normalizing import Normalizer
+from edgewhisper.evaluation.normalizing import metric as metric_of
 from edgewhisper.evaluation.significance import holm
 from edgewhisper.evaluation.wer import ErrorSummary, Record, WerSummary
 from edgewhisper.recipes import Recipe
@@ -24,6 +25,7 @@ from edgewhisper_runtime.bundle import (
     CensusRow,
     DatasetRecord,
     Manifest,
+    Metric,
     Origin,
     Settings,
     Verdict,
@@ -237,6 +239,11 @@ class SweepResult(SweepHeader):
     def baseline(self) -> SweepRow:
         """The row of the baseline."""
         return self.measured[BASELINE]
+
+    @property
+    def metric(self) -> Metric:
+        """The metric of all splits together."""
+        return metric_of(u.language for split in self.utterances.values() for u in split.values())
 
     @property
     def p_values(self) -> dict[str, float]:

@@ -21,7 +21,9 @@ from edgewhisper.reports.view import (
     Text,
 )
 from edgewhisper.reports.wording import (
+    RATES,
     SYNTHETIC,
+    both_intervals,
     change,
     describe,
     difference,
@@ -59,8 +61,8 @@ def page(result: SweepResult) -> Page:
 def _sentence(result: SweepResult, name: str | None) -> str:
     if name is None:
         return (
-            f"No recipe is proven to keep the word error rate of {result.model.name} within its "
-            f"limit on {result.dataset.name}."
+            f"No recipe is proven to keep the {RATES[result.metric]} of {result.model.name} within "
+            f"its limit on {result.dataset.name}."
         )
     row, baseline = result.measured[name], result.baseline
     speed, memory = "", ""
@@ -71,8 +73,8 @@ def _sentence(result: SweepResult, name: str | None) -> str:
     if was and is_now:
         memory = f", peak memory {change(was, is_now, 'less', 'more')}"
     return (
-        f"{name} is the smallest recipe whose word error rate is proven to stay within its limit "
-        f"of {points(row.recipe.max_wer_increase)}"
+        f"{name} is the smallest recipe whose {RATES[result.metric]} is proven to stay within its "
+        f"limit of {points(row.recipe.max_wer_increase)}"
         f"{measured(row.gate.overall if row.gate else None)}; it is "
         f"{change(baseline.weight_bytes, row.weight_bytes, 'smaller', 'larger')} than fp32 "
         f"({megabytes(row.weight_bytes)} instead of {megabytes(baseline.weight_bytes)})"
@@ -84,13 +86,14 @@ def _figures(result: SweepResult, name: str | None) -> Iterator[Figure]:
     for recipe in filter(None, (BASELINE, name)):
         row = result.measured[recipe]
         shown = (f"{row.summary[split].wer:.2f} % {split}" for split in matrix.plotted(result))
-        yield Figure(megabytes(row.weight_bytes), recipe, f"WER {', '.join(shown)}")
+        yield Figure(megabytes(row.weight_bytes), recipe, f"{result.metric} {', '.join(shown)}")
 
 
 def _sections(result: SweepResult) -> Iterator[Section]:
-    yield Section("Word error rate against size and speed", tuple(_pareto(result)))
+    rate = RATES[result.metric].capitalize()
+    yield Section(f"{rate} against size and speed", tuple(_pareto(result)))
     if curves.curves(result):
-        yield Section("Word error rate in noise", tuple(_noise(result)))
+        yield Section(f"{rate} in noise", tuple(_noise(result)))
     yield Section("Recipes", tuple(_tables(result)))
     failed = tuple(
         (name, row.error) for name, row in result.rows.items() if isinstance(row, FailedRow)
@@ -107,14 +110,15 @@ def _pareto(result: SweepResult) -> Iterator[Block]:
             draw = partial(matrix.draw, result=result, split=split, label=label, measure=measure)
             yield Plot(
                 plots.to_inline_svg(partial(_with_legend, draw), _WIDTH, _HEIGHT),
-                f"WER on {split} against {label}, each recipe a point; the tables have figures.",
+                f"{result.baseline.summary[split].metric} on {split} against {label}, each recipe "
+                "a point; the tables have figures.",
             )
 
 
 def _noise(result: SweepResult) -> Iterator[Block]:
     for title, curve in curves.curves(result).items():
         for label, draw in (
-            (f"WER %, {title}", curves.draw_wer),
+            (f"{curves.metric(result, curve)} %, {title}", curves.draw_wer),
             (f"difference from fp32, {title}", curves.draw_difference),
         ):
             drawn = partial(draw, result=result, curve=curve)
@@ -142,33 +146,51 @@ def _tables(result: SweepResult) -> Iterator[Block]:
         ),
         tuple(_row(result, name, row) for name, row in by_size.items()),
     )  # fmt: skip
-    columns = (
-        Column("recipe", numeric=False), Column("WER, %"), Column("difference, points"),
-        Column("utterances"),
-    )  # fmt: skip
     for split in result.utterances:
-        rows = tuple(_wer(name, row, split) for name, row in by_size.items())
-        table = Table(f"Word error rate on {split}, with 95 % intervals", columns, rows)
+        metric = result.baseline.summary[split].metric
+        columns = (
+            Column("recipe", numeric=False), Column(f"{metric}, %"),
+            Column("difference, points"), Column("both intervals", numeric=False),
+            Column("utterances"),
+        )  # fmt: skip
+        rows = tuple(_rate(name, row, split) for name, row in by_size.items())
+        table = Table(f"{RATES[metric].capitalize()} on {split}, 95 % intervals", columns, rows)
         yield Folded(split, (table,)) if result.conditions else table
-    yield Text("The gate judges all splits together.")
+    overall = tuple(
+        (name, difference(gate.overall), both_intervals(gate.overall), matrix.verdict(result, name))
+        for name, row in by_size.items()
+        if (gate := row.gate) is not None and gate.overall is not None
+    )
+    yield Table(
+        f"Difference of {RATES[result.metric]} over all splits together, which the gate judges",
+        (
+            Column("recipe", numeric=False), Column("difference, points"),
+            Column("both intervals", numeric=False), Column("gate", numeric=False),
+        ),
+        overall,
+    )  # fmt: skip
+    if note := matrix.many_comparisons(result):
+        yield Text(note)
 
 
 def _row(result: SweepResult, name: str, row: SweepRow) -> tuple[str, ...]:
     runs = result.runs(name)
     return (
-        name, megabytes(row.weight_bytes), row.gate.verdict if row.gate else "baseline",
+        name, megabytes(row.weight_bytes), matrix.verdict(result, name),
         spread([run.rtf for run in runs]) if runs else "not measured",
         spread([run.peak_rss_bytes / 1e6 for run in runs], ".0f") if runs else "not measured",
         summarize(row.census),
     )  # fmt: skip
 
 
-def _wer(name: str, row: SweepRow, split: str) -> tuple[str, ...]:
+def _rate(name: str, row: SweepRow, split: str) -> tuple[str, ...]:
     summary = row.summary[split]
+    compared = row.comparison[split] if row.comparison else None
     return (
         name,
         f"{summary.wer:.2f} ({unsigned(summary.interval)})",
-        difference(row.comparison[split]) if row.comparison else "baseline",
+        difference(compared) if compared else "baseline",
+        both_intervals(compared) if compared else "",
         str(summary.utterances),
     )
 

@@ -14,16 +14,21 @@ from edgewhisper_runtime.measure.figures import ProfileRun
 
 Runs = Mapping[str, Sequence[ProfileRun]]
 _STEPS = ("features and tokens", "encoder", "decoder")
-_FIGURES: tuple[tuple[str, Callable[[ProfileRun], float], str], ...] = (
+# The name with the unit, the figure of a run, of which less is better, and how it is written.
+TimedFigure = tuple[str, Callable[[ProfileRun], float], str]
+TIMES: tuple[TimedFigure, ...] = (
     ("real-time factor", lambda run: run.rtf, ".3f"),
     ("processor seconds for a second of audio",
      lambda run: run.cpu_seconds / sum(run.audio_seconds), ".3f"),
     ("load, s", lambda run: run.load_seconds, ".2f"),
     ("first token, s", lambda run: run.first_token_seconds, ".2f"),
     ("decoder step, ms", lambda run: 1e3 * run.decoder_seconds / max(run.decoder_steps, 1), ".1f"),
+)  # fmt: skip
+MEMORY: tuple[TimedFigure, ...] = (
     ("peak memory after loading, MB", lambda run: run.peak_rss_load_bytes / 1e6, ".0f"),
     ("peak memory, MB", lambda run: run.peak_rss_bytes / 1e6, ".0f"),
-)  # fmt: skip
+)
+FIGURES = (*TIMES, *MEMORY)
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,14 @@ def blocks(runs: Runs, measured_on: str) -> Iterator[Block]:
         plots.stacked(shares, _STEPS, "seconds of work for a second of audio"),
         f"Where the time goes, in seconds of work for a second of audio: {described}.",
     )
-    processes = max(map(len, timed.values()))
+    counts = {len(of_name) for of_name in timed.values()}
+    processes = f"{'up to ' if len(counts) > 1 else ''}{max(counts)}"
     yield Table(
         f"Medians of {processes} fresh processes, in brackets lowest and highest; {measured_on}",
         (Column("figure", numeric=False), *map(Column, timed)),
         tuple(
             (name, *(spread([figure(run) for run in of_name], form) for of_name in timed.values()))
-            for name, figure, form in _FIGURES
+            for name, figure, form in FIGURES
         ),
     )
 

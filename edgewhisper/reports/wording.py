@@ -22,6 +22,11 @@ SYNTHETIC = (
     "Measured on the synthetic smoke set: it shows that the pipeline works, not how well the model "
     "does on people."
 )
+RATES: dict[Metric, str] = {
+    "WER": "word error rate",
+    "CER": "character error rate",
+    "MER": "mixed error rate",
+}
 _SAME = 0.005  # of a whole: less is no change
 
 
@@ -94,8 +99,7 @@ def metric(report: Report) -> Metric:
 
 def error_rate(report: Report) -> str:
     """Return the metric of all splits together, spelled out."""
-    kind = {"WER": "word", "CER": "character", "MER": "mixed"}[metric(report)]
-    return f"{kind} error rate"
+    return RATES[metric(report)]
 
 
 def spread(values: Sequence[float], form: str = ".3f") -> str:

@@ -13,94 +13,73 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY, Run
-from edgewhisper import pipeline
-from edgewhisper.reports import Report, evaluation_page, plots, profile_page, sweep_page, view
+import stored
+from conftest import Run
+from edgewhisper import api, reports, sweeps
+from edgewhisper.reports import (
+    Report,
+    SweepResult,
+    SystemComparison,
+    compare_page,
+    evaluation_page,
+    exchange,
+    plots,
+    profile_page,
+    sweep_page,
+    view,
+)
 from edgewhisper.reports.changes import marked
-from edgewhisper.reports.results import SweepResult
-from edgewhisper_runtime.bundle import DatasetRecord, File, Manifest, RecipeRecord, parse, to_json
-from edgewhisper_runtime.measure.figures import ProfileReport, summarize
+from edgewhisper_runtime.bundle import to_json
+from edgewhisper_runtime.measure.figures import ProfileReport
 
-RESULTS = REPOSITORY / "docs" / "results" / "whisper-base" / "results.json"
+MODEL = "whisper-base"
 VARIANT = "onnx-int8"
 WIDTHS = (400, 900, 1400)
-KINDS = ("evaluation", "sweep", "profile")
+KINDS = ("evaluation", "sweep", "profile", "comparison")
 
 
 @pytest.fixture(scope="module")
 def swept() -> SweepResult:
-    return SweepResult.read(RESULTS)
+    return stored.swept(MODEL)
 
 
 @pytest.fixture(scope="module")
 def report(swept: SweepResult) -> Report:
     """The comparison of one recipe of the sweep with its baseline, on 136 real utterances."""
-    roles = {"baseline": "fp32", "variant": VARIANT}
-    records = {
-        role: {
-            split: tuple(replace(r, seconds=swept.rtf(name) * r.duration) for r in of_split)
-            for split, of_split in swept.records(name).items()
-        }
-        for role, name in roles.items()
-    }
-    summary, gate = pipeline.judge(records, 0.5, synthetic=False)
-    speed = replace(swept.speed, runs={role: swept.runs(name) for role, name in roles.items()})
-    return Report(
-        created=swept.created,
-        edgewhisper=swept.edgewhisper,
-        dataset=DatasetRecord("LibriSpeech", synthetic=False),
-        device="cpu",
-        threads=2,
-        language="en",
-        machine=swept.machine,
-        normalizer=swept.normalizer,
-        bundles={role: manifest(swept, name) for role, name in roles.items()},
-        summary=summary,
-        gate=gate,
-        records=records,
-        command="edgewhisper build --model whisper-base --recipe <b>onnx-int8</b>",
-        speed=speed,
-    )
-
-
-def manifest(swept: SweepResult, name: str) -> Manifest:
-    row = swept.measured[name]
-    weights, *others = sorted(row.files, key=lambda file: not file.endswith((".onnx", "tensors")))
-    sizes = {weights: row.weight_bytes} | dict.fromkeys(others, 0)
-    return Manifest(
-        name=f"whisper-base-{name}",
-        created=swept.created,
-        backend="onnx",
-        settings=row.settings,
-        model=swept.model,
-        recipe=parse(RecipeRecord, to_json(row.recipe)),
-        census=row.census,
-        libraries=row.libraries,
-        files={file: File(sizes[file], row.files[file]) for file in row.files},
-    )
+    command = "edgewhisper build --model whisper-base --recipe <b>onnx-int8</b>"
+    return replace(stored.report(swept, VARIANT), command=command)
 
 
 @pytest.fixture(scope="module")
 def profiled(swept: SweepResult) -> ProfileReport:
-    runs = swept.runs("fp32")
-    return ProfileReport(
-        bundle="whisper-base-fp32",
-        device="cpu",
-        threads=2,
-        language="en",
-        summary=summarize(runs, 290_400_000, 293_000_000, 90_000_000),
-        machine=swept.machine,
-        libraries={"onnxruntime": "1.32"},
-        installed={"onnxruntime": 70_000_000, "numpy": 19_960_000, "click": 40_000},
-        roofline=None,
-        files=swept.speed.files,
-        runs=runs,
-    )
+    return stored.profile(swept, "fp32")
 
 
 @pytest.fixture(scope="module")
-def pages(report: Report, swept: SweepResult, profiled: ProfileReport) -> dict[str, str]:
-    made = evaluation_page.page(report), sweep_page.page(swept), profile_page.page(profiled)
+def comparison(
+    report: Report, profiled: ProfileReport, tmp_path_factory: pytest.TempPathFactory
+) -> SystemComparison:
+    """A report, another engine's transcripts (its own), and a profile on another machine."""
+    where = tmp_path_factory.mktemp("compared")
+    reports.write(report, where)
+    written = exchange.WRITERS["leaderboard"](report, "baseline", where)
+    lines = where / "engine.jsonl"
+    lines.write_text("".join(path.read_text() for path in written))
+    machine = replace(profiled.machine, cpu="Cortex-A76")
+    (where / "pi.json").write_text(json.dumps(to_json(replace(profiled, machine=machine))))
+    return api.compare([where / "report.json", lines, where / "pi.json"])
+
+
+@pytest.fixture(scope="module")
+def pages(
+    report: Report, swept: SweepResult, profiled: ProfileReport, comparison: SystemComparison
+) -> dict[str, str]:
+    made = (
+        evaluation_page.page(report),
+        sweep_page.page(swept),
+        profile_page.page(profiled),
+        compare_page.page(comparison),
+    )
     return dict(zip(KINDS, map(view.render, made), strict=True))
 
 
@@ -248,13 +227,36 @@ def test_a_sweep_names_the_smallest_that_passed(swept: SweepResult) -> None:
     assert page.verdict.startswith(f"{len(passed)} of ")
 
 
+def test_a_sweep_tells_what_many_comparisons_do(swept: SweepResult, pages: dict[str, str]) -> None:
+    cells = Outline(pages["sweep"]).text
+    for name in swept.passed_by_holm:
+        assert re.search(rf"{re.escape(name)}\s+.*\s+passed \*", cells), name
+    assert f"{len(swept.passed_by_holm)}, marked *, pass with Holm's correction too" in cells
+    assert re.search(r"over utterances [-+]\S+ to \S+, over \d+ speakers", cells)
+
+
+def test_a_sweep_in_characters_speaks_of_characters(swept: SweepResult) -> None:
+    japanese = {
+        split: {key: replace(u, language="ja") for key, u in utterances.items()}
+        for split, utterances in swept.utterances.items()
+    }
+    page = view.render(sweep_page.page(sweeps.rescore(replace(swept, utterances=japanese))))
+    assert "Character error rate on test-clean" in page
+    assert not re.search(r"[Ww]ord error rate|WER", page)
+
+
 def test_stored_results_become_pages(
-    report: Report, profiled: ProfileReport, run: Run, tmp_path: Path
+    report: Report,
+    profiled: ProfileReport,
+    comparison: SystemComparison,
+    run: Run,
+    tmp_path: Path,
 ) -> None:
-    shutil.copyfile(RESULTS, tmp_path / "results.json")
+    shutil.copyfile(stored.results(MODEL), tmp_path / "results.json")
     (tmp_path / "report.json").write_text(json.dumps(report.to_json()))
     (tmp_path / "profile.json").write_text(json.dumps(to_json(profiled)))
-    for name in ("results", "report", "profile"):
+    (tmp_path / "compare.json").write_text(json.dumps(to_json(comparison)))
+    for name in ("results", "report", "profile", "compare"):
         done = run("report", tmp_path / f"{name}.json")
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == str(tmp_path / f"{name}.html")

@@ -110,11 +110,13 @@ def test_two_systems_are_compared_in_pairs(tmp_path: Path, run: Run) -> None:
     assert result.returncode == 0, result.stderr
     content = json.loads(result.stdout)
     expected = compare({"": transcripts.read(first)}, {"": transcripts.read(second)})
-    assert content["comparison"]["d"] == expected.d == pytest.approx(-12.5)
-    assert content["comparison"]["speakers"] == 5
-    assert content["scores"][0]["normalizer"]["name"] == "whisper-normalizer"
+    overall = content["differences"]["b"]["overall"]
+    assert overall["word"] == "better"
+    assert overall["comparison"]["d"] == expected.d == pytest.approx(-12.5)
+    assert overall["comparison"]["speakers"] == 5
+    assert content["normalizer"]["name"] == "whisper-normalizer"
     told = run("score", first, second).stdout
-    assert "second less first: -12.50 points of WER" in told
+    assert "b against a: word error rate -12.50 points" in told
     assert "over 5 speakers" in told
     assert "Whisper's English normalizer" in told
     assert run("score", first, write(tmp_path / "c.jsonl", lines[:3])).returncode == 8

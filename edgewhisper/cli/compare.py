@@ -1,0 +1,84 @@
+"""edgewhisper compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edgewhisper.cli import options
+from edgewhisper_runtime.cli.options import Bundle, Sectioned, option
+from edgewhisper_runtime.text.languages import to_code
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command(
+    "compare",
+    cls=Sectioned,
+    examples=(
+        "whisper-base-onnx-int8 whisper-base-onnx-int4",
+        "report.json theirs.jsonl",
+        "here.json pi.json -o compared/",
+    ),
+)
+@click.argument("first", type=Bundle())
+@click.argument("others", metavar="OTHERS...", nargs=-1, required=True, type=Bundle())
+@option(
+    "Transcripts",
+    "--reference",
+    type=FILE,
+    metavar="FILE",
+    help="The references (trn) of trn files.",
+)
+@option(
+    "Transcripts",
+    "-l",
+    "--language",
+    type=to_code,
+    metavar="LANGUAGE",
+    default="en",
+    show_default=True,
+    help="Language of lines that name none.",
+)
+@option(
+    "Output",
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory for compare.json, compare.md and compare.html.",
+)
+@options.as_json("All figures on stdout, instead of tables.")
+def command(
+    first: Path,
+    others: tuple[Path, ...],
+    reference: Path | None,
+    language: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare systems with the FIRST: error rate, size, speed and memory, each in a word.
+
+    A system is a bundle or the name of one built here, the report.json of a build or evaluation,
+    what `profile --json` printed here or on another machine, or the transcripts of another engine,
+    as `score` reads them. Error rates are compared on the same utterances only, speed and memory on
+    the same machine only; what cannot be compared is said. Needs no model and no audio.
+    """
+    from edgewhisper import api
+    from edgewhisper.cli.table import page_tables
+    from edgewhisper.reports import compare_page
+    from edgewhisper_runtime.bundle import to_json
+    from edgewhisper_runtime.errors import DataError
+
+    result = api.compare(
+        (first, *others),
+        references=reference,
+        language=language or "en",
+        output=output,
+        command=options.command_line(),
+    )
+    page = compare_page.page(result)
+    click.echo(json.dumps(to_json(result)) if as_json else page_tables(page))
+    if not any(each.comparable for each in result.differences.values()):
+        raise DataError(f"nothing could be compared. {' '.join(page.notes)}")
