@@ -180,7 +180,9 @@ def test_names_that_do_not_exist(run: Run, tmp_path: Path) -> None:
     one_line_error(run("build", "--recipe", "int9"), 5, "there is no recipe 'int9'")
     one_line_error(run("verify", tmp_path / "nowhere"), 6, "there is no bundle")
     one_line_error(run("transcribe", "--bundle", tmp_path, "x.wav"), 6, "not a bundle")
-    one_line_error(run("score", tmp_path / "absent.json"), 8, "not an evaluation report")
+    absent = run("score", tmp_path / "absent.json")
+    assert absent.returncode == 2
+    assert f"'{tmp_path / 'absent.json'}' does not exist" in absent.stderr
     one_line_error(
         run("build", "--model", "tiny.en", "--recipe", "fp32", "--librispeech", tmp_path),
         8,
@@ -221,7 +223,7 @@ def test_a_device_that_is_not_there(run: Run, tiny_bundle: Path, smoke_clip: Pat
         pytest.skip("this machine has a CUDA device")
     result = run("transcribe", "--bundle", tiny_bundle, "--device", "cuda", smoke_clip)
     one_line_error(result, 7, "sees no CUDA device")
-    result = run("evaluate", "--model", "absent", "--device", "mps")
+    result = run("evaluate", "--model", "tiny.en", "--device", "mps")
     one_line_error(result, 1, "there is no device 'mps'")
 
 

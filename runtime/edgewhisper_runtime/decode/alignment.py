@@ -128,16 +128,19 @@ def words(
 def _between(
     pauses: Sequence[tuple[float, float]], attention: NDArray[np.float32], start: int, end: int
 ) -> tuple[int, int]:
-    """Return the part of a word between pauses that attention [n] is largest in."""
-    parts, begin = [], start
+    """Return the part of a word between pauses that attention [n] is largest in.
+
+    A word that lies in a pause altogether has no length, and stands where the pause begins.
+    """
+    parts, begin, earliest = [], start, start
     for pause in pauses:
         quiet, loud = (round(time / SECONDS_PER_POSITION) for time in pause)
         if quiet < end and loud > start:
             parts.append((begin, max(begin, quiet)))
-            begin = min(loud, end)
+            begin, earliest = min(loud, end), min(earliest, quiet)
     parts.append((begin, end))
     if all(first == last for first, last in parts):
-        return start, end
+        return earliest, earliest
     return max(parts, key=lambda part: float(attention[slice(*part)].sum()))
 
 
