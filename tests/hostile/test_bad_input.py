@@ -188,7 +188,7 @@ def test_names_that_do_not_exist(run: Run, tmp_path: Path) -> None:
         8,
         "holds no LibriSpeech split",
     )
-    assert run("transcribe").returncode == 2
+    assert run("transcribe", "--bundle", tmp_path).returncode == 2
     assert run("nonsense").returncode == 2
 
 

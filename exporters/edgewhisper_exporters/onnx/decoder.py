@@ -222,10 +222,10 @@ def _logits(linear: Decoder, model: Model, normed: str) -> None:
     scored = graph.op("Gather", normed, "scored", axis=1)
     name = _OUTPUT if _OUTPUT in model.layers else _EMBEDDING
     weight = model.layers[name].weight
-    flat = graph.op("Flatten", scored, axis=2)
     if isinstance(weight, Grid):
-        logits = linear.product(linear.rows(flat), name, weight)
+        logits = graph.op("Flatten", linear.product(linear.rows(scored), name, weight), axis=2)
     else:
         # Gemm takes the table as the lookup does; a transposed copy would be stored too
+        flat = graph.op("Flatten", scored, axis=2)
         logits = graph.op("Gemm", flat, graph.floats(f"{name}.weight", weight), transB=1)
     graph.output("logits", logits, ["batch * m", _outputs(model.layers[name])])

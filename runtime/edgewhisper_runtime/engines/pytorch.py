@@ -88,7 +88,8 @@ class PytorchBackend:
 
     def shape(self, cache: _Cache) -> tuple[int, int, int]:
         """See `groups.OneLength`."""
-        return len(cache.audios), cache.cross[0].shape[2], cache.past[0].shape[2]
+        tokens = cache.past[0].shape[2] if cache.past else 0
+        return len(cache.audios), cache.cross[0].shape[2], tokens
 
     def _logits(self, tokens: NDArray[np.int64], cache: _Cache, last: int) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch * last, vocabulary] after the last."""

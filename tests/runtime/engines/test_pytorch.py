@@ -299,7 +299,7 @@ def test_threads_are_the_bundle_s_own(directory: Path, batch: np.ndarray) -> Non
     counts = []
     for threads in (None, before + 1):
         backend = load(directory, manifest, "cpu", threads)
-        encoder = backend._model.model.encoder
+        encoder = backend.backend._model.model.encoder
         hook = encoder.register_forward_hook(lambda *_: counts.append(torch.get_num_threads()))
         backend.encode(batch)
         hook.remove()
