@@ -185,9 +185,9 @@ def test_which_recipes_can_be_exported_and_why_not() -> None:
 def test_a_recipe_without_an_export_is_refused_before_the_work(
     tiny_en: Checkpoint, run: Run
 ) -> None:
-    nf4 = ("build", "--model", "nowhere", "--recipe", "bitsandbytes-nf4", "--export", "onnx")
+    nf4 = ("build", "--model", "tiny.en", "--recipe", "bitsandbytes-nf4", "--export", "onnx")
     assert "cannot be exported to onnx" in run(*nf4).stderr
-    cuda = ("build", "--model", "nowhere", "--recipe", "onnx-int8", "--device", "cuda")
+    cuda = ("build", "--model", "tiny.en", "--recipe", "onnx-int8", "--device", "cuda")
     assert "Use --export none there" in run(*cuda, "--export", "onnx").stderr
     assert "export: none" in run(*cuda).stderr
     with pytest.raises(RecipeError, match=r"cannot be exported to onnx: .*nf4.*--export none"):
@@ -295,7 +295,7 @@ def test_what_no_file_can_hold_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_bundle_with_another_file_s_graph_is_refused(tiny_en: Checkpoint, tmp_path: Path) -> None:
     directory = stage_export(tiny_en, find_recipe("fp32"))
-    with pytest.raises(BundleError, match="not Whisper as EdgeWhisper exports it"):
+    with pytest.raises(BundleError, match="not Whisper as this version of EdgeWhisper exports it"):
         OnnxBackend(directory / DECODER, directory / ENCODER)
     contents = onnx_file.read(directory / DECODER)
     assert json.dumps(contents.operators)
