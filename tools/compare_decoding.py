@@ -60,9 +60,10 @@ recording, and the texts that are the same to the letter.
 
 Cases that tests keep right, of whisper-tiny.en on chapter 1089-134686 of test-clean:
 
-- A word is neither said twice nor lost where a window begins ("feel the the more deeply"): the cut
-  lies between the last word of the text before it and the word that follows, as the decoder's
-  attention has them, however quiet it is beside them.
+- A word that is in two windows, because the second begins where it is quiet before the end of the
+  first one's text, is written once ("feel the the more deeply").
+- A window whose text ends more than 2 s of sound before the window does is not done: the next one
+  begins where that text ends (two sentences with 4 s of silence between them, without VAD).
 - A pause within a sentence belongs to no word ("indifference", 1.86 to 4.06 s, with a pause from
   1.83 to 3.33 s): where the samples are quiet for 0.3 s or more, the word beside that is cut.
 
