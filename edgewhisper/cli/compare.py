@@ -8,10 +8,34 @@ from pathlib import Path
 import click
 
 from edgewhisper.cli import options
-from edgewhisper_runtime.cli.options import Bundle, Sectioned, option
+from edgewhisper_runtime.cli.options import Bundle, F, Sectioned, add, option
 from edgewhisper_runtime.text.languages import to_code
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+def transcripts(command: F) -> F:
+    """Add the options about transcripts of other engines: --reference, --language."""
+    return add(
+        command,
+        option(
+            "Transcripts",
+            "--reference",
+            type=FILE,
+            metavar="FILE",
+            help="The references (trn) of trn files.",
+        ),
+        option(
+            "Transcripts",
+            "-l",
+            "--language",
+            type=to_code,
+            metavar="LANGUAGE",
+            default="en",
+            show_default=True,
+            help="Language of lines that name none.",
+        ),
+    )
 
 
 @click.command(
@@ -25,23 +49,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.argument("first", type=Bundle())
 @click.argument("others", metavar="OTHERS...", nargs=-1, required=True, type=Bundle())
-@option(
-    "Transcripts",
-    "--reference",
-    type=FILE,
-    metavar="FILE",
-    help="The references (trn) of trn files.",
-)
-@option(
-    "Transcripts",
-    "-l",
-    "--language",
-    type=to_code,
-    metavar="LANGUAGE",
-    default="en",
-    show_default=True,
-    help="Language of lines that name none.",
-)
+@transcripts
 @option(
     "Output",
     "-o",

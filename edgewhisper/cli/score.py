@@ -11,7 +11,6 @@ import click
 from edgewhisper.cli import compare, options
 from edgewhisper_runtime.cli.options import Sectioned, option
 from edgewhisper_runtime.errors import DataError
-from edgewhisper_runtime.text.languages import to_code
 
 if TYPE_CHECKING:
     from edgewhisper.evaluation.wer import Record
@@ -31,23 +30,7 @@ if TYPE_CHECKING:
 @click.argument(
     "other", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
-@option(
-    "Transcripts",
-    "--reference",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="The references (trn) of trn files.",
-)
-@option(
-    "Transcripts",
-    "-l",
-    "--language",
-    type=to_code,
-    metavar="LANGUAGE",
-    default="en",
-    show_default=True,
-    help="Language of lines that name none.",
-)
+@compare.transcripts
 @option(
     "Export",
     "--export",
