@@ -156,9 +156,11 @@ def draw(axes: Any, result: SweepResult, split: str, label: str, measure: Measur
     front = pareto(points)
     drawn = [points[name] for name in front]
     axes.step(*zip(*drawn, strict=True), where="post", color="#888888", lw=1, label="Pareto front")
-    for number, name in enumerate(front):
-        away = (4, 5 if number % 2 else -10)
-        axes.annotate(name, points[name], xytext=away, textcoords="offset points", fontsize=6)
+    for name in front:
+        # Slanted: names of points side by side do not run into each other.
+        axes.annotate(
+            name, points[name], xytext=(2, 4), textcoords="offset points", fontsize=6, rotation=35
+        )
     axes.set(xlabel=label, ylabel=f"{result.baseline.summary[split].metric} % {split}")
     axes.set_title(f"{outside} above the frame" if outside else "", fontsize=7, loc="right")
     axes.grid(alpha=0.25)
