@@ -43,7 +43,9 @@ def swept(run: Run, tiny_en: Checkpoint, tmp_path_factory: pytest.TempPathFactor
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "3 of 3 recipes to do, 12 utterances each: about 0 h" in result.stderr
-    assert result.stdout.startswith("| recipe | scheme | scope | MB | WER % smoke |")
+    assert result.stdout.startswith(
+        "| recipe | artefact | quantization | scope | MB | WER % smoke |"
+    )
     _set_other_processors(where, 0.0)
     return where
 
