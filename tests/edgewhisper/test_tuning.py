@@ -123,15 +123,16 @@ def test_a_gate_that_none_passes(tuned: Path, run: Run, few: Path, tmp_path: Pat
     assert read(tmp_path).candidates["onnx-int4"].outcome == "gate not passed"
 
 
-def test_what_is_useless_fails_the_screening(run: Run, few: Path, tmp_path: Path) -> None:
+def test_what_is_useless_fails_the_screening(run: Run, data: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "coarse.toml"
     shipped = (files("edgewhisper.recipes") / "edgewhisper-int4-all.toml").read_text()
     recipe.write_text(shipped.replace("int4", "int2").replace("searched", "nearest"))
     result = run(
-        *TUNE, "--recipe", recipe, "--data", few, "--max-wer-increase=0.5", "--output", tmp_path
-    )
+        *TUNE, "--recipe", recipe, "--librispeech", data / "LibriSpeech", "--limit=2",
+        "--max-wer-increase=0.5", "--output", tmp_path,
+    )  # fmt: skip
     assert result.returncode == 9, result.stderr
-    assert "came closest: on 4 development utterances the gate failed" in result.stderr
+    assert "came closest: on 12 development utterances the gate failed" in result.stderr
     assert read(tmp_path).speed is None or not read(tmp_path).speed.runs
 
 
