@@ -31,6 +31,7 @@ from edgewhisper_runtime.cli import streams
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 MODELS = ("whisper-base", "whisper-tiny.en")
+ROUNDING = "rounding-whisper-base"
 # The recipes that README.md shows: each library's usual ones, and the smallest.
 SHOWN = (
     "fp32", "pytorch-int8", "pytorch-int8-per-tensor", "quanto-int8", "hqq-int4-g64",
@@ -259,6 +260,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "bundles": partial(hostile, "bundles"),
         "tests": hostile_tests,
     },
+    ROOT / "docs" / "rounding.md": {"rounding": partial(matrix, ROUNDING)},
     RESULTS / "matrix.md": {
         "missing": missing,
         "resolution": resolution,
@@ -274,7 +276,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
 
 def write_results(*, check: bool) -> None:
     """Write the figures that results hold of texts, and what ships of them; or check them."""
-    for name in (*MODELS, "ablation"):
+    for name in (*MODELS, "ablation", ROUNDING):
         if not check:
             reports.write_sweep(load(name), RESULTS / name)
         elif load(name) != reports.read_sweep(RESULTS / name):
