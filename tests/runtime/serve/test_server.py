@@ -122,7 +122,7 @@ def test_a_damaged_bundle_ends_the_server(bundle: Path, tmp_path: Path, run: Run
 @pytest.mark.parametrize("library", ["starlette", "uvicorn", "python_multipart"])
 def test_a_missing_library_is_named(library: str) -> None:
     code = (
-        f"import sys; sys.modules[{library!r}] = None; sys.argv[1:] = ['serve', 'bundle'];"
+        f"import sys; sys.modules[{library!r}] = None; sys.argv[1:] = ['serve', '.'];"
         "from edgewhisper_runtime.cli import main; main()"
     )
     ended = subprocess.run(
