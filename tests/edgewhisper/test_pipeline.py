@@ -26,7 +26,7 @@ from edgewhisper_runtime.errors import GateNotProvenError
 
 INT8 = find_recipe("quanto-int8")
 # With a limit that three utterances can prove.
-LENIENT = replace(INT8, name="lenient", max_wer_increase=50.0)
+LENIENT = replace(INT8, name="lenient", max_wer_increase=100.0)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_an_export_ships_with_adaptive_context_where_it_is_proven(
     beside_development_speech: EvaluationOptions,
     tmp_path: Path,
 ) -> None:
-    recipe = replace(find_recipe("onnx-int8"), name="lenient", max_wer_increase=50.0)
+    recipe = replace(find_recipe("onnx-int8"), name="lenient", max_wer_increase=100.0)
     built = edgewhisper.build(
         tiny_en.name,
         recipe,
@@ -157,7 +157,7 @@ def test_an_export_ships_with_adaptive_context_where_it_is_proven(
     assert adaptive.audio_context == "adaptive"
     assert adaptive.proven
     assert adaptive.difference is not None
-    assert adaptive.difference.interval.high <= 50.0
+    assert adaptive.difference.interval.high <= 100.0
     manifest = bundle.verify(tmp_path / "bundle")
     assert manifest.audio_context == built.report.variant.audio_context == "adaptive"
     threshold = manifest.settings.adaptive.min_log_probability
