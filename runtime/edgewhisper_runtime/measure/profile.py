@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -306,7 +307,11 @@ def _main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # reported by the process that waits for this one
         sys.exit(1)
-    json.dump(bundle.to_json(run), sys.stdout)
+    try:
+        json.dump(bundle.to_json(run), sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the process that waited was interrupted
+        os._exit(1)  # without another attempt to write at the end
 
 
 if __name__ == "__main__":
