@@ -117,7 +117,7 @@ def measure(
                 continue
             if run.disturbed:
                 _log.warning(
-                    "%s: %s; this run does not count, and the next sweep repeats it",
+                    "%s: %s; this run does not count; the same command measures it again",
                     name, run.conditions,
                 )  # fmt: skip
             timing = replace(timing, runs=timing.runs | {name: (*timing.runs[name], run)})
