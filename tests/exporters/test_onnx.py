@@ -106,6 +106,14 @@ def test_integer_arithmetic_is_what_the_variant_simulates(tmp_path: Path) -> Non
     assert error < 0.5
 
 
+def test_a_graph_with_the_layers_of_the_largest_whisper_is_opened(tmp_path: Path) -> None:
+    sizes = {"d_model": 256, "encoder_ffn_dim": 1024, "decoder_ffn_dim": 1024}
+    config = LITTLE | sizes | {"encoder_layers": 32, "decoder_layers": 32}
+    engine = opened(exported(random_model(config), find_recipe("onnx-int8"), tmp_path))
+    encoded = engine.encode(np.zeros((1, 80, 200), np.float32))
+    assert engine.step(np.array([[1]]), engine.start(encoded)).shape == (1, 640)
+
+
 def test_codes_of_the_audio_are_within_half_a_step(tmp_path: Path) -> None:
     """Of layers in float, so that the codes of keys and values are all that is rounded."""
     model = to_model(random_model(LITTLE), quantizers.adapter("pytorch"))

@@ -49,7 +49,8 @@ _EXPORTED = {
     },
 }  # fmt: skip
 _GROWING = ("Concat", "Expand", "Pad")  # what can make a tensor larger than any input
-_MAX_NODES, _MAX_GROWING, _MAX_INPUTS = 2**14, 2**10, 16
+_MAX_NODES, _MAX_GROWING = 2**14, 2**10
+_MAX_INPUTS = 128  # the largest Whisper has 32 layers, and joins keys and values of each
 _MAX_ELEMENTS = 2**26  # that a constant shape may ask for
 _LARGEST_SIZE = 2**24  # of one dimension, and of an integer attribute
 _UNBOUNDED = {2**63 - 1, -(2**63)}  # the end of a slice: all there is
