@@ -207,6 +207,17 @@ def _counted(row: dict[str, Any]) -> list[dict[str, Any]]:
     return quiet or row["runs"]
 
 
+def read(model: str) -> dict[str, Any]:
+    """Return the stored results of a model."""
+    result: dict[str, Any] = json.loads((RESULTS / f"{model}.json").read_text())
+    return result
+
+
+def figures(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each row's figures, medians over the rounds: bytes, seconds, WER in %."""
+    return {name: _figures(result, row) for name, row in result["contenders"].items()}
+
+
 def _figures(result: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     runs = _counted(row)
     audio = sum(runs[0]["audio_seconds"])
@@ -232,7 +243,7 @@ def _figures(result: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
 def to_page(result: dict[str, Any], command: str) -> str:
     """Return the page: the table, the targets, and the roofline."""
     rows = result["contenders"]
-    figures = {name: _figures(result, row) for name, row in rows.items()}
+    shown = figures(result)
     runs = [run for row in rows.values() for run in row["runs"]]
     counted = sum(len(_counted(row)) for row in rows.values())
     host, rounds = result["machine"], max(len(row["runs"]) for row in rows.values())
@@ -256,9 +267,9 @@ def to_page(result: dict[str, Any], command: str) -> str:
         "measurement a fresh process; English, no timestamps, greedy and one at a time where "
         "nothing else is said. Ratios are to the fastest peer of the same mode. "
         f"{len(runs) - counted} of {len(runs)} runs do not count, as other work disturbed them.\n\n"
-        f"{to_table(figures)}\n\n"
+        f"{to_table(shown)}\n\n"
         f"What was aimed at, for {INT8.removeprefix('EdgeWhisper ')} with adaptive context where "
-        f"nothing else is said:\n\n{to_targets(figures, result)}\n\n{remarks}\n{limits}\n\n"
+        f"nothing else is said:\n\n{to_targets(shown, result)}\n\n{remarks}\n{limits}\n\n"
         f"Written by `{command}` from `docs/results/peers/{result['model']}.json`.\n"
     )
 
@@ -296,11 +307,11 @@ def main(
             text = random_checkpoint.make(checkpoint, architecture, tokens, target)
             checkpoint = checkpoints.resolve(workspace, str(target))
         run(checkpoint, utterances[:limit], work, rounds, threads, text)
-    result = json.loads((RESULTS / f"{name}.json").read_text())
+    result = read(name)
     chosen = f"--random {architecture} --tokens {tokens}" if architecture else f"--model {model}"
     page = to_page(
         result,
-        f"python tools/bench_peers.py --librispeech DIR --work DIR {chosen} --rounds {rounds}",
+        f"python tools/bench_peers.py --librispeech DIR --work DIR {chosen}",
     )
     (TABLE.with_name(f"peers-{name}.md") if architecture else TABLE).write_text(page)
     click.echo(page)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import click
 
+import bench_peers
 from edgewhisper import cli as host_cli
 from edgewhisper import reports, sweeps
 from edgewhisper.evaluation.comparison import Comparison
@@ -72,6 +73,25 @@ def results() -> str:
         f"{result.model.name} on {result.dataset.name} ({data}), with 95 % intervals; time and "
         f"memory on {machine}. Written by `python tools/write_tables.py` from the results of "
         f"`{result.command}`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def engines() -> str:
+    """Return what README.md shows of the peer benchmark: greedy decoding, one file at a time."""
+    result = bench_peers.read("whisper-base")
+    heads = ("engine", "RTF", "WER %", "fresh process to text, s", "peak MB", "model, MB")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, row in bench_peers.figures(result).items():
+        if row["mode"] == "greedy":
+            rounded = [f"{row[key] / 1e6:.0f}" for key in ("rss", "model")]
+            cells = [name, f"{row['rtf']:.3f}", f"{row['wer']:.2f}", f"{row['first']:.2f}"]
+            lines.append(f"| {' | '.join([*cells, *rounded])} |")
+    host, count = result["machine"], len(result["utterances"])
+    note = (
+        f"{result['model']}, {count} utterances of {bench_peers.SPLIT}, {result['threads']} "
+        f"threads of {host['cpu']}. Written by `python tools/write_tables.py` from the results of "
+        "`python tools/bench_peers.py`."
     )
     return "\n".join([*lines, "", note])
 
@@ -253,7 +273,11 @@ def _help(command: click.Command, name: str, parent: click.Context | None) -> It
 
 
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
-    ROOT / "README.md": {"results": results, "exit codes": exit_codes},
+    ROOT / "README.md": {
+        "results": results,
+        "engines": engines,
+        "exit codes": exit_codes,
+    },
     ROOT / "docs" / "commands.md": {"help": help_texts},
     ROOT / "docs" / "reliability.md": {
         "audio": partial(hostile, "audio"),
