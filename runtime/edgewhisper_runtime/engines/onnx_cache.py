@@ -74,9 +74,9 @@ class Cache:
         missing = (writers != present)[:, : self.lengths.max()]
         moved = np.flatnonzero(missing.any(axis=1))
         if len(moved):
-            texts = slice(missing.any(axis=0).argmax(), self.lengths[rows[moved]].max())
+            different = slice(missing.any(axis=0).argmax(), self.lengths[rows[moved]].max())
             for name, array in self.past.items():
-                past[name][moved, :, texts] = array[rows[moved], :, texts]
+                past[name][moved, :, different] = array[rows[moved], :, different]
         same = past is self.past and cross is self.cross and len(rows) == len(self.lengths)
         return Cache(
             cross, audio_lengths, sources, past, self.lengths[rows], writers,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgewhisper_runtime.engines.onnx_cache import Cache, empty_past, join
+from edgewhisper_runtime.measure import machine
 
 LAYERS, HEADS, ROOM, WIDTH = 2, 3, 40, 4
 NAMES = [f"{part}_{n}" for n in range(LAYERS) for part in ("key", "value")]
@@ -106,3 +107,12 @@ def test_a_row_that_joins_or_leaves_moves_no_other() -> None:
         for name, array in {**batch.cross, **batch.past}.items():
             assert array.ctypes.data == arrays[name]
         assert batch.cross["cross_key_0"][:2, 0, 0, 0].tolist() == [1, number]
+
+
+def test_room_for_text_takes_memory_when_it_is_written_to() -> None:
+    before = machine.peak_rss()
+    past = empty_past(["past_key_0", "past_value_0"], 64, (8, 448, 64))
+    assert sum(array.nbytes for array in past.values()) > 100e6
+    for array in past.values():
+        array[:, :, 0] = 1
+    assert machine.peak_rss() - before < 30e6
