@@ -40,14 +40,14 @@ OTHER_WORK = "while True: pass"
 PROCESS = """
 import json, sys, time
 from edgewhisper_runtime import Options, audio, load
-from edgewhisper_runtime.engines import onnx
-options_of = onnx.session_options
+from edgewhisper_runtime.engines import onnx_session
+options_of = onnx_session.session_options
 def session_options(threads):
     options = options_of(threads)
     for name, value in json.loads(sys.argv[2]).items():
         options.add_session_config_entry(name, value)
     return options
-onnx.session_options = session_options
+onnx_session.session_options = session_options
 transcriber, samples = load(sys.argv[1], audio_context=sys.argv[4]), audio.load(sys.argv[3])
 options = Options(language="en")
 transcriber.transcribe(samples[: 10 * audio.SAMPLE_RATE], options)

@@ -10,7 +10,8 @@ from edgewhisper_exporters.layers import Grid, Model
 from edgewhisper_exporters.onnx.linear import Arithmetic
 from edgewhisper_runtime.bundle import GraphRecord
 from edgewhisper_runtime.engines import onnx_file
-from edgewhisper_runtime.engines.onnx import ENCODER, session_options
+from edgewhisper_runtime.engines.onnx import ENCODER
+from edgewhisper_runtime.engines.onnx_session import session_options
 from edgewhisper_runtime.errors import QuantizationError
 
 _QUANTIZED = ("MatMulIntegerToFloat", "MatMulNBits")

@@ -57,7 +57,7 @@ def build(model: Model, arithmetic: Arithmetic) -> Graph:
             graph, model, out, projected, hidden, f"{name}.final_layer_norm", few=False
         )
         grown = _product(linear, model, fc1, normed)
-        grown = graph.fused("BiasGelu", grown, bias(graph, model, fc1))
+        grown = _gelu(graph, grown, bias(graph, model, fc1))
         shrunk = _product(linear, model, fc2, grown)
         normed, hidden = add_and_norm(graph, model, fc2, shrunk, hidden, following, few=False)
     _cross_attention(linear, model, normed, width)
@@ -147,7 +147,15 @@ def _convolve(
         side_by_side = graph.op("Reshape", stacked, graph.constant("flat", np.array([0, 0, -1])))
     rows = linear.rows(side_by_side)
     product = linear.linear(rows, f"{_ENCODER}.{name}", Layer(weight))
-    return graph.fused("BiasGelu", product, shift)
+    return _gelu(graph, product, shift)
+
+
+def _gelu(graph: Graph, values: str, shift: str) -> str:
+    """Return gelu(values + shift).
+
+    BiasGelu would take as much memory again for values / 2.
+    """
+    return graph.op("Gelu", graph.op("Add", values, shift))
 
 
 def _positions(graph: Graph, model: Model, hidden: str) -> str:

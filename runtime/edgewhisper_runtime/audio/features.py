@@ -22,7 +22,8 @@ HOP = 160
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 WINDOW_SECONDS = 30
 WINDOW_FRAMES = WINDOW_SECONDS * FRAMES_PER_SECOND
-_AT_ONCE = 500  # frames transformed together: a whole window would take 20 MB
+_AT_ONCE = 500  # frames whose mels are computed together: a whole window would take 10 MB
+_TRANSFORMED = 50  # frames that are transformed together: they fit into a processor's cache
 _SILENCE = -10.0  # log10 of the 1e-10 floor that Whisper puts under the mel power
 
 
@@ -40,27 +41,36 @@ def log_mel(
     """
     if len(samples) > frames * HOP:
         raise ValueError(f"{len(samples)} samples do not fit into {frames} frames of {HOP}")
-    padded = np.zeros(frames * HOP, dtype=np.float32)
-    padded[: len(samples)] = samples
-    padded = np.pad(padded, N_FFT // 2, mode="reflect")
+    half = N_FFT // 2
+    padded = np.zeros(frames * HOP + N_FFT, dtype=np.float32)
+    padded[half : half + len(samples)] = samples
+    padded[:half] = padded[2 * half : half : -1]  # both ends are mirrored
+    padded[-half:] = padded[-half - 2 : -2 * half - 2 : -1]
     # Frames after the end of the sound hold only zeros: they need no transform.
-    sounding = min(frames, (len(samples) + N_FFT // 2) // HOP + 1)
+    sounding = min(frames, (len(samples) + half) // HOP + 1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP][:sounding]
-    power = np.empty((sounding, N_FFT // 2 + 1), dtype=np.float32)
-    for start in range(0, sounding, _AT_ONCE):
-        spectrum = np.fft.rfft(windows[start : start + _AT_ONCE] * _hann(), axis=1)
-        power[start : start + _AT_ONCE] = np.abs(spectrum).astype(np.float32) ** 2
     log_power = np.full((mels, frames), _SILENCE, dtype=np.float32)
     # NumPy's threads do not speed up so small a product, but their spinning slows the engine.
     with _threads().limit(limits=1, user_api="blas"):
-        mel_power = mel_filters(mels) @ power.T
-    log_power[:, :sounding] = np.log10(np.maximum(mel_power, 1e-10))
+        for start in range(0, sounding, _AT_ONCE):
+            some = slice(start, min(start + _AT_ONCE, sounding))
+            mel_power = mel_filters(mels) @ _power(windows[some]).T
+            log_power[:, some] = np.log10(np.maximum(mel_power, 1e-10))
     np.maximum(log_power, log_power.max() - 8.0, out=log_power)
     log_power += 4.0
     log_power /= 4.0
     if padding == "zeros":
         log_power[:, len(samples) // HOP :] = 0.0
     return log_power
+
+
+def _power(windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the power spectrum float32 [n, 201] of windows [n, 400]."""
+    spectrum = np.empty((len(windows), N_FFT // 2 + 1), np.float32)
+    for start in range(0, len(windows), _TRANSFORMED):
+        some = slice(start, start + _TRANSFORMED)
+        spectrum[some] = np.abs(np.fft.rfft(windows[some] * _hann(), axis=1))
+    return spectrum**2
 
 
 @lru_cache

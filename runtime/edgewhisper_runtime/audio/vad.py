@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from edgewhisper_runtime.audio import SAMPLE_RATE
-from edgewhisper_runtime.engines.onnx import open_session
+from edgewhisper_runtime.engines.onnx_session import open_session
 from edgewhisper_runtime.errors import MissingLibraryError
 
 if TYPE_CHECKING:

@@ -182,5 +182,6 @@ def _log_probabilities(logits: Logits, chosen: Ids) -> NDArray[np.float32]:
 def _log_sum(logits: Logits) -> NDArray[np.float32]:
     """Return the logarithm of the sum of the exponentials of each row."""
     largest = logits.max(axis=1)
-    total: NDArray[np.float32] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    shifted = logits - largest[:, None]
+    total: NDArray[np.float32] = largest + np.log(np.exp(shifted, out=shifted).sum(axis=1))
     return total

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgewhisper_runtime.decode import alignment
-from edgewhisper_runtime.engines import onnx_file, onnx_signature
+from edgewhisper_runtime.engines import onnx_cache, onnx_file, onnx_signature
+from edgewhisper_runtime.engines.onnx_cache import Cache, Call
+from edgewhisper_runtime.engines.onnx_session import bind, open_graph, run
 from edgewhisper_runtime.engines.onnx_signature import PARTS, ROWS, STEPS
-from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
-from edgewhisper_runtime.measure import machine
+from edgewhisper_runtime.errors import BundleError, EdgeWhisperError
+from edgewhisper_runtime.memory import return_free_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,39 +23,6 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.engines.onnx_file import Tensor
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
-
-
-@dataclass
-class _Call:
-    """A step of some rows of a cache: the arrays that it reads and writes, bound to the decoder.
-
-    `shape`: the tokens of a row, and after how many of them logits are computed.
-    """
-
-    rows: slice
-    shape: tuple[int, int]
-    arrays: dict[str, NDArray[Any]]
-    binding: Any
-
-
-@dataclass
-class _Cache:
-    """Keys and values of both attentions, [rows, heads, positions, width of a head].
-
-    `past` float32 has room for every position; the decoder writes into it. By row: `lengths` int64
-    [batch], how many positions are filled; `writers` int64 [batch, room], the row that computed
-    each of them, -1 beyond. `cross` is the encoder's output, of one audio for all rows or of one
-    for each row: `sources` int64 [batch] is equal for rows of one audio, and `audio_lengths` int64
-    [audios] are the positions of an audio. `call` is used again while the step's shape is the same.
-    """
-
-    cross: dict[str, NDArray[Any]]
-    audio_lengths: NDArray[np.int64]
-    sources: NDArray[np.int64]
-    past: dict[str, NDArray[np.float32]]
-    lengths: NDArray[np.int64]
-    writers: NDArray[np.int64]
-    call: _Call | None = None
 
 
 class _Table:
@@ -94,7 +62,8 @@ class OnnxBackend:
         onnx_file.read_exported(encoder)
         tensors = onnx_file.read_exported(decoder).tensors
         # The larger first: reading a file takes twice its size for a moment.
-        self._decoder, self._encoder = (_session(path, threads) for path in (decoder, encoder))
+        self._decoder, self._encoder = (open_graph(path, threads) for path in (decoder, encoder))
+        return_free_memory()
         try:
             sizes = onnx_signature.read(self._encoder, self._decoder)
             self._tables = {
@@ -117,31 +86,34 @@ class OnnxBackend:
     def encode(self, features: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Encode log-mel features float32 [batch, mels, frames] of any even number of frames.
 
-        Returns each decoder layer's keys and values of the audio, and the steps of their codes.
+        Returns each decoder layer's keys and values of the audio, and the steps of their codes;
+        read-only.
         """
         features = np.ascontiguousarray(features)  # bound by its address, so it must live on
         binding = self._encoder.io_binding()
-        _bind(binding.bind_input, "features", features)
+        bind(binding.bind_input, "features", features)
         for name in self._cross:
             binding.bind_output(name, "cpu")
-        _run(self._encoder, binding)
+        run(self._encoder, binding)
         # Not copied: the arrays stay in the memory that ONNX Runtime has just worked in.
-        named = zip(self._cross, binding.get_outputs(), strict=True)
-        return {name: np.from_dlpack(value) for name, value in named}
+        arrays = [np.from_dlpack(value) for value in binding.get_outputs()]
+        for array in arrays:
+            array.flags.writeable = False  # caches of one window share them
+        return dict(zip(self._cross, arrays, strict=True))
 
-    def start(self, encoded: dict[str, NDArray[Any]]) -> _Cache:
+    def start(self, encoded: dict[str, NDArray[Any]]) -> Cache:
         """Return an empty cache over the encoder's output."""
         rows, _, positions, _ = encoded["cross_key_0"].shape
-        return _Cache(
+        return Cache(
             cross=encoded,
             audio_lengths=np.full(rows, positions),
             sources=np.arange(rows),
-            past=self._empty(rows),
+            past=onnx_cache.empty_past(self._past, rows, (self.heads, self.room, self._width)),
             lengths=np.zeros(rows, dtype=np.int64),
             writers=np.full((rows, self.room), -1),
         )
 
-    def step(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
+    def step(self, tokens: NDArray[np.int64], cache: Cache) -> NDArray[np.float32]:
         """Append tokens [batch, n]; return logits [batch, vocabulary], overwritten by the next."""
         rows, count = tokens.shape
         if rows == 1 or count == 1:
@@ -151,70 +123,21 @@ class OnnxBackend:
         last = np.array([count - 1])
         return np.concatenate([self._step(tokens[row], cache, row, last).copy() for row in each])
 
-    def verify(self, tokens: NDArray[np.int64], cache: _Cache) -> NDArray[np.float32]:
+    def verify(self, tokens: NDArray[np.int64], cache: Cache) -> NDArray[np.float32]:
         """Append tokens [n] to one row; return the logits [n, vocabulary] after each of them."""
         return self._step(tokens[None], cache, slice(0, 1), np.arange(len(tokens)))
 
-    def shorten(self, cache: _Cache, count: int) -> None:
+    def shorten(self, cache: Cache, count: int) -> None:
         """Remove the last tokens: their positions are written over."""
         cache.lengths -= count
 
-    def reorder(self, cache: _Cache, rows: NDArray[np.int64]) -> _Cache:
-        """Select batch rows; the cache that is given must not be used again.
+    def reorder(self, cache: Cache, rows: NDArray[np.int64]) -> Cache:
+        """See `Backend.reorder`."""
+        return cache.reorder(rows)
 
-        Positions that were computed in the same row are not copied, nor is the encoder's output
-        where all rows are of one audio, each row keeps its own, or the rows are adjacent.
-        """
-        sources, writers = cache.sources[rows], cache.writers[rows]
-        cross, audio_lengths = cache.cross, cache.audio_lengths
-        if len(audio_lengths) > 1 and not np.array_equal(sources, cache.sources):
-            audios = rows[:1] if (sources == sources[0]).all() else rows
-            cross = {name: _select(array, audios) for name, array in cross.items()}
-            audio_lengths = audio_lengths[audios]
-        filled = int(cache.lengths.max())
-        if len(rows) != len(cache.writers):
-            past, first = self._empty(len(rows)), 0
-        else:
-            past = cache.past
-            moved = (writers != cache.writers)[:, :filled].any(axis=0)
-            first = int(moved.argmax()) if moved.any() else filled
-        for name, array in cache.past.items():
-            past[name][:, :, first:filled] = array[rows, :, first:filled]
-        same = past is cache.past and cross is cache.cross
-        return _Cache(
-            cross, audio_lengths, sources, past, cache.lengths[rows], writers,
-            cache.call if same else None,
-        )  # fmt: skip
-
-    def join(self, caches: Sequence[_Cache]) -> _Cache:
-        """Return one cache with the rows of all; each keeps its length of audio and of text."""
-        counts = [len(cache.lengths) for cache in caches]
-        ends = np.cumsum(counts)
-        firsts = np.cumsum([0, *(cache.sources.max() + 1 for cache in caches[:-1])])
-        cross, past = {}, self._empty(ends[-1])
-        for name in self._cross:
-            arrays = [cache.cross[name] for cache in caches]
-            largest = np.max([array.shape[1:] for array in arrays], axis=0)
-            cross[name] = np.zeros((ends[-1], *largest), arrays[0].dtype)
-            for array, end, count in zip(arrays, ends, counts, strict=True):
-                inside = tuple(slice(0, size) for size in array.shape[1:])
-                cross[name][end - count : end][:, *inside] = array
-        for cache, end, count in zip(caches, ends, counts, strict=True):
-            filled = cache.lengths.max()
-            for name, array in cache.past.items():
-                past[name][end - count : end, :, :filled] = array[:, :, :filled]
-        lengths = np.concatenate([cache.lengths for cache in caches])
-        is_filled = np.arange(self.room) < lengths[:, None]
-        return _Cache(
-            cross=cross,
-            audio_lengths=np.concatenate(
-                [np.broadcast_to(c.audio_lengths, n) for c, n in zip(caches, counts, strict=True)]
-            ),
-            sources=np.concatenate([c.sources + n for c, n in zip(caches, firsts, strict=True)]),
-            past=past,
-            lengths=lengths,
-            writers=np.where(is_filled, np.arange(len(lengths))[:, None], -1),
-        )
+    def join(self, caches: Sequence[Cache]) -> Cache:
+        """See `Backend.join`."""
+        return onnx_cache.join(caches)
 
     def attention(
         self,
@@ -231,7 +154,7 @@ class OnnxBackend:
         queries = {}
         for layer in {layer for layer, _ in heads}:
             queries[layer] = np.zeros((*batch.shape, self.heads * self._width), np.float32)
-            _bind(cache.call.binding.bind_output, f"query_{layer}", queries[layer])
+            bind(cache.call.binding.bind_output, f"query_{layer}", queries[layer])
         self.step(batch, cache)
         return alignment.attend(
             {layer: array[0] for layer, array in queries.items()},
@@ -243,7 +166,7 @@ class OnnxBackend:
     def _step(
         self,
         tokens: NDArray[np.int64],
-        cache: _Cache,
+        cache: Cache,
         rows: slice,
         scored: NDArray[np.int64],
     ) -> NDArray[np.float32]:
@@ -266,16 +189,11 @@ class OnnxBackend:
         lengths += tokens.shape[1]
         arrays["last_position"][:] = lengths - 1
         arrays["length"][...] = lengths.max()
-        _run(self._decoder, call.binding)
+        run(self._decoder, call.binding)
         logits: NDArray[np.float32] = arrays["logits"]
         return logits
 
-    def _empty(self, rows: int) -> dict[str, NDArray[np.float32]]:
-        """Return room for the self-attention of rows; it takes no memory until written to."""
-        shape = (rows, self.heads, self.room, self._width)
-        return {name: np.zeros(shape, dtype=np.float32) for name in self._past}
-
-    def _call(self, cache: _Cache, rows: slice, count: int, scored: int) -> _Call:
+    def _call(self, cache: Cache, rows: slice, count: int, scored: int) -> Call:
         """Bind a step of `count` tokens for some rows, and logits after `scored` of them."""
         batch = rows.stop - rows.start
         audios = rows if len(cache.audio_lengths) > 1 else slice(0, 1)
@@ -303,18 +221,10 @@ class OnnxBackend:
         outputs |= {f"present_{name}": array for name, array in cross.items() if name != STEPS}
         binding = self._decoder.io_binding()
         for name, array in inputs.items():
-            _bind(binding.bind_input, name, array)
+            bind(binding.bind_input, name, array)
         for name, array in (outputs | {"logits": logits}).items():
-            _bind(binding.bind_output, name, array)
-        return _Call(rows, (count, scored), {**inputs, "logits": logits}, binding)
-
-
-def _select(array: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Return rows of an array, not copied where they are adjacent."""
-    first = rows[0]
-    if np.array_equal(rows, np.arange(first, first + len(rows))):
-        return array[first : first + len(rows)]
-    return array[rows]
+            bind(binding.bind_output, name, array)
+        return Call(rows, (count, scored), {**inputs, "logits": logits}, binding)
 
 
 def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> OnnxBackend:
@@ -340,66 +250,3 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
     if settings.alignment_heads:
         alignment.check(settings.alignment_heads, backend.layers, backend.heads)
     return backend
-
-
-def _session(path: Path, threads: int | None) -> Any:
-    try:
-        return open_session(path, threads)
-    except ImportError as error:
-        raise MissingLibraryError(
-            f"{path} needs onnxruntime: pip install onnxruntime ({error})."
-        ) from error
-    except Exception as error:  # its own exception classes have no common base
-        raise BundleError(f"ONNX Runtime cannot open {path} ({error}). {_remedy(error)}") from error
-
-
-def open_session(model: Path | bytes, threads: int | None) -> Any:
-    """Open the file of a model, or its bytes, on the CPU."""
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(
-        model, session_options(threads), providers=["CPUExecutionProvider"]
-    )
-
-
-def session_options(threads: int | None) -> Any:
-    """Return the session options of every graph; by default, one thread for each usable core."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # ONNX Runtime's own default looks at neither CPU affinity nor a container's quota.
-    options.intra_op_num_threads = threads or machine.usable_cores()
-    options.inter_op_num_threads = 1
-    # The exporter chose the fused operators by measurement; more fusion makes them slower.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    # Without VNNI, x86 adds 8-bit products in 16 bits and may saturate: this is exact, but slower.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    # Threads that spin for longer save no time and take up to half as much processor time again,
-    # from other work too: docs/results/spinning.md.
-    options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
-    # Encoder and decoder have separate threads: those of one must not spin while the other runs.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Clips differ in length, so a memory plan would hardly ever be used again.
-    options.enable_mem_pattern = False
-    return options
-
-
-def _run(session: Any, binding: Any) -> None:
-    """Run a session; raise BundleError for a graph that fails although its inputs fit."""
-    try:
-        session.run_with_iobinding(binding)
-    except Exception as error:  # as above
-        message = f"ONNX Runtime cannot run the bundle ({error}). {_remedy(error)}"
-        raise BundleError(message) from error
-
-
-def _remedy(error: Exception) -> str:
-    """Return what to do: ONNX Runtime tells a lack of memory by text alone."""
-    if any(words in str(error) for words in ("bad_alloc", "Failed to allocate memory")):
-        return "There is not enough memory: free some, or take a smaller model or batch."
-    return "Build again."
-
-
-def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:
-    bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewhisper_runtime.engines import onnx
+from edgewhisper_runtime.engines import onnx_session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,7 +149,7 @@ def _session(operator: _Operator, threads: int) -> Run:
         _field(8, _field(1, domain) + _field(2, version))
         for domain, version in ((b"", 17), (_MICROSOFT, 1))
     )
-    session = onnx.open_session(_field(1, 8) + opsets + _field(7, graph), threads)
+    session = onnx_session.open_session(_field(1, 8) + opsets + _field(7, graph), threads)
     binding = session.io_binding()
     binding.bind_cpu_input("values", values)
     binding.bind_output("result", "cpu")
