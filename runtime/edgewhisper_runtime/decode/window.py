@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewhisper_runtime.audio import cutting, features
+from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, features
 from edgewhisper_runtime.decode import alignment, loop, repetition, search
 from edgewhisper_runtime.decode.rules import TokenRules
 from edgewhisper_runtime.decode.search import Hypothesis
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.transcript import EncodedAgain, Word
 
     Samples = NDArray[np.float32]
+
+MOST_UNWRITTEN = 1.0  # seconds of sound that may follow the text of a window
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,16 @@ class Decoded:
     """The tokens of a window, and the evidence for and against them.
 
     `request` is what the window was decoded as, with the language where that was detected.
-    `log_probability` is the mean over the tokens, the end included. `failed`: the text is beyond
-    the thresholds of the options. `encoded_again`: see `transcript.Window`.
+    `log_probability` is the mean over the tokens, the end included; `end_probability` is that of
+    the end alone, 1 where decoding did not end by itself. `failed`: the text is beyond the
+    thresholds of the options. `encoded_again`: see `transcript.Window`.
     """
 
     request: Request
     tokens: list[int]
     probabilities: list[float]  # of each token
     log_probability: float
+    end_probability: float
     temperature: float
     compression_ratio: float
     no_speech_probability: float | None
@@ -140,9 +144,20 @@ class WindowDecoder:
     ) -> loop.Decoding[Decoded]:
         """Decode samples [n] at 16 kHz, n at most 480,000, in a step loop.
 
-        The encoder runs once or twice. `draft` is what the tokens will probably be, as those of an
-        earlier decoding of the same speech are: the text is the same in fewer steps.
+        The encoder runs once or twice, and again for what follows where a text without timestamps
+        has ended too early. `draft` is what the tokens will probably be, as those of an earlier
+        decoding of the same speech are: the text is the same in fewer steps.
         """
+        decoded, end = yield from self._up_to_end(window, request, draft)
+        if end is None:
+            return decoded
+        rest = yield from self.decoding(window[end:], decoded.request)
+        return decoded if rest.failed else _joined(decoded, rest)
+
+    def _up_to_end(
+        self, window: Samples, request: Request, draft: Sequence[int]
+    ) -> loop.Decoding[tuple[Decoded, int | None]]:
+        """Decode a window; return the sample where its text ends too early, or None."""
         mels = features.log_mel(window, self.settings.mels, padding=request.options.padding)[None]
         frames = self._frames(window)
         encoded = self.backend.encode(mels[:, :, :frames])
@@ -162,8 +177,9 @@ class WindowDecoder:
                 break
         else:
             attempt = max(attempts, key=lambda text: (not text.looping, text.log_probability))
+        end = self._early_end(window, attempt, encoded)
         pauses = cutting.pauses(window) if request.options.timed else ()
-        return replace(attempt, encoded_again=encoded_again, pauses=pauses)
+        return replace(attempt, encoded_again=encoded_again, pauses=pauses), end
 
     def words(self, decoded: Decoded, at: Sequence[int], seconds: float) -> list[Word]:
         """Return the words of the text tokens at positions `at` of a window of so many seconds.
@@ -183,6 +199,25 @@ class WindowDecoder:
             self.tokenizer, tokens, probabilities, weights, seconds, request.text_language,
             decoded.pauses,
         )  # fmt: skip
+
+    def _early_end(self, window: Samples, decoded: Decoded, encoded: Any) -> int | None:
+        """Return the sample after the last word of a text that more than 1 s of sound follow.
+
+        None where the text is whole. Words are looked for only where the model is unsure of the end
+        of a text: that costs nothing elsewhere. Text with timestamps shows by itself where it ends.
+        """
+        request, threshold = decoded.request, decoded.request.options.min_end_probability
+        sure = threshold is None or decoded.end_probability >= threshold
+        continued = request.prefix or request.provisional or request.options.timed
+        heads = self.settings.alignment_heads
+        if sure or continued or decoded.failed or not (decoded.tokens and heads):
+            return None
+        seconds, pauses = len(window) / SAMPLE_RATE, cutting.pauses(window)
+        aligned = replace(decoded, encoded=encoded, pauses=pauses)
+        *_, last = self.words(aligned, range(len(decoded.tokens)), seconds)
+        if sound_after(last.end, pauses, seconds) <= MOST_UNWRITTEN:
+            return None
+        return cutting.pause_near(window, round(last.end * SAMPLE_RATE))
 
     def _with_language(self, request: Request, encoded: Any) -> Request:
         """Return the request with the language that its window is in."""
@@ -289,6 +324,7 @@ class WindowDecoder:
             tokens=[] if silent else text.tokens,
             probabilities=[] if silent else np.exp(text.log_probabilities).tolist(),
             log_probability=likely,
+            end_probability=text.end_probability,
             temperature=temperature,
             compression_ratio=0.0 if silent else ratio,
             no_speech_probability=no_speech,
@@ -304,3 +340,26 @@ class WindowDecoder:
         margin = round(self.settings.adaptive.margin * features.FRAMES_PER_SECOND)
         frames = -(-len(window) // features.HOP) + margin
         return min(frames + frames % 2, features.WINDOW_FRAMES)
+
+
+def sound_after(time: float, pauses: Sequence[tuple[float, float]], seconds: float) -> float:
+    """Return the seconds of sound after a time in a window of so many seconds."""
+    quiet = sum(max(0.0, end - max(start, time)) for start, end in pauses)
+    return seconds - time - quiet
+
+
+def _joined(first: Decoded, second: Decoded) -> Decoded:
+    """Return the text of a window whose rest was decoded by itself."""
+    counts = [len(text.tokens) + 1 for text in (first, second)]
+    likely = np.average([first.log_probability, second.log_probability], weights=counts)
+    return replace(
+        first,
+        tokens=[*first.tokens, *second.tokens],
+        probabilities=[*first.probabilities, *second.probabilities],
+        log_probability=float(likely),
+        end_probability=second.end_probability,
+        temperature=max(first.temperature, second.temperature),
+        compression_ratio=max(first.compression_ratio, second.compression_ratio),
+        looping=first.looping or second.looping,
+        encoded_again=first.encoded_again or second.encoded_again,
+    )
