@@ -72,7 +72,7 @@ class Options:
     max_compression_ratio: float | None = 2.4
     min_log_probability: float | None = -1.0
     max_no_speech: float | None = 0.6
-    min_end_probability: float | None = 0.9
+    min_end_probability: float | None = 0.95
     timestamps: bool = False
     words: bool = False
     prompt: str = ""
