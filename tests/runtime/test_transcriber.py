@@ -296,7 +296,7 @@ def test_a_short_sentence_at_the_end_is_not_lost(
 
 
 def test_whole_texts_stay_as_they_are(quantized: Transcriber, speech: list[Path]) -> None:
-    for path in speech:
+    for path in speech[:2]:
         texts = [
             quantized.transcribe(path, Options(language="en", min_end_probability=threshold))
             for threshold in (0.95, None)
