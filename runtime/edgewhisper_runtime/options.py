@@ -34,7 +34,7 @@ class Options:
     the best of `best_of` samples is taken; `seed` makes them the same every time. A window that is
     less likely than `min_log_probability`, and silence by more than `max_no_speech` by the model's
     own estimate, has no text. Where the end of a window's text is less likely than
-    `min_end_probability` and more than 1 s of sound follow its last word, the text has ended too
+    `min_end_probability` and more than 1 s of sound follows its last word, the text has ended too
     early: what follows is decoded by itself. Text with timestamps is checked by these alone. None
     for a threshold does without it.
 

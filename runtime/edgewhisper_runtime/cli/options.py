@@ -357,7 +357,7 @@ def decoding(command: F) -> F:
             metavar="X",
             default=_DEFAULT.min_end_probability,
             show_default=True,
-            help="Text whose end is less likely goes on where more than 1 s of sound follow.",
+            help="Text whose end is less likely goes on where more than 1 s of sound follows.",
         ),
     )
 

@@ -201,7 +201,7 @@ class WindowDecoder:
         )  # fmt: skip
 
     def _early_end(self, window: Samples, decoded: Decoded, encoded: Any) -> int | None:
-        """Return the sample after the last word of a text that more than 1 s of sound follow.
+        """Return the sample after the last word of a text that more than 1 s of sound follows.
 
         None where the text is whole. Words are looked for only where the model is unsure of the end
         of a text: that costs nothing elsewhere. Text with timestamps shows by itself where it ends.
