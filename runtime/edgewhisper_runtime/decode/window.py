@@ -203,19 +203,21 @@ class WindowDecoder:
     def _early_end(self, window: Samples, decoded: Decoded, encoded: Any) -> int | None:
         """Return the sample after the last word of a text that more than 1 s of sound follows.
 
-        None where the text is whole. Words are looked for only where the model is unsure of the end
-        of a text: that costs nothing elsewhere. Text with timestamps shows by itself where it ends.
+        None where the text is whole, or shorter than that itself: noise has such texts. Words are
+        aligned only where the model is unsure of the end. Text with timestamps, or after a prefix,
+        is not looked at.
         """
         request, threshold = decoded.request, decoded.request.options.min_end_probability
-        sure = threshold is None or decoded.end_probability >= threshold
-        continued = request.prefix or request.provisional or request.options.timed
-        heads = self.settings.alignment_heads
-        if sure or continued or decoded.failed or not (decoded.tokens and heads):
+        if threshold is None or decoded.end_probability >= threshold:
+            return None
+        if request.options.timed or request.prefix or request.provisional:
+            return None
+        if decoded.failed or not decoded.tokens or not self.settings.alignment_heads:
             return None
         seconds, pauses = len(window) / SAMPLE_RATE, cutting.pauses(window)
         aligned = replace(decoded, encoded=encoded, pauses=pauses)
         *_, last = self.words(aligned, range(len(decoded.tokens)), seconds)
-        if sound_after(last.end, pauses, seconds) <= MOST_UNWRITTEN:
+        if min(last.end, sound_after(last.end, pauses, seconds)) <= MOST_UNWRITTEN:
             return None
         return cutting.pause_near(window, round(last.end * SAMPLE_RATE))
 
