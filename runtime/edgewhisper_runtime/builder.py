@@ -13,13 +13,7 @@ from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, vad
 from edgewhisper_runtime.decode.hallucination import hallucinated
 from edgewhisper_runtime.decode.loop import Decoding
 from edgewhisper_runtime.decode.spans import Span, split_at_timestamps
-from edgewhisper_runtime.decode.window import (
-    MOST_UNWRITTEN,
-    Decoded,
-    Request,
-    WindowDecoder,
-    sound_after,
-)
+from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
 from edgewhisper_runtime.text.splitting import UNSPACED, split
 from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
 
@@ -160,10 +154,8 @@ class TranscriptBuilder:
         length, whole = window.samples / SAMPLE_RATE, not self._options.sequential
         first_timestamp = self._decoder.tokenizer.first_timestamp
         spans, seconds = split_at_timestamps(decoded.tokens, first_timestamp, length, whole)
-        if self._options.sequential and spans:
-            end = spans[-1].end
-            if sound_after(end, decoded.pauses, length) > MOST_UNWRITTEN:
-                seconds = end  # the model has ended its text too early
+        if self._options.sequential and spans and decoded.ends_early(spans[-1].end, length):
+            seconds = spans[-1].end
         if window.start < self._text_end:
             spans = self._without_repeated_word(spans, decoded.request.text_language)
         self._text_end = window.start + round(seconds * SAMPLE_RATE)

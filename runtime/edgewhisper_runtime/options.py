@@ -35,8 +35,8 @@ class Options:
     less likely than `min_log_probability`, and silence by more than `max_no_speech` by the model's
     own estimate, has no text. Where the end of a window's text is less likely than
     `min_end_probability` and more than 1 s of sound follows its last word, the text has ended too
-    early: what follows is decoded by itself. Timestamps tell that without a threshold. None for a
-    threshold does without it.
+    early: what follows is decoded by itself. With timestamps 2 s of sound are enough whatever the
+    end is like. None for a threshold does without it.
 
     Audio longer than a window is cut at pauses, and text comes without times. With `timestamps`
     the model says when each phrase begins and ends, and a window begins where the last phrase of

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.float32]
 
-MOST_UNWRITTEN = 1.0  # seconds of sound that may follow the text of a window
+# Seconds of sound that may follow the text of a window: noise, or the end of a slow word.
+_AFTER_UNSURE_END, _AFTER_END = 1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,21 @@ class Decoded:
     encoded: Any | None  # the backend's encoding of the window; None without times
     pauses: Sequence[tuple[float, float]] = ()  # see `cutting.pauses`; none without times
     encoded_again: EncodedAgain | None = None
+
+    @property
+    def is_unsure_of_end(self) -> bool:
+        """Whether the end of the text is less likely than the options ask for."""
+        threshold = self.request.options.min_end_probability
+        return threshold is not None and self.end_probability < threshold
+
+    def ends_early(self, end: float, seconds: float) -> bool:
+        """Tell whether a text that ends at a time leaves out speech of a window of so many seconds.
+
+        It does where more than 2 s of sound follow, or more than 1 s after an unsure end.
+        """
+        quiet = sum(max(0.0, after - max(start, end)) for start, after in self.pauses)
+        most = _AFTER_UNSURE_END if self.is_unsure_of_end else _AFTER_END
+        return seconds - end - quiet > most
 
 
 class WindowDecoder:
@@ -207,17 +223,17 @@ class WindowDecoder:
         aligned only where the model is unsure of the end. Text with timestamps, or after a prefix,
         is not looked at.
         """
-        request, threshold = decoded.request, decoded.request.options.min_end_probability
-        if threshold is None or decoded.end_probability >= threshold:
-            return None
+        request = decoded.request
         if request.options.timed or request.prefix or request.provisional:
             return None
-        if decoded.failed or not decoded.tokens or not self.settings.alignment_heads:
+        if not decoded.is_unsure_of_end or decoded.failed or not decoded.tokens:
             return None
-        seconds, pauses = len(window) / SAMPLE_RATE, cutting.pauses(window)
-        aligned = replace(decoded, encoded=encoded, pauses=pauses)
+        if not self.settings.alignment_heads:
+            return None
+        seconds = len(window) / SAMPLE_RATE
+        aligned = replace(decoded, encoded=encoded, pauses=cutting.pauses(window))
         *_, last = self.words(aligned, range(len(decoded.tokens)), seconds)
-        if min(last.end, sound_after(last.end, pauses, seconds)) <= MOST_UNWRITTEN:
+        if last.end <= _AFTER_UNSURE_END or not aligned.ends_early(last.end, seconds):
             return None
         return cutting.pause_near(window, round(last.end * SAMPLE_RATE))
 
@@ -342,12 +358,6 @@ class WindowDecoder:
         margin = round(self.settings.adaptive.margin * features.FRAMES_PER_SECOND)
         frames = -(-len(window) // features.HOP) + margin
         return min(frames + frames % 2, features.WINDOW_FRAMES)
-
-
-def sound_after(time: float, pauses: Sequence[tuple[float, float]], seconds: float) -> float:
-    """Return the seconds of sound after a time in a window of so many seconds."""
-    quiet = sum(max(0.0, end - max(start, time)) for start, end in pauses)
-    return seconds - time - quiet
 
 
 def _joined(first: Decoded, second: Decoded) -> Decoded:
