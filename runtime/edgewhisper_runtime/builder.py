@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.options import Options
 
 _MIN_REST = SAMPLE_RATE // 10  # samples: a rest that is shorter holds no word
-_MOST_UNWRITTEN = 2.0  # seconds of sound that may follow the text of a window
 # Text decoded at a higher temperature is not put before later windows, as in openai-whisper.
 MAX_PROMPT_TEMPERATURE = 0.5
 
@@ -155,8 +154,8 @@ class TranscriptBuilder:
         length, whole = window.samples / SAMPLE_RATE, not self._options.sequential
         first_timestamp = self._decoder.tokenizer.first_timestamp
         spans, seconds = split_at_timestamps(decoded.tokens, first_timestamp, length, whole)
-        if self._options.sequential and spans and _sound_after(spans[-1].end, decoded, length):
-            seconds = spans[-1].end  # the model has ended its text too early
+        if self._options.sequential and spans and decoded.ends_early(spans[-1].end, length):
+            seconds = spans[-1].end
         if window.start < self._text_end:
             spans = self._without_repeated_word(spans, decoded.request.text_language)
         self._text_end = window.start + round(seconds * SAMPLE_RATE)
@@ -272,12 +271,6 @@ class TranscriptBuilder:
         start = max(start, self._last_end)
         self._last_end = max(start, end)
         return start, self._last_end
-
-
-def _sound_after(seconds: float, decoded: Decoded, length: float) -> bool:
-    """Tell whether a window of so many seconds goes on with sound after a time in it."""
-    quiet = sum(max(0.0, end - max(start, seconds)) for start, end in decoded.pauses)
-    return length - seconds - quiet > _MOST_UNWRITTEN
 
 
 def _letters(word: str) -> str:

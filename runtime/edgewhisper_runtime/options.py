@@ -33,7 +33,10 @@ class Options:
     natural logarithm). At temperature 0 `beam_size` hypotheses are followed (1: greedy), above it
     the best of `best_of` samples is taken; `seed` makes them the same every time. A window that is
     less likely than `min_log_probability`, and silence by more than `max_no_speech` by the model's
-    own estimate, has no text. None for a threshold does without it.
+    own estimate, has no text. Where the end of a window's text is less likely than
+    `min_end_probability` and more than 1 s of sound follows its last word, the text has ended too
+    early: what follows is decoded by itself. With timestamps 2 s of sound are enough whatever the
+    end is like. None for a threshold does without it.
 
     Audio longer than a window is cut at pauses, and text comes without times. With `timestamps`
     the model says when each phrase begins and ends, and a window begins where the last phrase of
@@ -69,6 +72,7 @@ class Options:
     max_compression_ratio: float | None = 2.4
     min_log_probability: float | None = -1.0
     max_no_speech: float | None = 0.6
+    min_end_probability: float | None = 0.95
     timestamps: bool = False
     words: bool = False
     prompt: str = ""
@@ -224,5 +228,6 @@ PLAIN = Options(
     max_compression_ratio=None,
     min_log_probability=None,
     max_no_speech=None,
+    min_end_probability=None,
     vad="none",
 )

@@ -34,6 +34,11 @@ def multilingual(bundle_of: BundleOf) -> Transcriber:
     return load(bundle_of("whisper-base", "fp32", "none"))
 
 
+@pytest.fixture(scope="module")
+def quantized(bundle_of: BundleOf) -> Transcriber:
+    return load(bundle_of("whisper-base", "onnx-int8"), threads=2, audio_context="full")
+
+
 @pytest.mark.parametrize("options", [Options(), Options(timestamps=True)])
 def test_long_audio_is_as_good_as_its_utterances(
     lean: Transcriber, data: Path, options: Options
@@ -249,6 +254,54 @@ def test_no_word_is_said_twice_or_lost_where_a_window_begins(lean: Transcriber, 
     transcript = lean.transcribe(part, Options(timestamps=True))
     assert len(transcript.windows) > 1
     assert "hear and feel the more deeply his own condemnation" in transcript.text
+
+
+@pytest.mark.parametrize("options", [Options(), Options(batch_size=2)])
+def test_a_text_that_ends_before_the_sound_does_is_gone_on_with(
+    quantized: Transcriber, data: Path, options: Options
+) -> None:
+    """Of a phrase that is said twice, whisper-base writes the first, and is unsure of the end."""
+    twice = data / "LibriSpeech/test-other/3005/163389/3005-163389-0001.flac"
+    texts = {
+        threshold: quantized.transcribe(
+            twice, replace(options, language="en", min_end_probability=threshold)
+        ).text
+        for threshold in (options.min_end_probability, None)
+    }
+    whole, short = (len(re.findall("down the fence", text)) for text in texts.values())
+    assert (whole, short) == (2, 1)
+
+
+def test_a_sentence_said_twice_is_written_twice(quantized: Transcriber, data: Path) -> None:
+    sentence = audio.load(data / "LibriSpeech/dev-clean/84/121123/84-121123-0004.flac")
+    pause = np.zeros(audio.SAMPLE_RATE // 2, dtype=np.float32)
+    twice = np.concatenate([sentence, pause, sentence])
+    assert quantized.transcribe(twice, Options(language="en")).text.count("restorative") == 2
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_a_short_sentence_at_the_end_is_not_lost(
+    onnx_bundle: Path, data: Path, timestamps: bool
+) -> None:
+    """With timestamps, the model ends its text 1.5 s before the sound does."""
+    speech = data / "LibriSpeech" / "dev-clean"
+    long, short = (
+        audio.load(speech / path)
+        for path in ("84/121123/84-121123-0005.flac", "2902/9008/2902-9008-0008.flac")
+    )
+    samples = np.concatenate([long, np.zeros(audio.SAMPLE_RATE // 2, np.float32), short / 2])
+    transcriber = load(onnx_bundle, threads=2, audio_context="full")
+    transcript = transcriber.transcribe(samples, Options(timestamps=timestamps, vad="none"))
+    assert transcript.text.endswith("What do I care for food?")
+
+
+def test_whole_texts_stay_as_they_are(quantized: Transcriber, speech: list[Path]) -> None:
+    for path in speech[:2]:
+        texts = [
+            quantized.transcribe(path, Options(language="en", min_end_probability=threshold))
+            for threshold in (0.95, None)
+        ]
+        assert texts[0] == texts[1]
 
 
 def test_clips_have_the_text_and_times_of_their_part(lean: Transcriber, speech: list[Path]) -> None:

@@ -350,6 +350,15 @@ def decoding(command: F) -> F:
             show_default=True,
             help="Guesses in what is more probably no speech are left out.",
         ),
+        option(
+            "Limits (a number, or none)",
+            "--min-end-probability",
+            type=_limit,
+            metavar="X",
+            default=_DEFAULT.min_end_probability,
+            show_default=True,
+            help="Text whose end is less likely goes on where more than 1 s of sound follows.",
+        ),
     )
 
 

@@ -34,6 +34,12 @@ class Hypothesis:
         """The mean over the tokens, natural logarithm; 0 for none."""
         return float(np.mean(self.log_probabilities)) if self.log_probabilities else 0.0
 
+    @property
+    def end_probability(self) -> float:
+        """The probability of the end; 1 where the text did not reach it."""
+        ended = len(self.log_probabilities) > len(self.tokens)
+        return float(np.exp(self.log_probabilities[-1])) if ended else 1.0
+
 
 def most_likely(logits: Logits) -> Ids:
     """Return the most likely token of each row of logits [rows, vocabulary]."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewhisper_runtime.audio import cutting, features
+from edgewhisper_runtime.audio import SAMPLE_RATE, cutting, features
 from edgewhisper_runtime.decode import alignment, loop, repetition, search
 from edgewhisper_runtime.decode.rules import TokenRules
 from edgewhisper_runtime.decode.search import Hypothesis
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.transcript import EncodedAgain, Word
 
     Samples = NDArray[np.float32]
+
+# Seconds of sound that may follow the text of a window: noise, or the end of a slow word.
+_AFTER_UNSURE_END, _AFTER_END = 1.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,16 @@ class Decoded:
     """The tokens of a window, and the evidence for and against them.
 
     `request` is what the window was decoded as, with the language where that was detected.
-    `log_probability` is the mean over the tokens, the end included. `failed`: the text is beyond
-    the thresholds of the options. `encoded_again`: see `transcript.Window`.
+    `log_probability` is the mean over the tokens, the end included; `end_probability` is that of
+    the end alone, 1 where decoding did not end by itself. `failed`: the text is beyond the
+    thresholds of the options. `encoded_again`: see `transcript.Window`.
     """
 
     request: Request
     tokens: list[int]
     probabilities: list[float]  # of each token
     log_probability: float
+    end_probability: float
     temperature: float
     compression_ratio: float
     no_speech_probability: float | None
@@ -76,6 +81,21 @@ class Decoded:
     encoded: Any | None  # the backend's encoding of the window; None without times
     pauses: Sequence[tuple[float, float]] = ()  # see `cutting.pauses`; none without times
     encoded_again: EncodedAgain | None = None
+
+    @property
+    def is_unsure_of_end(self) -> bool:
+        """Whether the end of the text is less likely than the options ask for."""
+        threshold = self.request.options.min_end_probability
+        return threshold is not None and self.end_probability < threshold
+
+    def ends_early(self, end: float, seconds: float) -> bool:
+        """Tell whether a text that ends at a time leaves out speech of a window of so many seconds.
+
+        It does where more than 2 s of sound follow, or more than 1 s after an unsure end.
+        """
+        quiet = sum(max(0.0, after - max(start, end)) for start, after in self.pauses)
+        most = _AFTER_UNSURE_END if self.is_unsure_of_end else _AFTER_END
+        return seconds - end - quiet > most
 
 
 class WindowDecoder:
@@ -140,9 +160,20 @@ class WindowDecoder:
     ) -> loop.Decoding[Decoded]:
         """Decode samples [n] at 16 kHz, n at most 480,000, in a step loop.
 
-        The encoder runs once or twice. `draft` is what the tokens will probably be, as those of an
-        earlier decoding of the same speech are: the text is the same in fewer steps.
+        The encoder runs once or twice, and again for what follows where a text without timestamps
+        has ended too early. `draft` is what the tokens will probably be, as those of an earlier
+        decoding of the same speech are: the text is the same in fewer steps.
         """
+        decoded, end = yield from self._up_to_end(window, request, draft)
+        if end is None:
+            return decoded
+        rest = yield from self.decoding(window[end:], decoded.request)
+        return decoded if rest.failed else _joined(decoded, rest)
+
+    def _up_to_end(
+        self, window: Samples, request: Request, draft: Sequence[int]
+    ) -> loop.Decoding[tuple[Decoded, int | None]]:
+        """Decode a window; return the sample where its text ends too early, or None."""
         mels = features.log_mel(window, self.settings.mels, padding=request.options.padding)[None]
         frames = self._frames(window)
         encoded = self.backend.encode(mels[:, :, :frames])
@@ -162,8 +193,9 @@ class WindowDecoder:
                 break
         else:
             attempt = max(attempts, key=lambda text: (not text.looping, text.log_probability))
+        end = self._early_end(window, attempt, encoded)
         pauses = cutting.pauses(window) if request.options.timed else ()
-        return replace(attempt, encoded_again=encoded_again, pauses=pauses)
+        return replace(attempt, encoded_again=encoded_again, pauses=pauses), end
 
     def words(self, decoded: Decoded, at: Sequence[int], seconds: float) -> list[Word]:
         """Return the words of the text tokens at positions `at` of a window of so many seconds.
@@ -183,6 +215,27 @@ class WindowDecoder:
             self.tokenizer, tokens, probabilities, weights, seconds, request.text_language,
             decoded.pauses,
         )  # fmt: skip
+
+    def _early_end(self, window: Samples, decoded: Decoded, encoded: Any) -> int | None:
+        """Return the sample after the last word of a text that more than 1 s of sound follows.
+
+        None where the text is whole, or shorter than that itself: noise has such texts. Words are
+        aligned only where the model is unsure of the end. Text with timestamps, or after a prefix,
+        is not looked at.
+        """
+        request = decoded.request
+        if request.options.timed or request.prefix or request.provisional:
+            return None
+        if not decoded.is_unsure_of_end or decoded.failed or not decoded.tokens:
+            return None
+        if not self.settings.alignment_heads:
+            return None
+        seconds = len(window) / SAMPLE_RATE
+        aligned = replace(decoded, encoded=encoded, pauses=cutting.pauses(window))
+        *_, last = self.words(aligned, range(len(decoded.tokens)), seconds)
+        if last.end <= _AFTER_UNSURE_END or not aligned.ends_early(last.end, seconds):
+            return None
+        return cutting.pause_near(window, round(last.end * SAMPLE_RATE))
 
     def _with_language(self, request: Request, encoded: Any) -> Request:
         """Return the request with the language that its window is in."""
@@ -289,6 +342,7 @@ class WindowDecoder:
             tokens=[] if silent else text.tokens,
             probabilities=[] if silent else np.exp(text.log_probabilities).tolist(),
             log_probability=likely,
+            end_probability=text.end_probability,
             temperature=temperature,
             compression_ratio=0.0 if silent else ratio,
             no_speech_probability=no_speech,
@@ -304,3 +358,20 @@ class WindowDecoder:
         margin = round(self.settings.adaptive.margin * features.FRAMES_PER_SECOND)
         frames = -(-len(window) // features.HOP) + margin
         return min(frames + frames % 2, features.WINDOW_FRAMES)
+
+
+def _joined(first: Decoded, second: Decoded) -> Decoded:
+    """Return the text of a window whose rest was decoded by itself."""
+    counts = [len(text.tokens) + 1 for text in (first, second)]
+    likely = np.average([first.log_probability, second.log_probability], weights=counts)
+    return replace(
+        first,
+        tokens=[*first.tokens, *second.tokens],
+        probabilities=[*first.probabilities, *second.probabilities],
+        log_probability=float(likely),
+        end_probability=second.end_probability,
+        temperature=max(first.temperature, second.temperature),
+        compression_ratio=max(first.compression_ratio, second.compression_ratio),
+        looping=first.looping or second.looping,
+        encoded_again=first.encoded_again or second.encoded_again,
+    )
