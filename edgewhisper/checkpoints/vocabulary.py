@@ -1,14 +1,14 @@
 """A checkpoint with its vocabulary cut to some languages: fewer tokens, the same numbers for each.
 
 What stays: special tokens, but of languages only these; tokens without a letter, so that digits,
-punctuation and, byte by byte, any text can be written; tokens that spell a frequent word of these
-languages; and all tokens of the scripts that they are written in, Latin excepted. Three quarters of
-Whisper's tokens are of the Latin script, whose languages share its letters but not their words.
+punctuation and, byte by byte, any text can be written; tokens that spell one of the 60,000 most
+frequent words of each language; and all tokens of the scripts that these words are in, Latin
+excepted. Four fifths of Whisper's tokens are of the Latin script, and most of these in letters that
+English has too, so letters alone would keep nearly all.
 
-A word is frequent if one word in a million is this one, in the lists of `wordfreq` (Speer et al.).
-Choosing tokens by frequency in a language's own text follows Abdaoui et al. 2020 ("Load what you
-need") and Ushio et al. 2023 ("Efficient multilingual language model compression through vocabulary
-trimming").
+Words and their frequencies are those of `wordfreq` (Speer 2022). Choosing tokens by frequency in a
+language's own text follows Abdaoui et al. 2020 ("Load what you need") and Ushio et al. 2023
+("Efficient multilingual language model compression through vocabulary trimming").
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from edgewhisper_runtime.text.languages import LANGUAGES
 from edgewhisper_runtime.text.tokens import Tokenizer
 
 _WORDS = "wordfreq"
-_FREQUENT = "small"  # its lists of the words that are one in a million, or more frequent
+_MOST_FREQUENT = 60_000  # some lists are shorter, with every word that is one in a million
 # Its names of languages that Whisper calls otherwise. Its Serbian is in Latin letters only.
 _LISTS = {"bs": "sh", "hr": "sh", "no": "nb", "tl": "fil"}
 _LETTERS = ("L", "M")  # Unicode's categories: letters and the marks upon them
@@ -93,7 +94,7 @@ def check(languages: Sequence[str]) -> None:
             f"this recipe needs {_WORDS}, to cut the vocabulary to {', '.join(languages)}: pip "
             "install 'edgewhisper[vocabulary]'."
         ) from error
-    present = set(available_languages(_FREQUENT))
+    present = set(available_languages("best"))
     listed = [code for code in LANGUAGES if _LISTS.get(code, code) in present]
     if missing := [code for code in languages if code not in listed]:
         raise RecipeError(
@@ -132,13 +133,12 @@ def _kept(checkpoint: Checkpoint, languages: Sequence[str]) -> list[int]:
 def _frequent_words(code: str) -> list[str]:
     from wordfreq import iter_wordlist
 
-    return list(iter_wordlist(_LISTS.get(code, code), _FREQUENT))
+    return list(islice(iter_wordlist(_LISTS.get(code, code), "best"), _MOST_FREQUENT))
 
 
 def _spellings(word: str) -> Iterator[str]:
-    """Yield a word with small and large letters, at the start of a text and after a space."""
-    for text in (word, word.capitalize(), word.upper()):
-        yield from (text, f" {text}")
+    """Yield a word as it stands after a space: in small letters, capitalized, in capitals."""
+    yield from (f" {text}" for text in (word, word.capitalize(), word.upper()))
 
 
 def _scripts_of(words: Sequence[str]) -> set[str]:
