@@ -123,11 +123,12 @@ def _kept(checkpoint: Checkpoint, languages: Sequence[str]) -> list[int]:
     pieces = ((token, tokenizer.piece(token)) for token in range(tokenizer.end_of_text))
     kept |= {token for token, piece in pieces if len(piece) == 1 or _is_of(piece, scripts)}
     kept |= _parts(content["model"], kept)
-    # The language tokens of an English-only model were never trained.
-    spoken = {f"<|{code}|>" for code in languages if tokenizer.multilingual}
-    others = {f"<|{code}|>" for code in LANGUAGES} - spoken
-    kept |= {entry["id"] for entry in content["added_tokens"] if entry["content"] not in others}
-    return sorted(kept | {tokenizer.first_timestamp + step for step in range(TIMESTAMPS)})
+    kept |= {entry["id"] for entry in content["added_tokens"]}
+    kept |= {tokenizer.first_timestamp + step for step in range(TIMESTAMPS)}
+    of_languages = range(tokenizer.start_of_transcript + 1, min(tokenizer.tasks.values()))
+    # An English-only model has tokens of languages too, but they were never trained.
+    spoken = {token for code, token in tokenizer.languages.items() if code in languages}
+    return sorted(kept - (set(of_languages) - spoken))
 
 
 def _frequent_words(code: str) -> list[str]:
