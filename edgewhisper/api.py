@@ -83,6 +83,7 @@ def build(
     where a download fails.
     """
     from edgewhisper import pipeline, quantizers, reports, speed
+    from edgewhisper.checkpoints import vocabulary
     from edgewhisper.evaluation import gate
 
     workspace = workspace or Workspace.from_environment()
@@ -92,8 +93,9 @@ def build(
         pipeline.check_target(output)
     to_format = _format(recipe, export, "cpu" if options is None else options.device)
     quantizers.adapter(recipe.library)
+    vocabulary.check(recipe.languages)
     options = _ready(workspace, options)
-    checkpoint = _resolve(workspace, model, options)
+    checkpoint = _resolve(workspace, model, options, recipe)
     variant, report = pipeline.measure(workspace, checkpoint, recipe, options, to_format, progress)
     baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
     report = speed.timed(baseline, variant, report, options, rounds)
@@ -143,7 +145,7 @@ def evaluate(
         variant = workspace.open(Path(bundle))
         origin = variant.manifest.model
         recipe = Recipe.from_record(variant.manifest.recipe, bundle)
-        checkpoint = _resolve(workspace, model or origin.name, options)
+        checkpoint = _resolve(workspace, model or origin.name, options, recipe)
         if checkpoint.weights != origin.weights:
             raise DataError(
                 f"{bundle} was made from other weights than {checkpoint.path} holds, so there is "
@@ -151,7 +153,7 @@ def evaluate(
             )
     else:
         recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or "fp32")
-        checkpoint = _resolve(workspace, model or DEFAULT_MODEL, options)
+        checkpoint = _resolve(workspace, model or DEFAULT_MODEL, options, recipe)
         speech = options.dataset.librispeech
         variant = pipeline.stage(workspace, checkpoint, recipe, speech, progress)
     baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
@@ -380,13 +382,23 @@ def _ready(workspace: Workspace, options: EvaluationOptions | None) -> Evaluatio
     return options
 
 
-def _resolve(workspace: Workspace, model: str, options: EvaluationOptions) -> Checkpoint:
-    """Return a model's checkpoint; raise DataError where it lacks a language of the data."""
+def _resolve(
+    workspace: Workspace, model: str, options: EvaluationOptions, recipe: Recipe | None = None
+) -> Checkpoint:
+    """Return a model's checkpoint; raise DataError where it lacks a language of the data.
+
+    Also where `recipe`, if all the work is for one, leaves that language out.
+    """
     from edgewhisper import checkpoints
     from edgewhisper.evaluation import datasets
 
     checkpoint = checkpoints.resolve(workspace, model)
-    datasets.check_languages(options.dataset, checkpoint, detect=options.detect_language)
+    datasets.check_languages(
+        options.dataset,
+        checkpoint,
+        detect=options.detect_language,
+        languages=recipe.languages if recipe else (),
+    )
     return checkpoint
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgewhisper import quantizers
 from edgewhisper.backend import CONFIG, WEIGHTS
-from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.checkpoints import Checkpoint, vocabulary
 from edgewhisper.evaluation import (
     calibration,
     comparison,
@@ -93,8 +93,9 @@ def _quantize(
     adapter = quantizers.adapter(recipe.library)
     utterances = calibration.utterances(recipe, speech)
     _log.info("quantizing %s with %s", checkpoint.name, recipe.name)
-    model = checkpoint.load()
-    calibrate = partial(calibration.run, model, checkpoint, utterances, progress)
+    source = vocabulary.cut(workspace, checkpoint, recipe.languages)
+    model = source.load()
+    calibrate = partial(calibration.run, model, source, utterances, progress)
     with torch.no_grad():
         adapter.quantize(model, recipe, calibrate)
     directory = _variant_directory(workspace, checkpoint, recipe)
@@ -103,9 +104,9 @@ def _quantize(
         adapter.save(model, weights)
         del model, calibrate
         for file in _COPIED:
-            shutil.copyfile(checkpoint.path / file, staging / file)
+            shutil.copyfile(source.path / file, staging / file)
         (staging / _LICENSE).write_text(_LICENSE_TEXT, encoding="utf-8")
-        config = WhisperConfig(**checkpoint.config())
+        config = WhisperConfig(**source.config())
         rows = take_census(adapter.load(weights, config), adapter.describe)
         check_scope(rows, recipe)
         manifest = replace(
@@ -126,8 +127,9 @@ def staged(
     except BundleError:
         return None
     planned = plan(workspace, checkpoint, recipe, speech)
+    source = vocabulary.cut(workspace, checkpoint, recipe.languages)
     same = _planned(variant.manifest) == _planned(planned) and all(
-        variant.manifest.files.get(file) == workspace.hashes.describe(checkpoint.path / file)
+        variant.manifest.files.get(file) == workspace.hashes.describe(source.path / file)
         for file in _COPIED
     )
     return variant if same else None
@@ -142,6 +144,7 @@ def plan(
 ) -> bundle.Manifest:
     """Return a variant's manifest before the variant is made: without census and files."""
     adapter = quantizers.adapter(recipe.library)
+    source = vocabulary.cut(workspace, checkpoint, recipe.languages)
     libraries = ["edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS]
     for name in recipe.exports:
         libraries += eligibility.find(name).distributions
@@ -149,8 +152,8 @@ def plan(
         name=f"{checkpoint.name}-{recipe.name}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         backend="torch",
-        settings=checkpoint.settings(),
-        model=bundle.Origin(checkpoint.name, checkpoint.provenance, checkpoint.weights),
+        settings=source.settings(),
+        model=bundle.Origin(source.name, source.provenance, source.weights),
         recipe=recipe.record(),
         calibration=calibration.describe(calibration.utterances(recipe, speech), workspace.hashes),
         census=(),

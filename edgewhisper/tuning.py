@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgewhisper import pipeline, quantizers, reports, speed, worker
-from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.checkpoints import Checkpoint, vocabulary
 from edgewhisper.evaluation import datasets, gate, run
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
@@ -177,7 +177,13 @@ class _Tuning:
             if reason is not None:
                 self.leave(name, "not usable", reason)
                 continue
-            size = round(exported_bytes(self.plan.checkpoint.config(), recipe))
+            try:
+                whole = self.plan.checkpoint
+                source = vocabulary.cut(self.plan.workspace, whole, recipe.languages)
+            except EdgeWhisperError as error:
+                self.leave(name, "not usable", error)
+                continue
+            size = round(exported_bytes(source.config(), recipe))
             self.set(name, replace(candidate, computed_bytes=size))
             self._check_size(name, size, "computed")
 

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 MODELS = ("whisper-base", "whisper-tiny.en")
 ROUNDING = "rounding-whisper-base"
+VOCABULARY = "vocabulary-whisper-base"
 # The recipes that README.md shows: each library's usual ones, and the smallest.
 SHOWN = (
     "fp32", "pytorch-int8", "pytorch-int8-per-tensor", "quanto-int8", "hqq-int4-g64",
@@ -285,6 +286,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "tests": hostile_tests,
     },
     ROOT / "docs" / "rounding.md": {"rounding": partial(matrix, ROUNDING)},
+    ROOT / "docs" / "vocabulary.md": {"vocabulary": partial(matrix, VOCABULARY)},
     RESULTS / "matrix.md": {
         "missing": missing,
         "resolution": resolution,
@@ -300,7 +302,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
 
 def write_results(*, check: bool) -> None:
     """Write the figures that results hold of texts, and what ships of them; or check them."""
-    for name in (*MODELS, "ablation", ROUNDING):
+    for name in (*MODELS, "ablation", ROUNDING, VOCABULARY):
         if not check:
             reports.write_sweep(load(name), RESULTS / name)
         elif load(name) != reports.read_sweep(RESULTS / name):

@@ -19,7 +19,7 @@ _CONFIGURE = """\
 #!/bin/sh
 set -e
 [ "$1" = configure ] || exit 0
-{root}/bin/{launcher} transcribe --language en {root}/{clip} > /dev/null || [ $? -eq {no_text} ]
+{root}/bin/{launcher} transcribe {root}/{clip} > /dev/null || [ $? -eq {no_text} ]
 """
 _REMOVE = """\
 #!/bin/sh

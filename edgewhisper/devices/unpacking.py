@@ -130,7 +130,7 @@ def _extract(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], root
 def _try(root: Path) -> None:
     """Transcribe a clip: does it run here? Python stores its bytecode meanwhile."""
     program = root / "bin" / (f"{LAUNCHER}.cmd" if os.name == "nt" else LAUNCHER)
-    command = [str(program), "transcribe", "--language", "en", str(root / CLIP)]
+    command = [str(program), "transcribe", str(root / CLIP)]
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,

@@ -164,24 +164,30 @@ def thinned(items: Sequence[T], limit: int | None) -> list[T]:
     return [items[n * len(items) // limit] for n in range(limit)]
 
 
-def check_languages(dataset: Dataset, checkpoint: Checkpoint, *, detect: bool) -> None:
+def check_languages(
+    dataset: Dataset, checkpoint: Checkpoint, *, detect: bool, languages: Sequence[str] = ()
+) -> None:
     """Raise DataError for data in a language that a model does not have, before any work.
 
-    `detect`: the language is to be detected, which takes a multilingual model.
+    `detect`: the language is to be detected, which takes a multilingual model. `languages` are
+    those that a recipe cuts the vocabulary to, if it does.
     """
     from edgewhisper_runtime.bundle import TOKENIZER
     from edgewhisper_runtime.text.tokens import Tokenizer
 
     tokenizer = Tokenizer(checkpoint.path / TOKENIZER)
-    known = tokenizer.languages if tokenizer.multilingual else {"en"}
+    known = languages or tokenizer.languages or ("en",)
     if detect and not tokenizer.multilingual:
         raise DataError(f"{checkpoint.name} only knows English, so it detects no language.")
     if others := {code: count for code, count in dataset.languages.items() if code not in known}:
         named = ", ".join(f"{LANGUAGES[code]} ({count})" for code, count in others.items())
         knows = "does not have that language" if tokenizer.multilingual else "only knows English"
+        remedy = "Name a multilingual model, or other data."
+        if languages:
+            knows = f"keeps only {', '.join(map(LANGUAGES.__getitem__, languages))} by this recipe"
+            remedy = "Name another recipe, or other data."
         raise DataError(
-            f"{dataset.name} has utterances in {named}, and {checkpoint.name} {knows}. Name a "
-            "multilingual model, or other data."
+            f"{dataset.name} has utterances in {named}, and {checkpoint.name} {knows}. {remedy}"
         )
 
 

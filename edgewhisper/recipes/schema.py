@@ -12,6 +12,7 @@ from edgewhisper_exporters import eligibility, plugins
 from edgewhisper_runtime.bundle import RecipeRecord, parse, to_json
 from edgewhisper_runtime.bundle.fields import FieldError
 from edgewhisper_runtime.errors import RecipeError
+from edgewhisper_runtime.text.languages import LANGUAGES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -126,7 +127,8 @@ class Recipe:
     `overrides`. `exports` names the formats that the recipe is made for: a sweep then measures the
     export, not the variant on PyTorch. `max_wer_increase` is the gate's limit, in WER percentage
     points on each split. `smoothing`, from 0 (none) to 1 (all), is how much of the difference
-    between large and small inputs of a layer moves into its weights (SmoothQuant).
+    between large and small inputs of a layer moves into its weights (SmoothQuant). `languages`,
+    codes such as "en", are those that the vocabulary is cut to; without any it stays whole.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Recipe:
     calibration: Calibration = Calibration()
     exports: tuple[str, ...] = ()
     smoothing: float = 0.0
+    languages: tuple[str, ...] = ()
 
     @property
     def quantizes(self) -> bool:
@@ -265,6 +268,10 @@ def _faults(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     own = recipe.smoothing == 0 and rounded == {"nearest"}
     yield not own and recipe.library != "edgewhisper", _ROUNDING_FAULT
     yield not 0 <= recipe.smoothing <= 1, "smoothing must be a number from 0 to 1."
+    unknown = [code for code in recipe.languages if code not in LANGUAGES]
+    yield bool(unknown), f"languages has {unknown[:1]}; use Whisper's codes, such as 'en'."
+    english = not recipe.languages or "en" in recipe.languages
+    yield recipe.calibrates and not english, _CALIBRATION_LANGUAGE_FAULT
     named = [part for override in recipe.overrides for part in override.scope]
     twice = len(set(named)) < len(named)
     yield twice or not set(named) <= set(recipe.scope), _OVERRIDE_FAULT
@@ -293,6 +300,10 @@ _FLOAT_FAULT = (
 _CALIBRATION_FAULT = (
     "calibration.split and calibration.utterances go with what needs data, and only with it: "
     f"scheme 'static', smoothing, weights.rounding {' and '.join(map(repr, _CALIBRATED))}."
+)
+_CALIBRATION_LANGUAGE_FAULT = (
+    "calibration data is English, and languages leaves out 'en'. Add it, or choose a recipe that "
+    "does not calibrate."
 )
 _ROUNDING_FAULT = "weights.rounding and smoothing are for library 'edgewhisper' only."
 _OVERRIDE_FAULT = (

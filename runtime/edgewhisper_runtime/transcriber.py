@@ -46,8 +46,8 @@ class Transcriber:
     ) -> Transcript:
         """Transcribe a file, a file's bytes, or samples float32 [n] at 16 kHz, of any length.
 
-        Where the options name no language it is detected in the first window; an English-only
-        model has one. `on_segment` is called with each segment as soon as it is there. `named`
+        Where the options name no language it is detected in the first window, unless the model
+        has one only. `on_segment` is called with each segment as soon as it is there. `named`
         are single options, as `Options.having` takes them: `word_timestamps=True`.
         Raises AudioError for unusable audio, EdgeWhisperError for an unknown language or task.
         """

@@ -41,7 +41,8 @@ ELIGIBLE = {
     "bitsandbytes-int8", "hqq-mixed", "hqq-int4-g16", "hqq-int4-g32", "hqq-int4-g64",
     "hqq-int4-g128", "hqq-int3-g64", "hqq-int3-g32", "hqq-int2-g64", "hqq-int2-g16", "quanto-int2",
     "onnx-int4-nearest", "onnx-int4-weighted", "onnx-int4-gptq", "onnx-int4-smooth",
-    "onnx-int8-smooth", "onnx-int4-8", "onnx-int4-whole", "onnx-int3",
+    "onnx-int8-smooth", "onnx-int4-8", "onnx-int4-whole", "onnx-int3", "onnx-int8-en",
+    "onnx-int4-gptq-en",
 }  # fmt: skip
 
 

@@ -120,11 +120,15 @@ class ActivationsRecord:
 
 @dataclass(frozen=True)
 class RecipeRecord:
-    """What was done to the model: the recipe's keys, of which the runtime reads these four."""
+    """What was done to the model: the recipe's keys, of which the runtime reads these five.
+
+    `languages` are those that the vocabulary was cut to; none: it is the model's own.
+    """
 
     name: Name
     library: Name
     summary: str = ""
+    languages: Annotated[tuple[Name, ...], at_most(128)] = ()
     activations: ActivationsRecord = ActivationsRecord("float32")
     other_keys: OtherKeys = field(default_factory=dict)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgewhisper_runtime.cli import options
+from edgewhisper_runtime.text.languages import LANGUAGES
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.bundle import (
@@ -35,6 +37,7 @@ def command(bundle: Path, as_json: bool) -> None:
     rows = [
         ("model", manifest.model.name),
         ("recipe", f"{recipe.name}: {recipe.summary}"),
+        ("languages", _languages(recipe.languages)),
         ("engine", manifest.backend),
         ("audio context", f"{manifest.audio_context}; {_adaptive(manifest.settings.adaptive)}"),
         ("weights", f"{manifest.weight_bytes / 1e6:.1f} MB"),
@@ -70,6 +73,13 @@ def _reports(manifest: Manifest, evaluation: EvaluationRecord) -> list[str]:
     if report is None or report.sha256 != evaluation.report_sha256:
         return []
     return sorted(name for name in manifest.files if name.startswith("report."))
+
+
+def _languages(codes: Sequence[str]) -> str:
+    if not codes:
+        return "those of the model"
+    named = ", ".join(f"{LANGUAGES.get(code, code)} ({code})" for code in codes)
+    return f"{named} only: the vocabulary was cut"
 
 
 def _adaptive(settings: Adaptive) -> str:

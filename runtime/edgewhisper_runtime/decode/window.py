@@ -133,8 +133,10 @@ class WindowDecoder:
         """
         if options.multilingual and options.language is not None:
             raise EdgeWhisperError("multilingual detects the language: leave out language.")
-        language = options.language if self.tokenizer.multilingual else options.language or "en"
-        self.tokenizer.prompt(language or "en", options.task)  # a wrong one fails before the work
+        language = options.language or self.tokenizer.only_language
+        any_language = next(iter(self.tokenizer.languages), "en")
+        # A wrong language or task fails before the work.
+        self.tokenizer.prompt(language or any_language, options.task)
         if absent := [id_ for id_ in options.suppress if not -1 <= id_ < self.backend.vocabulary]:
             raise EdgeWhisperError(
                 f"suppress has {absent[0]}; the model's token ids go up to "

@@ -25,7 +25,7 @@ _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 # GPT-2's pieces of a text, by the class of each character: letters, numbers, space, the rest.
 _PIECE = re.compile(r"_?L+|_?N+|_?P+|[_S]+(?![LNP])|[_S]+")
 _CONTRACTION = re.compile(r"'(?:s|t|re|ve|m|ll|d)")
-_ENGLISH_ONLY_END_OF_TEXT = 50256  # multilingual vocabularies have one more text token
+_GPT2_TOKENS = 50256  # of text, in an English-only vocabulary; a multilingual one has one more
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class Tokenizer:
         # Not every tokenizer.json lists the 1501 timestamps, or calls silence by the same name.
         self.first_timestamp = self.no_timestamps + 1
         self.no_speech = self.no_timestamps - 1
-        self.multilingual = self.end_of_text != _ENGLISH_ONLY_END_OF_TEXT
         first_task = min(self.tasks.values())
         self.languages = {
             match[1]: token
             for name, token in special.items()
             if (match := _LANGUAGE.fullmatch(name))
             and self.start_of_transcript < token < first_task
+            and self.end_of_text != _GPT2_TOKENS  # whose languages were never trained
         }
         self._bounds = np.cumsum([0, *map(len, pieces)], dtype=np.uint32)
         ordinary = [
@@ -91,6 +91,18 @@ class Tokenizer:
         ]
         self._added = {token.content: token for token in ordinary}
         self._added_pieces = {token.id: token.content.encode() for token in ordinary}
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether a transcript begins with its language; else the model only knows English."""
+        return bool(self.languages)
+
+    @property
+    def only_language(self) -> str | None:
+        """The language of every text, where there is no other; None where it can be detected."""
+        if not self.multilingual:
+            return "en"
+        return next(iter(self.languages)) if len(self.languages) == 1 else None
 
     def piece(self, token: int) -> bytes:
         """Return the bytes that an id stands for; none for a special token."""
@@ -194,10 +206,16 @@ class Tokenizer:
             return [self.start_of_transcript, *last]
         if language not in self.languages:
             raise EdgeWhisperError(
-                f"unknown language {language!r}. Use one of: {', '.join(sorted(self.languages))}."
+                f"this model does not have the language {language!r}. Use one of: "
+                f"{', '.join(sorted(self.languages))}."
             )
         if task not in self.tasks:
             raise EdgeWhisperError(f"unknown task {task!r}. Use one of: {', '.join(self.tasks)}.")
+        if task == "translate" and "en" not in self.languages:
+            raise EdgeWhisperError(
+                "a translation is in English, and this model's vocabulary was cut to "
+                f"{', '.join(sorted(self.languages))}. Transcribe, or use a bundle with English."
+            )
         return [self.start_of_transcript, self.languages[language], self.tasks[task], *last]
 
 

@@ -149,7 +149,7 @@ def test_prompts_are_those_of_transformers(tokenizer_of: TokenizerOf, base: Chec
 
 
 def test_a_language_the_model_lacks(tokenizer_of: TokenizerOf) -> None:
-    with pytest.raises(EdgeWhisperError, match="unknown language 'xx'"):
+    with pytest.raises(EdgeWhisperError, match="does not have the language 'xx'"):
         Tokenizer(tokenizer_of("whisper-base")).prompt("xx")
     with pytest.raises(EdgeWhisperError, match="only transcribes English"):
         Tokenizer(tokenizer_of("whisper-tiny.en")).prompt("de")
