@@ -24,7 +24,7 @@ from edgewhisper_runtime.engines.pytorch_file import Layer, take, take_bias
 from edgewhisper_runtime.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
     from transformers import WhisperConfig, WhisperForConditionalGeneration
@@ -57,7 +57,6 @@ def quantize(
             f"{recipe.name}: edgewhisper has scheme 'dynamic', and leaves activations float32 or "
             "makes them activations.dtype = 'int8', granularity = 'per-row'."
         )
-    rounds = recipe.activations == _ROUNDED
     ends = {"embedding", "output"}
     if len({recipe.weights_of(part) for part in ends}) > 1 or len(ends & set(recipe.scope)) == 1:
         raise RecipeError(
@@ -79,16 +78,27 @@ def quantize(
     if recipe.smoothing:
         every = [name for name, _ in model.named_modules() if part_of(name)]
         inputs = smooth(model, every, inputs, recipe.smoothing)
-    for name in names:
-        module: Any = model.get_submodule(name)
-        embedding: Any = model.get_submodule(EMBEDDING)
-        layer: nn.Module
-        if name == OUTPUT:
-            layer = layers.Output(embedding, rounds=rounds)
-        else:
-            weights = recipe.weights_of(str(part_of(name)))
-            layer = _quantized(module, weights, inputs.get(source(name)), rounds)
+    for name, layer in replacements(model, recipe, inputs):
         model.set_submodule(name, layer)
+
+
+def replacements(
+    model: WhisperForConditionalGeneration, recipe: Recipe, inputs: dict[str, Inputs]
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the name of each layer in scope and its quantized layer; the model is only read.
+
+    `inputs` are statistics by source, for the ways of rounding that need them. The recipe must be
+    one that `quantize` takes.
+    """
+    rounds, embedding = recipe.activations == _ROUNDED, None
+    for name in [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]:
+        if name == OUTPUT:  # named after the embedding
+            yield name, layers.Output(embedding, rounds=rounds)
+            continue
+        weights = recipe.weights_of(str(part_of(name)))
+        layer = _quantized(model.get_submodule(name), weights, inputs.get(source(name)), rounds)
+        embedding = layer if isinstance(layer, layers.Embedding) else embedding
+        yield name, layer
 
 
 def save(model: WhisperForConditionalGeneration, path: Path) -> None:

@@ -1,0 +1,164 @@
+"""What the ways of rounding leave of layers' outputs, and what calibration costs.
+
+    python tools/measure_rounding.py --librispeech DIR --work DIR
+
+Errors are of whisper-tiny.en, on other utterances of dev-clean than those that are calibrated on.
+Time and memory are of whisper-tiny.en, whisper-base, and whisper-small's architecture with random
+weights, each in a fresh process on one core. Raw results go to docs/results/rounding/, from where
+tools/write_tables.py takes the tables of docs/rounding.md. The checkpoint with random weights is
+written below --work.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgewhisper import checkpoints
+from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.evaluation import calibration, datasets, librispeech
+from edgewhisper.evaluation.datasets import Utterance
+from edgewhisper.quantizers.activations import OUTPUT, Inputs, measure, source
+from edgewhisper.quantizers.edgewhisper import replacements
+from edgewhisper.quantizers.scope import part_of
+from edgewhisper.recipes import find_recipe
+from edgewhisper.recipes.schema import Rounding, Weights
+from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.bundle import to_json
+from edgewhisper_runtime.measure import machine
+from peers import random_checkpoint
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rounding"
+SPLIT = "dev-clean"
+CALIBRATED_ON = 8  # utterances
+WAYS: tuple[Rounding, ...] = ("nearest", "searched", "weighted", "error-feedback")
+SYMMETRIC = "error-feedback, symmetric"
+RECIPE = find_recipe("onnx-int4-whole")
+
+
+def formats() -> Iterable[tuple[int, str, Weights]]:
+    """Yield bits, the name of a way of rounding, and the weights of a recipe."""
+    for bits in (4, 3, 2):
+        own = replace(RECIPE.weights, dtype=f"int{bits}")  # type: ignore[arg-type] # a dtype
+        for way in WAYS:
+            yield bits, way, replace(own, rounding=way)
+        yield bits, SYMMETRIC, replace(own, method="symmetric")
+
+
+def mean_square(weight: Any, bias: Any, inputs: Inputs) -> float:
+    """Return E |W x + b|^2 from the statistics of x."""
+    varying = ((weight @ inputs.covariance) * weight).sum()
+    return float(varying + (weight @ inputs.mean + bias).square().sum())
+
+
+def errors(checkpoint: Checkpoint, speech: list[Utterance]) -> list[dict[str, Any]]:
+    """Return the mean share of error in the outputs of each part's layers, by bits and way."""
+    import torch
+
+    calibrated = datasets.thinned(speech, CALIBRATED_ON)
+    others = [utterance for utterance in speech if utterance not in calibrated]
+    model = checkpoint.load()
+    names = [name for name, _ in model.named_modules() if part_of(name)]
+    own, other = (
+        measure(model, names, partial(calibration.run, model, checkpoint, utterances))
+        for utterances in (calibrated, others)
+    )
+    rows = []
+    for bits, way, weights in formats():
+        click.echo(f"{bits} bits, {way}", err=True)
+        scope = tuple(part for part in RECIPE.scope if part != "convolution")
+        recipe = replace(RECIPE, weights=weights, overrides=(), scope=scope)
+        shares: dict[str, list[float]] = defaultdict(list)
+        with torch.no_grad():
+            for name, layer in replacements(model, recipe, own):
+                if name == OUTPUT:  # the embedding's codes, which are measured where it multiplies
+                    continue
+                exact, inputs = model.get_submodule(name), other[source(name)]
+                weight = exact.weight.flatten(1)
+                bias, corrected = (getattr(each, "bias", None) for each in (exact, layer))
+                wrong = layer.codes.values() - weight
+                shift = 0 if bias is None else corrected - bias
+                error = mean_square(wrong, shift, inputs)
+                whole = mean_square(weight, 0 if bias is None else bias, inputs)
+                shares[str(part_of(name))].append(error / whole)
+        rows += [
+            {"bits": bits, "way": way, "part": part, "share": sum(of) / len(of)}
+            for part, of in shares.items()
+        ]
+    return rows
+
+
+def cost(checkpoint: Checkpoint, speech: list[Utterance]) -> dict[str, Any]:
+    """Return the processor time in seconds and the peak memory in bytes of a whole recipe."""
+    import torch
+
+    torch.set_num_threads(1)
+    model = checkpoint.load()
+    names = [name for name, _ in model.named_modules() if part_of(name)]
+    started = time.process_time()
+    inputs = measure(model, names, partial(calibration.run, model, checkpoint, speech))
+    calibrated = time.process_time()
+    with torch.no_grad():
+        for name, layer in replacements(model, RECIPE, inputs):
+            model.set_submodule(name, layer)
+    return {
+        "model": checkpoint.path.name,
+        "utterances": len(speech),
+        "calibration_seconds": calibrated - started,
+        "rounding_seconds": time.process_time() - calibrated,
+        "peak_rss_bytes": machine.peak_rss(),
+    }
+
+
+def write(name: str, content: dict[str, Any]) -> None:
+    """Write raw results."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    about = {"machine": to_json(machine.describe()), "split": SPLIT, "recipe": RECIPE.name}
+    (RESULTS / name).write_text(json.dumps(about | content, indent=1) + "\n")
+
+
+@click.command()
+@click.option("--librispeech", "root", type=click.Path(path_type=Path), required=True)
+@click.option("--work", type=click.Path(path_type=Path), required=True)
+@click.option("--one", help="Only print the cost of one checkpoint, as JSON.")
+def main(root: Path, work: Path, one: str | None) -> None:
+    """Measure errors and costs."""
+    workspace = Workspace.from_environment()
+    speech = datasets.of_split(librispeech.card(root), SPLIT, RECIPE.calibration.utterances)
+    if one is not None:
+        checkpoint = checkpoints.resolve(workspace, one)
+        print(json.dumps(cost(checkpoint, datasets.thinned(speech, CALIBRATED_ON))))
+        return
+    tiny, base = (checkpoints.resolve(workspace, f"whisper-{name}") for name in ("tiny.en", "base"))
+    small = work / "whisper-small-random"
+    random_checkpoint.make(base, "small", 30, small)
+    costs = []
+    for model in (tiny.path, base.path, small):
+        click.echo(f"time and memory of {model.name}", err=True)
+        command = [sys.executable, __file__, "--librispeech", root, "--work", work, "--one", model]
+        result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        costs.append(json.loads(result.stdout))
+    write("cost.json", {"rows": costs})
+    write(
+        "errors.json",
+        {
+            "model": tiny.name,
+            "calibrated_on": CALIBRATED_ON,
+            "measured_on": len(speech) - CALIBRATED_ON,
+            "rows": errors(tiny, speech),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
