@@ -149,10 +149,11 @@ class _Measurer:
         """Put the quantized layers of a recipe into the model, and take them out again."""
         import torch
 
-        from edgewhisper.quantizers.edgewhisper import replacements
+        from edgewhisper.quantizers import edgewhisper
 
+        edgewhisper.check(self._model, recipe)
         with torch.no_grad():
-            layers = dict(replacements(self._model, recipe, self._inputs))
+            layers = dict(edgewhisper.replacements(self._model, recipe, self._inputs))
         exact = {name: self._model.get_submodule(name) for name in layers}
         try:
             for name, layer in layers.items():

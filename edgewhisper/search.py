@@ -8,6 +8,7 @@ least sum that keeps to the limit is found exactly.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +24,7 @@ from edgewhisper.recipes.schema import Calibration, Override, Part, Weights
 from edgewhisper.recipes.sizes import exported_bytes, part_bytes
 from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.bundle.fields import Count
-from edgewhisper_runtime.errors import DataError, RecipeError
+from edgewhisper_runtime.errors import DataError, RecipeError, printable
 
 if TYPE_CHECKING:
     from edgewhisper.checkpoints import Checkpoint
@@ -117,7 +118,7 @@ def search(
         )
     calibrated, measured = _split(replace(base, calibration=_SPEECH), speech)
     losses = Losses(workspace, checkpoint, calibrated, measured, progress)
-    task, done, total = f"losses of {checkpoint.name}", 0, sum(map(len, sizes.values()))
+    task, done, total = f"losses of {checkpoint.name}", 0, sum(map(len, sizes.values())) + 1
     options: dict[tuple[Part, ...], list[Option]] = {}
     for scope, of_scope in sizes.items():
         for weights, size in of_scope.items():
@@ -125,14 +126,16 @@ def search(
             loss = losses.of(replace(base, scope=scope, weights=weights))
             options.setdefault(scope, []).append(Option(weights, round(size), loss))
             done += 1
-    progress(task, done, total)
     best = choose([*options.values()], _FILLED * max_bytes - rest)
     chosen = dict(zip(options, best, strict=True))
     recipe = _mixed(base, {scope: option.weights for scope, option in chosen.items()})
+    progress(task, done, total)
+    loss = losses.of(recipe)
+    progress(task, total, total)
     return Search(
         recipe,
         tuple(Sensitivity(scope, tuple(of), chosen[scope]) for scope, of in options.items()),
-        losses.of(recipe),
+        loss,
         tuple(utterance.id for utterance in calibrated),
         tuple(utterance.id for utterance in measured),
     )
@@ -166,8 +169,9 @@ def choose(options: Sequence[Sequence[Option]], max_bytes: float) -> tuple[Optio
 def to_toml(searched: Search, command: str) -> str:
     """Return the recipe as a file, with its reasons as comments."""
     recipe = searched.recipe
-    reasons = f"{to_table(searched)}\n\n{summary(searched)}\n\nWritten by `{command}`."
-    lines = [f"# {line}".rstrip() for line in reasons.splitlines()]
+    sentences = f"{summary(searched)} Written by `{printable(command)}`."
+    reasons = [*to_table(searched).splitlines(), "", *textwrap.wrap(sentences, 98)]
+    lines = [f"# {line}".rstrip() for line in reasons]
     lines += [f'base = "{_BASE}"', *_keys(recipe, "name", "summary", "max_wer_increase")]
     if recipe.calibrates:
         lines += ["", "[calibration]", *_keys(recipe.calibration, "split", "utterances")]
@@ -199,9 +203,9 @@ def summary(searched: Search) -> str:
     """Return what the figures of the table are, and how they were measured."""
     loss, total = 1000 * searched.loss, 1000 * searched.sum_of_losses
     return (
-        "Each part alone in each format: its loss, and the size of its weights. The loss is the\n"
-        "mean Kullback-Leibler divergence per token from fp32, in thousandths of a nat.\n"
-        f"*: chosen, {total:.3g} in sum; the whole recipe measured {loss:.3g}. Calibrated on\n"
+        "Each part alone in each format: its loss, and the size of its weights. The loss is the "
+        "mean Kullback-Leibler divergence per token from fp32, in thousandths of a nat. "
+        f"*: chosen, {total:.3g} in sum; the whole recipe measured {loss:.3g}. Calibrated on "
         f"{len(searched.calibrated_on)} utterances of {_SPEECH.split}, measured on "
         f"{len(searched.measured_on)} others, evenly spread."
     )

@@ -3,8 +3,8 @@
     python tools/write_tables.py [--check]
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Results are those of `edgewhisper
-sweep`, `ablate` and `tune`, and of other tools, in docs/results/. With --check nothing is written; the exit code is
-1 if a table is out of date.
+sweep`, `ablate` and `tune`, and of other tools, in docs/results/. With --check nothing is written;
+the exit code is 1 if a table is out of date.
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ def searched(name: str) -> str:
     result = TuningResult.read(RESULTS / name)
     if result is None or result.search is None:
         sys.exit(f"{RESULTS / name} holds no results of a search")
-    notes = search.summary(result.search).replace("\n", " ")
-    return f"{search.to_table(result.search)}\n\n{notes} Written by `{result.command}`."
+    notes = f"{search.summary(result.search)} Written by `{result.command}`."
+    return f"{search.to_table(result.search)}\n\n{notes}"
 
 
 def rounding_errors(bits: int) -> str:

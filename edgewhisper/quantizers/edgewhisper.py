@@ -46,9 +46,23 @@ def quantize(
     recipe: Recipe,
     calibrate: Callable[[], None],
 ) -> None:
-    """Replace the layers in scope by quantized ones.
+    """Replace the layers in scope by quantized ones; raise RecipeError as `check` does."""
+    check(model, recipe)
+    inputs: dict[str, Inputs] = {}
+    if recipe.calibrates:
+        names = [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]
+        inputs = measure(model, names, calibrate)
+    if recipe.smoothing:
+        every = [name for name, _ in model.named_modules() if part_of(name)]
+        inputs = smooth(model, every, inputs, recipe.smoothing)
+    for name, layer in replacements(model, recipe, inputs):
+        model.set_submodule(name, layer)
 
-    Raises RecipeError for other activations, another grid, and an embedding or output layer alone.
+
+def check(model: WhisperForConditionalGeneration, recipe: Recipe) -> None:
+    """Raise RecipeError for what the library cannot do.
+
+    That is other activations, another grid, and an embedding or output layer alone.
     """
     import torch
 
@@ -69,17 +83,9 @@ def quantize(
             f"{recipe.name}: edgewhisper stores the token embedding and the output layer as one "
             "tensor, and this checkpoint has two different ones. Leave both out of scope."
         )
-    names = [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]
-    for name in names:
-        _check(recipe, name, model.get_submodule(name))
-    inputs: dict[str, Inputs] = {}
-    if recipe.calibrates:
-        inputs = measure(model, names, calibrate)
-    if recipe.smoothing:
-        every = [name for name, _ in model.named_modules() if part_of(name)]
-        inputs = smooth(model, every, inputs, recipe.smoothing)
-    for name, layer in replacements(model, recipe, inputs):
-        model.set_submodule(name, layer)
+    for name, module in model.named_modules():
+        if part_of(name) in recipe.scope:
+            _check_weights(recipe, name, module)
 
 
 def replacements(
@@ -87,8 +93,8 @@ def replacements(
 ) -> Iterator[tuple[str, nn.Module]]:
     """Yield the name of each layer in scope and its quantized layer; the model is only read.
 
-    `inputs` are statistics by source, for the ways of rounding that need them. The recipe must be
-    one that `quantize` takes.
+    `inputs` are statistics by source, for the ways of rounding that need them. The recipe is one
+    that `check` has passed.
     """
     rounds, embedding = recipe.activations == _ROUNDED, None
     for name in [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]:
@@ -149,7 +155,7 @@ def grid(module: nn.Module) -> Grid | None:
     return Grid(codes.numpy(), scale, zero, module.codes.bits)
 
 
-def _check(recipe: Recipe, name: str, module: Any) -> None:
+def _check_weights(recipe: Recipe, name: str, module: Any) -> None:
     """Raise RecipeError where the weights of a layer cannot be stored as the recipe says."""
     weights = recipe.weights_of(str(part_of(name)))
     if weights == replace(_ROWS, rounding=weights.rounding):

@@ -118,7 +118,7 @@ def test_the_file_is_the_recipe_with_its_reasons(searched: Search, tmp_path: Pat
     comments = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
     assert comments[: len(searched.sensitivities) + 2] == search.to_table(searched).splitlines()
     assert sum(line.count(" *") for line in comments[2:]) == len(searched.sensitivities)
-    assert "Written by `edgewhisper tune --search`." in comments
+    assert "Written by `edgewhisper tune --search`." in " ".join(comments)
 
 
 def test_a_limit_that_needs_no_fewer_bits(
