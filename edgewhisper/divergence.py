@@ -34,7 +34,7 @@ class Losses:
     """Losses of recipes of the edgewhisper library, each measured once and kept in the workspace.
 
     Layers' inputs are measured on `calibrated`, whatever speech the recipes name, losses on
-    `measured`: speech in English, of which a window of 30 s is read.
+    `measured`: speech in English, of which at most 30 s are read, encoded at their own length.
     """
 
     def __init__(
@@ -109,14 +109,18 @@ class _Measurer:
         calibrate = partial(calibration.run, self._model, checkpoint, [*calibrated], progress)
         self._inputs = measure(self._model, names, calibrate)
         self._backend = TorchBackend(self._model)
-        tokenizer = Tokenizer(checkpoint.path / TOKENIZER)
-        decoder = WindowDecoder(self._backend, tokenizer, checkpoint.settings(), adaptive=False)
+        tokenizer, settings = Tokenizer(checkpoint.path / TOKENIZER), checkpoint.settings()
+        decoder = WindowDecoder(self._backend, tokenizer, settings, adaptive=True)
         request = decoder.request(replace(PLAIN, language="en"), timestamps=False)
         self._texts = []
         for done, utterance in enumerate(measured, 1):
             window = utterance.samples()[: features.WINDOW_SECONDS * SAMPLE_RATE]
             text = decoder.decode(window, request).tokens[: decoder.max_text_tokens]
-            mels = features.log_mel(window, checkpoint.architecture.mels)[None]
+            seconds = len(window) / SAMPLE_RATE + settings.adaptive.margin
+            frames = min(
+                2 * round(seconds * features.FRAMES_PER_SECOND / 2), features.WINDOW_FRAMES
+            )
+            mels = features.log_mel(window, settings.mels, frames)[None]
             encoded = self._backend.encode(mels)
             tokens = np.array([*tokenizer.prompt("en"), *text])
             expected = self._distributions(encoded, tokens, len(text) + 1)

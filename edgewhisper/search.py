@@ -170,7 +170,8 @@ def to_toml(searched: Search, command: str) -> str:
     """Return the recipe as a file, with its reasons as comments."""
     recipe = searched.recipe
     sentences = f"{summary(searched)} Written by `{printable(command)}`."
-    reasons = [*to_table(searched).splitlines(), "", *textwrap.wrap(sentences, 98)]
+    wrapped = textwrap.wrap(sentences, 98, break_long_words=False, break_on_hyphens=False)
+    reasons = [*to_table(searched).splitlines(), "", *wrapped]
     lines = [f"# {line}".rstrip() for line in reasons]
     lines += [f'base = "{_BASE}"', *_keys(recipe, "name", "summary", "max_wer_increase")]
     if recipe.calibrates:
