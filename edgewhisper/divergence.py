@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -117,9 +118,8 @@ class _Measurer:
             window = utterance.samples()[: features.WINDOW_SECONDS * SAMPLE_RATE]
             text = decoder.decode(window, request).tokens[: decoder.max_text_tokens]
             seconds = len(window) / SAMPLE_RATE + settings.adaptive.margin
-            frames = min(
-                2 * round(seconds * features.FRAMES_PER_SECOND / 2), features.WINDOW_FRAMES
-            )
+            even = 2 * math.ceil(seconds * features.FRAMES_PER_SECOND / 2)
+            frames = min(even, features.WINDOW_FRAMES)
             mels = features.log_mel(window, settings.mels, frames)[None]
             encoded = self._backend.encode(mels)
             tokens = np.array([*tokenizer.prompt("en"), *text])
