@@ -83,10 +83,11 @@ def errors(checkpoint: Checkpoint, speech: list[Utterance]) -> list[dict[str, An
             for name, layer in replacements(model, recipe, own):
                 if name == OUTPUT:  # the embedding's codes, which are measured where it multiplies
                     continue
-                exact, inputs = model.get_submodule(name), other[source(name)]
-                weight = exact.weight.flatten(1)
+                exact: Any = model.get_submodule(name)
+                codes: Any = layer.codes
+                weight, inputs = exact.weight.flatten(1), other[source(name)]
                 bias, corrected = (getattr(each, "bias", None) for each in (exact, layer))
-                wrong = layer.codes.values() - weight
+                wrong = codes.values() - weight
                 shift = 0 if bias is None else corrected - bias
                 error = mean_square(wrong, shift, inputs)
                 whole = mean_square(weight, 0 if bias is None else bias, inputs)
@@ -145,8 +146,10 @@ def main(root: Path, work: Path, one: str | None) -> None:
     costs = []
     for model in (tiny.path, base.path, small):
         click.echo(f"time and memory of {model.name}", err=True)
-        command = [sys.executable, __file__, "--librispeech", root, "--work", work, "--one", model]
-        result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        command = [__file__, "--librispeech", root, "--work", work, "--one", model]
+        result = subprocess.run(
+            [sys.executable, *map(str, command)], check=True, stdout=subprocess.PIPE, text=True
+        )
         costs.append(json.loads(result.stdout))
     write("cost.json", {"rows": costs})
     write(

@@ -96,7 +96,8 @@ def replacements(
     `inputs` are statistics by source, for the ways of rounding that need them. The recipe is one
     that `check` has passed.
     """
-    rounds, embedding = recipe.activations == _ROUNDED, None
+    rounds = recipe.activations == _ROUNDED
+    embedding: Any = None
     for name in [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]:
         if name == OUTPUT:  # named after the embedding
             yield name, layers.Output(embedding, rounds=rounds)
