@@ -1,6 +1,7 @@
 """What the ways of rounding leave of layers' outputs, and what calibration costs.
 
-    python tools/measure_rounding.py --librispeech DIR --work DIR
+    python tools/measure_rounding.py --librispeech DIR errors
+    python tools/measure_rounding.py --librispeech DIR cost --work DIR
 
 Errors are of whisper-tiny.en, on other utterances of dev-clean than those that are calibrated on.
 Time and memory are of whisper-tiny.en, whisper-base, and whisper-small's architecture with random
@@ -12,8 +13,7 @@ written below --work.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import multiprocessing
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -124,43 +124,49 @@ def cost(checkpoint: Checkpoint, speech: list[Utterance]) -> dict[str, Any]:
 def write(name: str, content: dict[str, Any]) -> None:
     """Write raw results."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    about = {"machine": to_json(machine.describe()), "split": SPLIT, "recipe": RECIPE.name}
+    about = {"machine": to_json(machine.describe()), "split": SPLIT}
     (RESULTS / name).write_text(json.dumps(about | content, indent=1) + "\n")
 
 
-@click.command()
+@click.group()
 @click.option("--librispeech", "root", type=click.Path(path_type=Path), required=True)
+@click.pass_context
+def main(context: click.Context, root: Path) -> None:
+    """Measure what rounding leaves, or what calibration costs."""
+    card = librispeech.card(root)
+    context.obj = datasets.of_split(card, SPLIT, RECIPE.calibration.utterances)
+
+
+@main.command("errors")
+@click.pass_obj
+def write_errors(speech: list[Utterance]) -> None:
+    """Measure the errors that each way of rounding leaves of layers' outputs."""
+    checkpoint = checkpoints.resolve(Workspace.from_environment(), "whisper-tiny.en")
+    content = {
+        "model": checkpoint.name,
+        "calibrated_on": CALIBRATED_ON,
+        "measured_on": len(speech) - CALIBRATED_ON,
+        "rows": errors(checkpoint, speech),
+    }
+    write("errors.json", content)
+
+
+@main.command("cost")
 @click.option("--work", type=click.Path(path_type=Path), required=True)
-@click.option("--one", help="Only print the cost of one checkpoint, as JSON.")
-def main(root: Path, work: Path, one: str | None) -> None:
-    """Measure errors and costs."""
+@click.pass_obj
+def write_cost(speech: list[Utterance], work: Path) -> None:
+    """Measure the time and memory of calibration and rounding."""
     workspace = Workspace.from_environment()
-    speech = datasets.of_split(librispeech.card(root), SPLIT, RECIPE.calibration.utterances)
-    if one is not None:
-        checkpoint = checkpoints.resolve(workspace, one)
-        print(json.dumps(cost(checkpoint, datasets.thinned(speech, CALIBRATED_ON))))
-        return
     tiny, base = (checkpoints.resolve(workspace, f"whisper-{name}") for name in ("tiny.en", "base"))
     small = work / "whisper-small-random"
     random_checkpoint.make(base, "small", 30, small)
-    costs = []
-    for model in (tiny.path, base.path, small):
-        click.echo(f"time and memory of {model.name}", err=True)
-        command = [__file__, "--librispeech", root, "--work", work, "--one", model]
-        result = subprocess.run(
-            [sys.executable, *map(str, command)], check=True, stdout=subprocess.PIPE, text=True
-        )
-        costs.append(json.loads(result.stdout))
-    write("cost.json", {"rows": costs})
-    write(
-        "errors.json",
-        {
-            "model": tiny.name,
-            "calibrated_on": CALIBRATED_ON,
-            "measured_on": len(speech) - CALIBRATED_ON,
-            "rows": errors(tiny, speech),
-        },
-    )
+    rows = []
+    for checkpoint in (tiny, base, checkpoints.resolve(workspace, str(small))):
+        click.echo(f"time and memory of {checkpoint.path.name}", err=True)
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            few = datasets.thinned(speech, CALIBRATED_ON)
+            rows.append(process.apply(cost, (checkpoint, few)))
+    write("cost.json", {"recipe": RECIPE.name, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def rounding_errors(bits: int) -> str:
     note = (
         f"{result['model']}, groups of 32; calibrated on {result['calibrated_on']} utterances of "
         f"{result['split']}, measured on {result['measured_on']} others. Written by "
-        "`python tools/measure_rounding.py`."
+        "`python tools/measure_rounding.py --librispeech DIR errors`."
     )
     return "\n".join([*lines, "", note])
 
@@ -231,7 +231,7 @@ def rounding_cost() -> str:
     note = (
         f"{result['recipe']}, {result['rows'][0]['utterances']} utterances of {result['split']}; "
         f"processor time of one core, {result['machine']['cpu']}. Written by "
-        "`python tools/measure_rounding.py`."
+        "`python tools/measure_rounding.py --librispeech DIR cost --work DIR`."
     )
     return "\n".join([*lines, "", note])
 
