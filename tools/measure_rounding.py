@@ -5,9 +5,9 @@
 
 Errors are of whisper-tiny.en, on other utterances of dev-clean than those that are calibrated on.
 Time and memory are of whisper-tiny.en, whisper-base, and whisper-small's architecture with random
-weights, each in a fresh process on one core. Raw results go to docs/results/rounding/, from where
-tools/write_tables.py takes the tables of docs/rounding.md. The checkpoint with random weights is
-written below --work.
+weights, each in a fresh process on one core; what is there already is not measured again. Raw
+results go to docs/results/rounding/, from where tools/write_tables.py takes the tables of
+docs/rounding.md. The checkpoint with random weights is written below --work.
 """
 
 from __future__ import annotations
@@ -157,16 +157,21 @@ def write_errors(speech: list[Utterance]) -> None:
 def write_cost(speech: list[Utterance], work: Path) -> None:
     """Measure the time and memory of calibration and rounding."""
     workspace = Workspace.from_environment()
-    tiny, base = (checkpoints.resolve(workspace, f"whisper-{name}") for name in ("tiny.en", "base"))
+    base = checkpoints.resolve(workspace, "whisper-base")
     small = work / "whisper-small-random"
-    random_checkpoint.make(base, "small", 30, small)
-    rows = []
-    for checkpoint in (tiny, base, checkpoints.resolve(workspace, str(small))):
+    if not small.exists():
+        random_checkpoint.make(base, "small", 30, small)
+    results = RESULTS / "cost.json"
+    rows = json.loads(results.read_text())["rows"] if results.exists() else []
+    for model in ("whisper-tiny.en", "whisper-base", str(small)):
+        checkpoint = checkpoints.resolve(workspace, model)
+        if checkpoint.path.name in [row["model"] for row in rows]:
+            continue
         click.echo(f"time and memory of {checkpoint.path.name}", err=True)
         with multiprocessing.get_context("spawn").Pool(1) as process:
             few = datasets.thinned(speech, CALIBRATED_ON)
             rows.append(process.apply(cost, (checkpoint, few)))
-    write("cost.json", {"recipe": RECIPE.name, "rows": rows})
+        write(results.name, {"recipe": RECIPE.name, "rows": rows})
 
 
 if __name__ == "__main__":
