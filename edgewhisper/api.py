@@ -269,6 +269,7 @@ def tune(
     options: EvaluationOptions | None = None,
     *,
     recipes: Sequence[str | Recipe] = (),
+    search: bool = False,
     prefer: Prefer = "speed",
     rounds: int = 2,
     output: Path | None = None,
@@ -280,16 +281,21 @@ def tune(
     """Find and install the best bundle of a model within limits, on this machine.
 
     The candidates are the recipes that ship, or those named, exported to ONNX; "best" is what is
-    preferred. Results, table and plot are written to `output` and the bundle into a directory of
-    its name there, or both into the workspace. What was done before is not done again. `on_result`
-    is called before an error is raised for the lack of a bundle.
+    preferred. With `search` a mixed recipe for the limit of the size is searched first, on
+    LibriSpeech's dev-clean, and is a candidate too. Results, table and plot are written to `output`
+    and the bundle into a directory of its name there, or both into the workspace. What was done
+    before is not done again. `on_result` is called before an error is raised for the lack of a
+    bundle.
 
     Raises GateNotProvenError or GateFailedError where the gate refused the candidate that came
     closest, RecipeError where none keeps to the other limits, and for a device that exports do not
-    run on; otherwise as `sweep` does.
+    run on, a search without a limit of the size, or a smaller one than any recipe has; otherwise as
+    `sweep` does.
     """
     from edgewhisper import pipeline, tuning
 
+    if search and limits.max_bytes is None:
+        raise RecipeError("a recipe is searched for a size: set max_bytes (--max-size 50MB).")
     workspace = workspace or Workspace.from_environment()
     chosen = [r if isinstance(r, Recipe) else find_recipe(r) for r in recipes] or all_recipes()
     options = _ready(workspace, options)
@@ -299,7 +305,10 @@ def tune(
         )
     checkpoint = _resolve(workspace, model, options)
     where = output or workspace.tunings / checkpoint.name
-    plan = tuning.Plan(workspace, checkpoint, chosen, options, limits, prefer, rounds, command)
+    searched = limits.max_bytes if search else None
+    plan = tuning.Plan(
+        workspace, checkpoint, chosen, options, limits, prefer, rounds, command, searched
+    )
     result, choice = tuning.tune(plan, where, progress)
     on_result(result)
     _log.info("results: %s", where)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from edgewhisper import pipeline, quantizers, reports, speed, worker
+from edgewhisper import pipeline, quantizers, reports, search, speed, worker
 from edgewhisper.checkpoints import Checkpoint, vocabulary
 from edgewhisper.evaluation import datasets, gate, run
 from edgewhisper.evaluation.options import EvaluationOptions
@@ -60,7 +60,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """The inputs of tuning; `rounds` is how often each candidate's speed is measured, in turns."""
+    """The inputs of tuning; `rounds` is how often each candidate's speed is measured, in turns.
+
+    `search_bytes` is the size that one more candidate is searched for; None: no search.
+    """
 
     workspace: Workspace
     checkpoint: Checkpoint
@@ -70,6 +73,7 @@ class Plan:
     prefer: Prefer
     rounds: int
     command: str = ""
+    search_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ def tune(
     EdgeWhisperError for errors that concern all candidates.
     """
     tuning = _Tuning(plan, output, progress)
+    if plan.search_bytes is not None:
+        tuning.search(plan.search_bytes)
     tuning.compute_sizes()
     tuning.screen()
     tuning.measure_speed()
@@ -163,6 +169,18 @@ class _Tuning:
     def _keep(self, result: TuningResult) -> None:
         self.result = result
         result.write(self.output)
+
+    def search(self, max_bytes: int) -> None:
+        """Add the candidate with the least loss in a size, and write its recipe."""
+        plan, speech = self.plan, self.plan.options.dataset.librispeech
+        limit = plan.limits.max_wer_increase
+        searched = search.search(
+            plan.workspace, plan.checkpoint, speech, max_bytes, limit, self.progress
+        )
+        name = searched.recipe.name
+        atomic.write_text(self.output / f"{name}.toml", search.to_toml(searched, plan.command))
+        self.result = replace(self.result, search=searched)
+        self.set(name, Candidate(searched.recipe))
 
     def compute_sizes(self) -> None:
         """Leave what has no export, what cannot be made here, and what is computed to be too large.

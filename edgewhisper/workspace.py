@@ -70,7 +70,7 @@ class Workspace:
 
     @property
     def evaluations(self) -> Path:
-        """Raw texts, one file for each split of each evaluation."""
+        """Raw texts of evaluations, and losses that searches measured."""
         return self.root / "evaluations"
 
     @property

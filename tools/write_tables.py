@@ -3,8 +3,8 @@
     python tools/write_tables.py [--check]
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Results are those of `edgewhisper
-sweep` and `edgewhisper ablate` in docs/results/. With --check nothing is written; the exit code is
-1 if a table is out of date.
+sweep`, `ablate` and `tune`, and of other tools, in docs/results/. With --check nothing is written;
+the exit code is 1 if a table is out of date.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import click
 
 import bench_peers
 from edgewhisper import cli as host_cli
-from edgewhisper import reports, sweeps
+from edgewhisper import reports, search, sweeps
 from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.recipes import all_recipes, measured
 from edgewhisper.reports import SweepResult
+from edgewhisper.reports.tuning import TuningResult
 from edgewhisper_runtime import cli, errors
 from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.cli import streams
@@ -208,6 +209,54 @@ def resolution() -> str:
     return "\n".join(lines)
 
 
+def searched(name: str) -> str:
+    """Return what each part of a model loses in fewer bits, of a search by `edgewhisper tune`."""
+    result = TuningResult.read(RESULTS / name)
+    if result is None or result.search is None:
+        sys.exit(f"{RESULTS / name} holds no results of a search")
+    notes = f"{search.summary(result.search)} Written by `{result.command}`."
+    return f"{search.to_table(result.search)}\n\n{notes}"
+
+
+def rounding_errors(bits: int) -> str:
+    """Return what ways of rounding leave of layers' outputs in so many bits, in %."""
+    result = json.loads((RESULTS / "rounding" / "errors.json").read_text())
+    rows = [row for row in result["rows"] if row["bits"] == bits]
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    shares = {(row["part"], row["way"]): row["share"] for row in rows}
+    lines = [f"| {bits} bits | {' | '.join(ways)} |", "|---" * (len(ways) + 1) + "|"]
+    for part in dict.fromkeys(row["part"] for row in rows):
+        cells = [f"{100 * shares[part, way]:.2f}" for way in ways]
+        lines.append(f"| {part} | {' | '.join(cells)} |")
+    note = (
+        f"{result['model']}, groups of 32; calibrated on {result['calibrated_on']} utterances of "
+        f"{result['split']}, measured on {result['measured_on']} others. Written by "
+        "`python tools/measure_rounding.py --librispeech DIR errors`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def rounding_cost() -> str:
+    """Return the time and memory of calibration and rounding."""
+    result = json.loads((RESULTS / "rounding" / "cost.json").read_text())
+    lines = [
+        "| model | calibration, s for an utterance | rounding, s | peak memory, MB |",
+        "|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        each = row["calibration_seconds"] / row["utterances"]
+        lines.append(
+            f"| {row['model']} | {each:.1f} | {row['rounding_seconds']:.0f} | "
+            f"{row['peak_rss_bytes'] / 1e6:.0f} |"
+        )
+    note = (
+        f"{result['recipe']}, {result['rows'][0]['utterances']} utterances of {result['split']}; "
+        f"processor time of one core, {result['machine']['cpu']}. Written by "
+        "`python tools/measure_rounding.py --librispeech DIR cost --work DIR`."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def exit_codes() -> str:
     """Every exit code and what it means, from the error classes."""
     classes: list[type[errors.EdgeWhisperError]] = [errors.EdgeWhisperError]
@@ -285,7 +334,12 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "bundles": partial(hostile, "bundles"),
         "tests": hostile_tests,
     },
-    ROOT / "docs" / "rounding.md": {"rounding": partial(matrix, ROUNDING)},
+    ROOT / "docs" / "rounding.md": {
+        "rounding": partial(matrix, ROUNDING),
+        **{f"errors {bits}": partial(rounding_errors, bits) for bits in (4, 3, 2)},
+        "cost": rounding_cost,
+        **{f"searched {name}": partial(searched, f"search-{name}") for name in MODELS},
+    },
     ROOT / "docs" / "vocabulary.md": {"vocabulary": partial(matrix, VOCABULARY)},
     RESULTS / "matrix.md": {
         "missing": missing,

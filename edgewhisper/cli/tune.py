@@ -41,12 +41,19 @@ class _Size(click.ParamType):
         "-m whisper-base --max-size 80MB",
         "-m whisper-base --max-rss 300MB --data calls.csv",
         "-m whisper-base -r onnx-int8 -r onnx-int4 -o tuned/",
+        "-m whisper-base --search --max-size 50MB",
     ),
 )
 @options.model()
 @options.recipe(
     "Recipe name, or path of a TOML file (repeatable); every recipe that ships by default.",
     multiple=True,
+)
+@option(
+    "Model",
+    "--search",
+    is_flag=True,
+    help="Also try a recipe that is searched for --max-size, each part with bits of its own.",
 )
 @option("Limits", "--max-size", type=_Size(), help="Of the exported weights, such as 80MB.")
 @option(
@@ -85,7 +92,7 @@ class _Size(click.ParamType):
     help="How often to measure each candidate's speed, in turns.",
 )
 @options.output(
-    "Directory for tune.json, table.md, pareto.svg, and the bundle in a directory there.",
+    "Directory for tune.json, table.md, pareto.svg, a searched recipe, and the bundle's directory.",
     file_okay=False,
 )
 @options.as_json("All results on stdout.")
@@ -99,6 +106,7 @@ def command(
     max_rss: int | None,
     prefer: Prefer,
     recipe: tuple[Recipe, ...],
+    search: bool,
     rounds: int,
     output: Path | None,
     as_json: bool,
@@ -120,6 +128,7 @@ def command(
         Limits(max_wer_increase, max_size, max_rtf, max_rss),
         options.evaluation_options(workspace, **evaluation),
         recipes=recipe,
+        search=search,
         prefer=prefer,
         rounds=rounds,
         output=output,

@@ -24,7 +24,7 @@ from edgewhisper_runtime.engines.pytorch_file import Layer, take, take_bias
 from edgewhisper_runtime.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
     from transformers import WhisperConfig, WhisperForConditionalGeneration
@@ -46,9 +46,23 @@ def quantize(
     recipe: Recipe,
     calibrate: Callable[[], None],
 ) -> None:
-    """Replace the layers in scope by quantized ones.
+    """Replace the layers in scope by quantized ones; raise RecipeError as `check` does."""
+    check(model, recipe)
+    inputs: dict[str, Inputs] = {}
+    if recipe.calibrates:
+        names = [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]
+        inputs = measure(model, names, calibrate)
+    if recipe.smoothing:
+        every = [name for name, _ in model.named_modules() if part_of(name)]
+        inputs = smooth(model, every, inputs, recipe.smoothing)
+    for name, layer in replacements(model, recipe, inputs):
+        model.set_submodule(name, layer)
 
-    Raises RecipeError for other activations, another grid, and an embedding or output layer alone.
+
+def check(model: WhisperForConditionalGeneration, recipe: Recipe) -> None:
+    """Raise RecipeError for what the library cannot do.
+
+    That is other activations, another grid, and an embedding or output layer alone.
     """
     import torch
 
@@ -57,7 +71,6 @@ def quantize(
             f"{recipe.name}: edgewhisper has scheme 'dynamic', and leaves activations float32 or "
             "makes them activations.dtype = 'int8', granularity = 'per-row'."
         )
-    rounds = recipe.activations == _ROUNDED
     ends = {"embedding", "output"}
     if len({recipe.weights_of(part) for part in ends}) > 1 or len(ends & set(recipe.scope)) == 1:
         raise RecipeError(
@@ -70,25 +83,29 @@ def quantize(
             f"{recipe.name}: edgewhisper stores the token embedding and the output layer as one "
             "tensor, and this checkpoint has two different ones. Leave both out of scope."
         )
-    names = [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]
-    for name in names:
-        _check(recipe, name, model.get_submodule(name))
-    inputs: dict[str, Inputs] = {}
-    if recipe.calibrates:
-        inputs = measure(model, names, calibrate)
-    if recipe.smoothing:
-        every = [name for name, _ in model.named_modules() if part_of(name)]
-        inputs = smooth(model, every, inputs, recipe.smoothing)
-    for name in names:
-        module: Any = model.get_submodule(name)
-        embedding: Any = model.get_submodule(EMBEDDING)
-        layer: nn.Module
-        if name == OUTPUT:
-            layer = layers.Output(embedding, rounds=rounds)
-        else:
-            weights = recipe.weights_of(str(part_of(name)))
-            layer = _quantized(module, weights, inputs.get(source(name)), rounds)
-        model.set_submodule(name, layer)
+    for name, module in model.named_modules():
+        if part_of(name) in recipe.scope:
+            _check_weights(recipe, name, module)
+
+
+def replacements(
+    model: WhisperForConditionalGeneration, recipe: Recipe, inputs: dict[str, Inputs]
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the name of each layer in scope and its quantized layer; the model is only read.
+
+    `inputs` are statistics by source, for the ways of rounding that need them. The recipe is one
+    that `check` has passed.
+    """
+    rounds = recipe.activations == _ROUNDED
+    embedding: Any = None
+    for name in [name for name, _ in model.named_modules() if part_of(name) in recipe.scope]:
+        if name == OUTPUT:  # named after the embedding
+            yield name, layers.Output(embedding, rounds=rounds)
+            continue
+        weights = recipe.weights_of(str(part_of(name)))
+        layer = _quantized(model.get_submodule(name), weights, inputs.get(source(name)), rounds)
+        embedding = layer if isinstance(layer, layers.Embedding) else embedding
+        yield name, layer
 
 
 def save(model: WhisperForConditionalGeneration, path: Path) -> None:
@@ -139,7 +156,7 @@ def grid(module: nn.Module) -> Grid | None:
     return Grid(codes.numpy(), scale, zero, module.codes.bits)
 
 
-def _check(recipe: Recipe, name: str, module: Any) -> None:
+def _check_weights(recipe: Recipe, name: str, module: Any) -> None:
     """Raise RecipeError where the weights of a layer cannot be stored as the recipe says."""
     weights = recipe.weights_of(str(part_of(name)))
     if weights == replace(_ROWS, rounding=weights.rounding):

@@ -17,17 +17,19 @@ def exported_bytes(config: dict[str, Any], recipe: Recipe, float_bytes: int = 2)
     `config` is the checkpoint's config.json. A value that is not quantized takes `float_bytes`: 2
     in OpenAI's checkpoints, whose values are all float16 numbers; 4 at most.
     """
-    size: float = float_bytes * unquantized_values(config)
-    for part, matrices in matrices_of(config).items():
-        tied = part == "output" and (part not in recipe.scope or recipe.library == "edgewhisper")
-        if tied:  # to the embedding
-            continue
-        if part in recipe.scope:
-            weights = recipe.weights_of(part)
-            size += sum(_stored(*shape, weights, recipe.library) for shape in matrices)
-        else:
-            size += float_bytes * sum(outputs * inputs for outputs, inputs in matrices)
-    return size
+    parts = (part_bytes(config, recipe, part, float_bytes) for part in matrices_of(config))
+    return float_bytes * unquantized_values(config) + sum(parts)
+
+
+def part_bytes(config: dict[str, Any], recipe: Recipe, part: str, float_bytes: int = 2) -> float:
+    """Return the bytes of a part's weights; 0 for an output layer that is tied to the embedding."""
+    if part == "output" and (part not in recipe.scope or recipe.library == "edgewhisper"):
+        return 0.0
+    matrices = matrices_of(config)[part]
+    if part not in recipe.scope:
+        return float_bytes * sum(outputs * inputs for outputs, inputs in matrices)
+    weights = recipe.weights_of(part)
+    return sum(_stored(*shape, weights, recipe.library) for shape in matrices)
 
 
 def matrices_of(config: dict[str, Any]) -> dict[str, list[tuple[int, int]]]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from edgewhisper import quantizers
+from edgewhisper import quantizers, search
 from edgewhisper.evaluation.gate import GateVerdict
 from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.recipes import Recipe
 from edgewhisper.reports import plots
 from edgewhisper.reports.matrix import pareto
 from edgewhisper.reports.results import Timing
+from edgewhisper.search import Search
 from edgewhisper_runtime.bundle import AudioContext, DatasetRecord, Origin, atomic, parse, to_json
 from edgewhisper_runtime.bundle.fields import Count
 from edgewhisper_runtime.errors import DataError
@@ -92,9 +93,9 @@ class Candidate:
 class TuningResult:
     """The best bundle of a model under limits: what was asked for, and every candidate by name.
 
-    `screened_on` is how many development utterances there were. `speed` has the candidates' timed
-    runs, `settings` those of the candidates that passed, as they ship, one for each number of
-    threads.
+    `search` is how one of them was searched, if one was. `screened_on` is how many development
+    utterances there were. `speed` has the candidates' timed runs, `settings` those of the
+    candidates that passed, as they ship, one for each number of threads.
     """
 
     created: str
@@ -107,6 +108,7 @@ class TuningResult:
     limits: Limits
     prefer: Prefer
     candidates: dict[str, Candidate]
+    search: Search | None = None
     screened_on: Count = 0
     speed: Timing | None = None
     settings: tuple[Timing, ...] = ()
@@ -297,7 +299,11 @@ def _notes(result: TuningResult) -> list[str]:
             for threads, (rtf, rss) in by_threads.items()
         )
         notes.append(f"{result.chosen} as it ships, in {context} audio context: {figures}.")
-    return [*notes, f"Written by `{result.command}`."]
+    notes.append(f"Written by `{result.command}`.")
+    if result.search is not None:
+        notes += [f"How {result.search.recipe.name} was searched:", search.to_table(result.search)]
+        notes.append(search.summary(result.search))
+    return notes
 
 
 def _median(
