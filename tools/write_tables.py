@@ -3,7 +3,7 @@
     python tools/write_tables.py [--check]
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Results are those of `edgewhisper
-sweep` and `edgewhisper ablate` in docs/results/. With --check nothing is written; the exit code is
+sweep`, `edgewhisper ablate` and `edgewhisper tune` in docs/results/. With --check nothing is written; the exit code is
 1 if a table is out of date.
 """
 
@@ -24,6 +24,7 @@ from edgewhisper import reports, sweeps
 from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.recipes import all_recipes, measured
 from edgewhisper.reports import SweepResult
+from edgewhisper.reports.tuning import TuningResult, to_table
 from edgewhisper_runtime import cli, errors
 from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.cli import streams
@@ -187,6 +188,14 @@ def resolution() -> str:
     return "\n".join(lines)
 
 
+def tuned() -> str:
+    """Return the table of a run of `edgewhisper tune`."""
+    result = TuningResult.read(RESULTS / "tune")
+    if result is None:
+        sys.exit(f"{RESULTS / 'tune'} holds no results of tuning")
+    return to_table(result)
+
+
 def exit_codes() -> str:
     """Every exit code and what it means, from the error classes."""
     classes: list[type[errors.EdgeWhisperError]] = [errors.EdgeWhisperError]
@@ -255,6 +264,7 @@ def _help(command: click.Command, name: str, parent: click.Context | None) -> It
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"results": results, "exit codes": exit_codes},
     ROOT / "docs" / "commands.md": {"help": help_texts},
+    ROOT / "docs" / "devices.md": {"tune": tuned},
     ROOT / "docs" / "reliability.md": {
         "audio": partial(hostile, "audio"),
         "bundles": partial(hostile, "bundles"),
