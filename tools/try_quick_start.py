@@ -4,10 +4,10 @@
 
 Clones this repository's last commit into the new directory DIR, and runs there every command of
 docs/index.md, in order and as printed, in one shell. What is the reader's own on that page is
-made of utterances of LIBRISPEECH/test-clean. Needs sshd, a mirror of packages, and some 5 GB. Raw
-results go to docs/results/trial/steps.json, the profile that came over ssh to pi.json there, the page
-to docs/results/trial.md. Ends with the exit code of the first command that fails, and then writes
-nothing.
+made of utterances of LIBRISPEECH/test-clean. Needs sshd, a package index, and some 5 GB. Raw
+results go to docs/results/trial/steps.json, the profile that came over ssh to pi.json there, and
+the page to docs/results/trial.md. Ends with the exit code of the first command that fails, and then
+writes nothing.
 """
 
 from __future__ import annotations

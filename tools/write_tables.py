@@ -3,8 +3,8 @@
     python tools/write_tables.py [--check]
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Results are those of `edgewhisper
-sweep`, `edgewhisper ablate` and `edgewhisper tune` in docs/results/. With --check nothing is written; the exit code is
-1 if a table is out of date.
+sweep`, `edgewhisper ablate` and `edgewhisper tune` in docs/results/. With --check nothing is
+written; the exit code is 1 if a table is out of date.
 """
 
 from __future__ import annotations
