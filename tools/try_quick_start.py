@@ -134,7 +134,7 @@ def attempt(shell: Shell, heading: str, command: str, work: Path) -> Step:
 def make_files(clone: Path, speech: Path) -> None:
     """Make what the page takes to be there already."""
     import soundfile
-    from transformers import WhisperTokenizerFast
+    from transformers import GenerationConfig, WhisperTokenizerFast
 
     texts = dict(
         line.split(" ", 1)
@@ -158,7 +158,9 @@ def make_files(clone: Path, speech: Path) -> None:
             rows.writerow([path.relative_to(clone), texts[clip.stem]])
     checkpoint = checkpoints.resolve(Workspace(clone.parent / "fine-tune"), "whisper-tiny.en")
     directory = clone / "path" / "to" / "checkpoint"
-    checkpoint.load().save_pretrained(directory)
+    model = checkpoint.load()
+    model.generation_config = GenerationConfig.from_pretrained(checkpoint.path)
+    model.save_pretrained(directory)
     WhisperTokenizerFast.from_pretrained(checkpoint.path).save_pretrained(directory)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from edgewhisper.evaluation.checking import counted
 from edgewhisper.evaluation.wer import GroupScore
 from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import Recipe
