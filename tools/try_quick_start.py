@@ -76,7 +76,7 @@ class Step:
 def commands(page: str) -> Iterator[tuple[str, str]]:
     """Yield each command of a page's shell blocks, with the heading that it stands under."""
     heading = ""
-    pattern = re.compile(r"^#+ (.+)$|^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    pattern = re.compile(r"^#+ ([^\n]+)$|^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
     for match in pattern.finditer(page):
         heading = match[1] or heading
         for line in (match[2] or "").replace("\\\n", " ").splitlines():
@@ -103,12 +103,12 @@ class Shell:
         process = self._process
         if process.stdin is None or process.stdout is None:
             raise ValueError("the shell has no pipes")
-        process.stdin.write(f"{{ {command}\n}} < /dev/null\necho; echo {_END} $?\n")
+        process.stdin.write(f"{{ {command}\n}} < /dev/null\nprintf '\\n%s\\n' \"{_END} $?\"\n")
         process.stdin.flush()
         lines = []
         for line in process.stdout:
             if line.startswith(_END):
-                return int(line.removeprefix(_END)), lines[:-1]
+                return int(line.removeprefix(_END)), lines
             lines.append(line.rstrip("\n"))
         sys.exit(f"the shell ended in: {command}")
 
