@@ -4,7 +4,7 @@
 
 Clones this repository's last commit into the new directory DIR, and runs there every command of
 docs/index.md, in order and as printed, in one shell. What is the reader's own on that page is
-made of utterances of LIBRISPEECH/test-clean. Needs sshd, a package index, and some 5 GB. Raw
+made of utterances of LIBRISPEECH/test-clean. Needs root, sshd, a package index, and 5 GB. Raw
 results go to docs/results/trial/steps.json, the profile that came over ssh to pi.json there, and
 the page to docs/results/trial.md. Ends with the exit code of the first command that fails, and then
 writes nothing.
@@ -48,9 +48,11 @@ STAND_INS = {
     "calls.csv": f"{CALLS} utterances of test-clean and their texts, as WAV files in calls/",
     "path/to/checkpoint": "whisper-tiny.en, saved by transformers",
     "pi@raspberrypi": "a server for ssh on the same machine, with a home of its own",
-    "linux-aarch64": "replaced by linux-x86_64, as the package is installed here",
+    "linux-aarch64": "linux-x86_64: the package is installed on the same machine",
+    "the commands on the device": "run without a network",
 }
 REPLACED = {"linux-aarch64": "linux-x86_64"}
+ON_DEVICE = ("python3.11 ", "whisper/bin/")  # what its commands begin with
 LEFT_OUT = {"--mic": "there is no microphone"}
 # What runs until it is stopped, and after how many seconds of waiting that is.
 STOPPED = {"edgewhisper serve": 20}
@@ -124,6 +126,8 @@ def attempt(shell: Shell, heading: str, command: str, work: Path) -> Step:
     for name, seconds in STOPPED.items():
         if command.startswith(name):
             typed = f"timeout --preserve-status --signal=INT {seconds} {typed}"
+    if command.startswith(ON_DEVICE):
+        typed = f"unshare --net {typed}"
     start = time.perf_counter()
     exit_code, lines = shell.run(typed)
     seconds = time.perf_counter() - start
