@@ -107,7 +107,7 @@ class Shell:
             raise ValueError("the shell has no pipes")
         process.stdin.write(f"{{ {command}\n}} < /dev/null\nprintf '\\n%s\\n' \"{_END} $?\"\n")
         process.stdin.flush()
-        lines = []
+        lines: list[str] = []
         for line in process.stdout:
             if line.startswith(_END):
                 return int(line.removeprefix(_END)), lines
@@ -123,9 +123,9 @@ def attempt(shell: Shell, heading: str, command: str, work: Path) -> Step:
     typed = command
     for name, stand_in in REPLACED.items():
         typed = typed.replace(name, stand_in)
-    for name, seconds in STOPPED.items():
+    for name, waited in STOPPED.items():
         if command.startswith(name):
-            typed = f"timeout --preserve-status --signal=INT {seconds} {typed}"
+            typed = f"timeout --preserve-status --signal=INT {waited} {typed}"
     if command.startswith(ON_DEVICE):
         typed = f"unshare --net {typed}"
     start = time.perf_counter()
