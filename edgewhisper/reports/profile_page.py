@@ -19,6 +19,7 @@ def page(report: ProfileReport) -> Page:
         f"{len(report.files)} files, {summary.audio_seconds:.0f} s of audio",
     )
     in_time = summary.rtf < 1
+    runs = "one run" if summary.repetitions == 1 else f"medians of {summary.repetitions} runs"
     return Page(
         title=report.bundle,
         verdict="faster than speech" if in_time else "slower than speech",
@@ -27,7 +28,7 @@ def page(report: ProfileReport) -> Page:
             f"On {report.machine.cpu} with {report.threads} threads, {report.bundle} needs "
             f"{summary.rtf:.3f} s for a second of speech, {megabytes(summary.peak_rss_bytes)} of "
             f"memory at most, and {megabytes(summary.bundle_bytes + summary.installed_bytes)} of "
-            f"disk with what it is installed with; medians of {summary.repetitions} runs."
+            f"disk with what it is installed with; {runs}."
         ),
         figures=(
             Figure(f"{summary.rtf:.3f}", "real-time factor"),
