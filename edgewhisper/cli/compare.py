@@ -43,7 +43,8 @@ def transcripts(command: F) -> F:
             "Transcripts",
             "--normalizer",
             type=click.Choice(["english", "basic", "characters"]),
-            help="How texts are scored; as usual in their language unless it is given.",
+            metavar="NAME",
+            help="english, basic or characters, for all texts; else that of their language.",
         ),
     )
 
