@@ -199,8 +199,9 @@ def to_markdown(result: dict[str, Any]) -> str:
     lines += ["Every command of the [quick start](../index.md), in order and as printed there, in"]
     lines += [f"a fresh clone of commit {result['commit'][:12]}, on {result['date']}: {len(done)}"]
     lines += [f"commands, {minutes:.0f} minutes, of which the first installs PyTorch and all else."]
-    lines += [f"{host['cpu']}, {host['usable_cores']} cores, Python {host['python']}. A command"]
-    lines += ["that fails ends the trial, and then there is no page.", ""]
+    lines += [f"{host['cpu']}, {host['usable_cores']} cores, Python {host['python']}; in its last"]
+    lines += [f"quarter of an hour {result['load']:.1f} processes ran or waited on average, so a"]
+    lines += ["quiet machine is faster. A command that fails ends the trial without a page.", ""]
     lines += ["| on the page | here |", "|---|---|"]
     lines += [f"| {name} | {stand_in} |" for name, stand_in in STAND_INS.items()]
     for name, seconds in STOPPED.items():
@@ -237,7 +238,6 @@ def main(librispeech: Path, work: Path) -> None:
     commit = subprocess.check_output(["git", "-C", clone, "rev-parse", "HEAD"], text=True).strip()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EDGEWHISPER_")}
     environment["PATH"] = f"{programs}:{environment['PATH']}"
-    steps: list[Step] = []
     shutil.rmtree(device, ignore_errors=True)
     device.mkdir()
     with ssh_server(device) as host:
@@ -249,13 +249,14 @@ def main(librispeech: Path, work: Path) -> None:
             if step.exit_code:
                 click.echo("\n".join(step.lines), err=True)
                 sys.exit(step.exit_code)
-            steps.append(step)
-            so_far.write_text(json.dumps([asdict(each) for each in steps]))
+            done[command] = step
+            so_far.write_text(json.dumps([asdict(each) for each in done.values()]))
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit,
         "machine": to_json(machine.describe()),
-        "steps": [asdict(step) for step in steps],
+        "load": os.getloadavg()[-1],
+        "steps": [asdict(step) for step in done.values()],
     }
     raw = RESULTS / "trial"
     raw.mkdir(exist_ok=True)
