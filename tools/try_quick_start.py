@@ -197,8 +197,10 @@ def to_markdown(result: dict[str, Any]) -> str:
     minutes = sum(step.seconds for step in done) / 60
     lines = ["# The quick start, tried", ""]
     lines += ["Every command of the [quick start](../index.md), in order and as printed there, in"]
-    lines += [f"a fresh clone of commit {result['commit'][:12]}, on {result['date']}: {len(done)}"]
-    lines += [f"commands, {minutes:.0f} minutes, of which the first installs PyTorch and all else."]
+    lines += [
+        f"a fresh clone, on {result['date']}: {len(done)} commands, {minutes:.0f} minutes. The"
+    ]
+    lines += ["first installs PyTorch and all else, and builds a bundle."]
     lines += [f"{host['cpu']}, {host['usable_cores']} cores, Python {host['python']}; in its last"]
     lines += [f"quarter of an hour {result['load']:.1f} processes ran or waited on average, so a"]
     lines += ["quiet machine is faster. A command that fails ends the trial without a page.", ""]
@@ -235,7 +237,6 @@ def main(librispeech: Path, work: Path) -> None:
         make_files(clone, librispeech / "test-clean")
         so_far.write_text("[]")
     done = {step["command"]: Step(**step) for step in json.loads(so_far.read_text())}
-    commit = subprocess.check_output(["git", "-C", clone, "rev-parse", "HEAD"], text=True).strip()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EDGEWHISPER_")}
     environment["PATH"] = f"{programs}:{environment['PATH']}"
     shutil.rmtree(device, ignore_errors=True)
@@ -253,7 +254,6 @@ def main(librispeech: Path, work: Path) -> None:
             so_far.write_text(json.dumps([asdict(each) for each in done.values()]))
     result = {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit,
         "machine": to_json(machine.describe()),
         "load": os.getloadavg()[-1],
         "steps": [asdict(step) for step in done.values()],
