@@ -18,6 +18,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 
@@ -88,7 +89,10 @@ def commands(page: str) -> Iterator[tuple[str, str]]:
 
 
 class Shell:
-    """A shell in a directory: what a command sets there holds for those after it."""
+    """A shell in a directory: what a command sets there holds for those after it.
+
+    A context manager that ends it, with what still runs in it.
+    """
 
     def __init__(self, directory: Path, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -99,7 +103,15 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.killpg(self._process.pid, signal.SIGTERM)
+        self._process.wait()
 
     def run(self, command: str) -> tuple[int, list[str]]:
         """Return a command's exit code and the lines that it printed."""
@@ -241,9 +253,8 @@ def main(librispeech: Path, work: Path) -> None:
     environment["PATH"] = f"{programs}:{environment['PATH']}"
     shutil.rmtree(device, ignore_errors=True)
     device.mkdir()
-    with ssh_server(device) as host:
+    with ssh_server(device) as host, Shell(clone, environment) as shell:
         write_ssh(programs, host.options)
-        shell = Shell(clone, environment)
         for heading, command in commands((clone / "docs" / "index.md").read_text()):
             again = command not in done or command.startswith(". ")  # sets the shell's variables
             step = attempt(shell, heading, command, work) if again else done[command]
