@@ -23,6 +23,7 @@ from edgewhisper_runtime.errors import BundleError, DataError, RecipeError
 
 if TYPE_CHECKING:
     from edgewhisper.checkpoints import Checkpoint
+    from edgewhisper.evaluation.normalizing import NormalizerName
     from edgewhisper.evaluation.options import EvaluationOptions
     from edgewhisper.reports import Report, SweepResult, SystemComparison
     from edgewhisper.reports.tuning import Limits, Prefer, TuningResult
@@ -206,13 +207,14 @@ def compare(
     *,
     references: Path | None = None,
     language: str = "en",
+    normalizer: NormalizerName | None = None,
     output: Path | None = None,
     command: str = "",
 ) -> SystemComparison:
     """Compare bundles, reports, profiles and transcripts, two or more, with the first of them.
 
-    `references` are of trn files, `language` is that of transcripts which name none. The files of
-    the comparison are written to `output`, if it is given.
+    `references` are of trn files, `language` is that of transcripts which name none, `normalizer`
+    that of all transcripts. The files of the comparison are written to `output`, if it is given.
 
     Raises DataError for a path that is none of these or is named twice, BundleError for a bundle
     that is not intact. What cannot be compared is in the result, with the reason.
@@ -223,7 +225,9 @@ def compare(
 
     if len({path.resolve() for path in paths}) < len(paths):
         raise DataError("a path is named twice. Name each once.")
-    sources = differences.named_apart([systems.read(path, references, language) for path in paths])
+    sources = differences.named_apart(
+        [systems.read(path, references, language, normalizer) for path in paths]
+    )
     result = reports.SystemComparison(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         edgewhisper=metadata.version("edgewhisper"),

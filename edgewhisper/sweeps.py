@@ -242,7 +242,11 @@ def _empty(plan: Plan, expected: Records) -> SweepResult:
         utterances={
             split: {
                 record.id: SweepUtterance(
-                    record.speaker, record.reference, record.duration, record.language
+                    record.speaker,
+                    record.reference,
+                    record.duration,
+                    record.language,
+                    record.normalizer,
                 )
                 for record in of_split
             }

@@ -126,10 +126,8 @@ def attempt(
     write_interpreter(work, make_root(work), processor)
     context = ["--audio-context", CONTEXT]
     run([program, "verify", bundle])
-    transcripts = [
-        json.loads(run([program, "transcribe", clip, "--words", "--json", *context]))
-        for clip in clips
-    ]
+    printed = run([program, "transcribe", *clips, "--words", "--json", *context])
+    transcripts = [json.loads(line) for line in printed.splitlines()]
     shortest = min(clips, key=lambda clip: clip.stat().st_size)
     options = ["--json", "--repeat", "1", "--audio", shortest, *context]
     profile = json.loads(run([program, "profile", bundle, *options]))
@@ -191,13 +189,18 @@ def to_markdown(result: dict[str, Any]) -> str:
         "log-probability",
     )
     where = {processor.name: processor.where for processor in PROCESSORS}
+    named = ", ".join(
+        f"{each['machine']['cpu']} ({' '.join(each['machine']['isa'])})"
+        for each in result["attempts"]
+    )
     lines = ["# On 64-bit ARM, emulated", ""]
     lines += [
         f"{result['bundle']} as packed by `edgewhisper package --for linux-aarch64`: installed"
     ]
     lines += [f"on Debian's Python {PYTHON} under QEMU, where `verify`, `transcribe --words` and"]
     lines += ["`profile` ran. Emulated times say nothing, so there are none. Log-probabilities are"]
-    lines += [f"the means over a window's tokens, there and on {result['machine']['cpu']}.", ""]
+    lines += [f"the means over a window's tokens, there and on {result['machine']['cpu']}. The"]
+    lines += [f"runtime names the processors {named}.", ""]
     lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for each in result["attempts"]:
         for name, theirs, ours in zip(
@@ -212,6 +215,11 @@ def to_markdown(result: dict[str, Any]) -> str:
                 f"{theirs['log_probability']:.3f}, {ours['log_probability']:.3f}",
             )
             lines.append(f"| {' | '.join(row)} |")
+    lines += ["", "| recording | text |", "|---|---|"]
+    lines += [
+        f"| {name} | {ours['text']} |"
+        for name, ours in zip(result["recordings"], result["transcripts"], strict=True)
+    ]
     command = "python tools/try_aarch64.py BUNDLE AUDIO... --work DIR"
     lines += ["", f"Written by `{command}` from `docs/results/aarch64.json`.", ""]
     return "\n".join(lines)

@@ -25,7 +25,7 @@ from edgewhisper import reports, search, sweeps
 from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.recipes import all_recipes, measured
 from edgewhisper.reports import SweepResult
-from edgewhisper.reports.tuning import TuningResult
+from edgewhisper.reports.tuning import TuningResult, to_table
 from edgewhisper_runtime import cli, errors
 from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.cli import streams
@@ -257,6 +257,14 @@ def rounding_cost() -> str:
     return "\n".join([*lines, "", note])
 
 
+def tuned() -> str:
+    """Return the table of a run of `edgewhisper tune`."""
+    result = TuningResult.read(RESULTS / "tune")
+    if result is None:
+        sys.exit(f"{RESULTS / 'tune'} holds no results of tuning")
+    return to_table(result)
+
+
 def exit_codes() -> str:
     """Every exit code and what it means, from the error classes."""
     classes: list[type[errors.EdgeWhisperError]] = [errors.EdgeWhisperError]
@@ -329,6 +337,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "exit codes": exit_codes,
     },
     ROOT / "docs" / "commands.md": {"help": help_texts},
+    ROOT / "docs" / "devices.md": {"tune": tuned},
     ROOT / "docs" / "reliability.md": {
         "audio": partial(hostile, "audio"),
         "bundles": partial(hostile, "bundles"),

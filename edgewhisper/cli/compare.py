@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,11 +12,14 @@ from edgewhisper.cli import options
 from edgewhisper_runtime.cli.options import Bundle, F, Sectioned, add, option
 from edgewhisper_runtime.text.languages import to_code
 
+if TYPE_CHECKING:
+    from edgewhisper.evaluation.normalizing import NormalizerName
+
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def transcripts(command: F) -> F:
-    """Add the options about transcripts of other engines: --reference, --language."""
+    """Add the options about transcripts of other engines: --reference, --language, --normalizer."""
     return add(
         command,
         option(
@@ -34,6 +38,13 @@ def transcripts(command: F) -> F:
             default="en",
             show_default=True,
             help="Language of lines that name none.",
+        ),
+        option(
+            "Transcripts",
+            "--normalizer",
+            type=click.Choice(["english", "basic", "characters"]),
+            metavar="NAME",
+            help="english, basic or characters, for all texts; else that of their language.",
         ),
     )
 
@@ -63,6 +74,7 @@ def command(
     others: tuple[Path, ...],
     reference: Path | None,
     language: str | None,
+    normalizer: NormalizerName | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -83,6 +95,7 @@ def command(
         (first, *others),
         references=reference,
         language=language or "en",
+        normalizer=normalizer,
         output=output,
         command=options.command_line(),
     )

@@ -32,6 +32,7 @@ def list_cards(workspace: Workspace, as_json: bool) -> None:
             "name": card.name,
             "format": card.format or None,
             "language": card.language,
+            "normalizer": card.normalizer,
             "licence": card.licence,
             "path": card.path,
         }
@@ -63,7 +64,7 @@ def check(
     problem.
     """
     from edgewhisper.cli.terminal import Bars
-    from edgewhisper.evaluation import cards, datasets
+    from edgewhisper.evaluation import cards, checking, datasets
     from edgewhisper_runtime.errors import DataError, printable
 
     card = cards.find(workspace, data)
@@ -95,7 +96,7 @@ def check(
             click.echo(printable(str(problem)))
     if problems:
         raise DataError(
-            f"{card.path} has {len(problems)} problems, shown above. Mend them, or leave such "
+            f"{card.path} has {checking.counted(problems)}, shown above. Mend them, or leave such "
             "utterances out with --skip-bad."
         )
 

@@ -13,6 +13,7 @@ from edgewhisper_runtime.cli.options import Sectioned, option
 from edgewhisper_runtime.errors import DataError
 
 if TYPE_CHECKING:
+    from edgewhisper.evaluation.normalizing import NormalizerName
     from edgewhisper.evaluation.wer import Record
 
 
@@ -62,6 +63,7 @@ def command(
     other: Path | None,
     reference: Path | None,
     language: str | None,
+    normalizer: NormalizerName | None,
     export: str | None,
     role: Literal["variant", "baseline"],
     output: Path,
@@ -75,17 +77,16 @@ def command(
     time, speaker and language where known), or sclite's trn with --reference. Needs no model and no
     audio.
     """
-    from edgewhisper.reports import Report, exchange
+    from edgewhisper.reports import Report, exchange, transcripts
 
     if export is not None:
         for path in exchange.WRITERS[export](Report.read(file), role, output):
             click.echo(path)
         return
-    code = language or "en"
     if other is not None:
         context.invoke(
             compare.command, first=file, others=(other,), reference=reference, language=language,
-            output=None, as_json=as_json,
+            normalizer=normalizer, output=None, as_json=as_json,
         )  # fmt: skip
     elif (rescore := _rescorer(file)) is not None:
         stored, computed, text = rescore(file)
@@ -96,7 +97,9 @@ def command(
                 "another version of EdgeWhisper, the normalizer or jiwer computed them."
             )
     else:
-        _score(file, reference, code, as_json=as_json)
+        records = transcripts.read(file, reference, language or "en", normalizer)
+        content, text = _figures(file, records)
+        click.echo(json.dumps(content) if as_json else text)
 
 
 def _rescorer(path: Path) -> Any:
@@ -108,14 +111,6 @@ def _rescorer(path: Path) -> Any:
     if not isinstance(content, dict) or "text" in content or "reference" in content:
         return None  # JSON lines of one line
     return _sweep if "rows" in content else _report
-
-
-def _score(path: Path, reference: Path | None, language: str, *, as_json: bool) -> None:
-    from edgewhisper.reports import transcripts
-
-    records = transcripts.read(path, reference, language)
-    content, text = _figures(path, records)
-    click.echo(json.dumps(content) if as_json else text)
 
 
 def _figures(path: Path, records: list[Record]) -> tuple[dict[str, Any], str]:

@@ -63,6 +63,7 @@ def records(
             seconds=rtf * utterance.duration,
             problem=transcript.problem,
             language=utterance.language,
+            normalizer=utterance.normalizer,
             detected_language=transcript.language if detect_language else None,
         )
         for utterance, transcript in zip(batch, transcripts, strict=True)

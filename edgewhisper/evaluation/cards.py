@@ -10,6 +10,7 @@ from typing import Annotated
 from edgewhisper.evaluation import formats
 from edgewhisper.evaluation.formats import Source
 from edgewhisper.evaluation.formats.huggingface import HUB
+from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import parse
 from edgewhisper_runtime.bundle.fields import FieldError, at_most, matching
@@ -26,15 +27,17 @@ class Card:
 
     `path` is relative to the card's file; "hub:OWNER/NAME" is on the Hugging Face hub. `format` is
     recognized where it is empty. `columns`, `audio` and `configuration` are those of a `Source`.
-    `language` is that of utterances that name none. `splits` are those to evaluate on: those whose
-    names begin with "test" by default, or all where there is no such. `synthetic` speech proves
-    nothing about people, so no gate judges it.
+    `language` is that of utterances that name none. `normalizer` is that of all texts, instead of
+    their language's. `splits` are those to evaluate on: those whose names begin with "test" by
+    default, or all where there is no such. `synthetic` speech proves nothing about people, so no
+    gate judges it.
     """
 
     path: str
     name: _Name = ""
     format: str = ""
     language: str | None = None
+    normalizer: NormalizerName | None = None
     licence: str = ""
     splits: Annotated[tuple[str, ...], at_most(1024)] = ()
     audio: str | None = None

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgewhisper.evaluation import wer
+from edgewhisper.evaluation import normalizing
 from edgewhisper.evaluation.conditions import CLEAN, Condition
 from edgewhisper.evaluation.formats import Entry, Problem
+from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.progress import Progress, ignore
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
@@ -30,8 +31,9 @@ _log = logging.getLogger(__name__)
 class Utterance:
     """One recording with its reference text; duration in seconds. No speaker: an empty name.
 
-    `language` is a code of Whisper's. The audio is that of the file in `condition`, and `duration`
-    is what that leaves of it.
+    `language` is a code of Whisper's; texts are scored as usual in it unless `normalizer` says
+    otherwise. The audio is that of the file in `condition`, and `duration` is what that leaves of
+    it.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Utterance:
     reference: str
     duration: float
     language: str = "en"
+    normalizer: NormalizerName | None = None
     condition: Condition = CLEAN
 
     def under(self, condition: Condition) -> Utterance:
@@ -54,14 +57,15 @@ class Utterance:
 def check(
     splits: Mapping[str, Sequence[Entry | Problem]],
     language: str | None,
+    normalizer: NormalizerName | None = None,
     progress: Progress = ignore,
     task: str = "checking",
 ) -> tuple[dict[str, tuple[Utterance, ...]], list[Problem]]:
     """Return the utterances of each split that can be used, in order, and why others cannot.
 
-    `language` is that of entries that name none: English, with a warning, where it is None. An
-    id must be unique in its split, a file in all of them. Of audio only the headers are read, where
-    they tell its duration.
+    `language` is that of entries that name none: English, with a warning, where it is None.
+    `normalizer` is that of all. An id must be unique in its split, a file in all of them. Of audio
+    only the headers are read, where they tell its duration.
     """
     usable: dict[str, list[Utterance]] = {split: [] for split in splits}
     problems: list[Problem] = []
@@ -73,7 +77,7 @@ def check(
             problems.append(item)
         else:
             assumed += not item.language and language is None
-            utterance, reasons = _utterance(item, language or "en")
+            utterance, reasons = _utterance(item, language or "en", normalizer)
             keys = (("audio", os.path.normpath(item.audio)), ("id", item.id, split))
             # An id that was made of the path is no second problem.
             if twice := next(filter(places.__contains__, keys), None):
@@ -95,17 +99,24 @@ def check(
     return {split: tuple(of) for split, of in usable.items()}, list(dict.fromkeys(problems))
 
 
+def counted(problems: Sequence[object]) -> str:
+    """Return how many problems there are, in words."""
+    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+
+
 def describe(problems: list[Problem], usable: int) -> str:
     """Return all problems in one line, for an error."""
     shown = "; ".join(map(str, problems[:_SHOWN]))
     rest = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return (
-        f"{len(problems)} problems in the data, {usable} utterances without one. Nothing was "
+        f"{counted(problems)} in the data, {usable} utterances without one. Nothing was "
         f"transcribed. Mend them, or leave these utterances out with --skip-bad. {shown}{rest}"
     )
 
 
-def _utterance(entry: Entry, language: str) -> tuple[Utterance | None, list[str]]:
+def _utterance(
+    entry: Entry, language: str, normalizer: NormalizerName | None
+) -> tuple[Utterance | None, list[str]]:
     """Return the utterance of an entry, and all that is wrong with it."""
     reasons = []
     for name, text in (("id", entry.id), ("speaker", entry.speaker), ("text", entry.text)):
@@ -121,7 +132,7 @@ def _utterance(entry: Entry, language: str) -> tuple[Utterance | None, list[str]
     else:
         if not entry.text:
             reasons.append("the text is empty")
-        elif not wer.has_words(entry.text, language):
+        elif not normalizing.units(entry.text, normalizing.rule(language, normalizer)):
             reasons.append(f"the text {entry.text!r} has no words")
     try:
         seconds = _seconds(entry.audio)
@@ -130,7 +141,9 @@ def _utterance(entry: Entry, language: str) -> tuple[Utterance | None, list[str]
     stated = seconds if entry.duration is None else entry.duration
     if not abs(stated - seconds) <= _TOLERANCE_SECONDS + _TOLERANCE_SHARE * seconds:
         reasons.append(f"the duration is {stated:g} s, and the audio has {seconds:.2f} s")
-    utterance = Utterance(entry.id, entry.speaker, entry.audio, entry.text, seconds, language)
+    utterance = Utterance(
+        entry.id, entry.speaker, entry.audio, entry.text, seconds, language, normalizer
+    )
     return utterance, reasons
 
 

@@ -65,7 +65,7 @@ def compare(baseline: Records, variant: Records) -> Comparison:
         over_utterances=intervals["utterances"],
         over_speakers=intervals.get("speakers"),
         speakers=len(speakers) if all(speakers) else 0,
-        metric=normalizing.metric(record.language for record in before),
+        metric=normalizing.metric(record.rule for record in before),
     )
 
 
@@ -126,12 +126,15 @@ def _paired(baseline: Records, variant: Records) -> tuple[list[Record], list[Rec
 
 
 def _mismatches(before: Mapping[Key, Record], after: Mapping[Key, Record]) -> Iterator[str]:
-    """Yield which utterances only one of two systems has, and whose references differ."""
+    """Yield which utterances only one of two systems has, and which are not scored alike."""
     if missing := before.keys() - after.keys():
         yield f"the second has no text of {_names(missing)}"
     if missing := after.keys() - before.keys():
         yield f"the first has no text of {_names(missing)}"
-    if others := {key for key in before.keys() & after.keys() if _differ(before[key], after[key])}:
+    both = before.keys() & after.keys()
+    if others := {key for key in both if _scored_apart(before[key], after[key])}:
+        yield f"the normalizers differ of {_names(others)}"
+    elif others := {key for key in both if _differ(before[key], after[key])}:
         yield f"the references differ of {_names(others)}"
 
 
@@ -143,10 +146,14 @@ def _names(keys: Iterable[Key]) -> str:
     return f"{utterances} ({shown}{', ...' if len(names) > _SHOWN else ''})"
 
 
+def _scored_apart(first: Record, second: Record) -> bool:
+    return first.normalizer != second.normalizer and first.rule != second.rule
+
+
 def _differ(first: Record, second: Record) -> bool:
-    if first.language == second.language and first.reference == second.reference:
+    if first.rule == second.rule and first.reference == second.reference:
         return False
-    expected, other = (normalizing.units(r.reference, r.language) for r in (first, second))
+    expected, other = (normalizing.units(r.reference, r.rule) for r in (first, second))
     return expected != other
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from edgewhisper.evaluation import wer
 from edgewhisper.evaluation.datasets import Utterance, development
+from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.workspace import Workspace
@@ -77,6 +78,7 @@ class Trial:
     full: Decoding
     short: dict[float, Decoding]
     language: str = "en"
+    normalizer: NormalizerName | None = None
 
     def decoding(self, adaptive: Adaptive) -> Decoding:
         """Return the decoding with a margin and a threshold; one of the margins of `short`."""
@@ -102,8 +104,8 @@ class Trial:
     def from_dict(cls, content: dict[str, Any]) -> Trial:
         """Return the trial that `to_dict` gave, after JSON."""
         short = {float(margin): _decoding(given) for margin, given in content["short"].items()}
-        full, language = _decoding(content["full"]), content.get("language", "en")
-        return cls(content["reference"], full, short, language)
+        scored = {key: content[key] for key in ("language", "normalizer") if key in content}
+        return cls(content["reference"], _decoding(content["full"]), short, **scored)
 
 
 class Contexts:
@@ -156,7 +158,8 @@ def choose(
     contexts = Contexts(artefact, options.threads)
     trials = []
     for utterance in speech:
-        trials.append(contexts.decode(utterance.path, utterance.reference, utterance.language))
+        trial = contexts.decode(utterance.path, utterance.reference, utterance.language)
+        trials.append(replace(trial, normalizer=utterance.normalizer))
         progress(f"{artefact.path.name} adaptive context", len(trials), len(speech))
     chosen = choose_from(trials)
     atomic.write_text(path, json.dumps(to_json(chosen)) + "\n")
@@ -173,7 +176,7 @@ def _results_path(
     manifest = artefact.manifest
     identity = {
         "audio": workspace.hashes.digest([utterance.path for utterance in speech]),
-        "references": [(utterance.reference, utterance.language) for utterance in speech],
+        "references": [(each.reference, each.language, each.normalizer) for each in speech],
         "weights": {name: file.sha256 for name, file in manifest.files.items()},
         "libraries": manifest.libraries,
         "threads": options.threads,
@@ -226,10 +229,11 @@ def _encoded_seconds(trials: Sequence[Trial], adaptive: Adaptive) -> float:
 def _errors(trials: Sequence[Trial], decodings: Sequence[Decoding]) -> int:
     records = [
         wer.Record(
-            str(number), "", trial.reference, decoding.text, 0.0, 0.0, language=trial.language
+            str(number), "", trial.reference, decoding.text, 0.0, 0.0,
+            language=trial.language, normalizer=trial.normalizer,
         )
         for number, (trial, decoding) in enumerate(zip(trials, decodings, strict=True))
-    ]
+    ]  # fmt: skip
     return sum(count.errors for count in wer.count_errors(records))
 
 

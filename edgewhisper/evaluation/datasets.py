@@ -122,7 +122,9 @@ def read(
         raise DataError(f"{card.path} could not be read ({error}). Check its files.") from error
     if empty := [split for split, of_split in items.items() if not of_split]:
         raise DataError(f"{card.path}: {empty[0]} has no utterances. Name other data.")
-    return checking.check(items, language or card.language, progress, f"checking {card.name}")
+    return checking.check(
+        items, language or card.language, card.normalizer, progress, f"checking {card.name}"
+    )
 
 
 def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[Utterance]:
@@ -140,7 +142,9 @@ def development(dataset: Dataset, limit: int) -> list[Utterance]:
     for split in reader.splits(source):
         if split.startswith(_DEVELOPMENT) and split not in dataset.splits:
             items = thinned(list(reader.entries(source, split)), limit)
-            usable, _ = checking.check({split: items}, dataset.card.language)
+            usable, _ = checking.check(
+                {split: items}, dataset.card.language, dataset.card.normalizer
+            )
             return list(usable[split])
     return []
 
@@ -151,7 +155,7 @@ def of_split(card: Card, split: str, limit: int) -> list[Utterance]:
     Raises DataError for all problems at once.
     """
     items = thinned(list(formats.find(card.format).entries(card.source, split)), limit)
-    usable, problems = checking.check({split: items}, card.language)
+    usable, problems = checking.check({split: items}, card.language, card.normalizer)
     if problems:
         raise DataError(f"{card.path}: {checking.describe(problems, len(usable[split]))}")
     return list(usable[split])

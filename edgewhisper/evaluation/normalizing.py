@@ -1,8 +1,9 @@
-"""What is compared when a language is scored: which normalizer, and words or characters.
+"""What is compared when a text is scored: by which normalizer, and in words or characters.
 
 OpenAI's rules (Radford et al. 2022, "Robust speech recognition via large-scale weak supervision",
 appendix C), as packaged in `whisper-normalizer`: the English normalizer for English, the basic one
-for every other language, and every character on its own where words are not spaced.
+for every other language, and every character on its own where words are not spaced. Data may name
+one of the three for all of its texts instead.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
+from typing import Literal
 
 from edgewhisper_runtime.bundle import Metric
 
@@ -20,6 +22,8 @@ from edgewhisper_runtime.bundle import Metric
 # either; Korean is, but writers differ in where, so Korean is usually scored in characters too.
 CHARACTER_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "km", "ko"})
 _DISTRIBUTION = "whisper-normalizer"
+
+NormalizerName = Literal["english", "basic", "characters"]
 
 
 @dataclass(frozen=True)
@@ -33,41 +37,48 @@ class Normalizer:
 
 @dataclass(frozen=True)
 class Rule:
-    """How texts of a language are scored: a normalizer, by its name in reports, and a metric."""
+    """How texts are scored: a normalizer, by its name in reports, and a metric."""
 
     normalizer: str
     metric: Metric
 
 
-_ENGLISH = Rule("Whisper's English normalizer", "WER")
-_BASIC = Rule("Whisper's basic normalizer", "WER")
-_CHARACTERS = Rule("Whisper's basic normalizer, split letters", "CER")
+RULES: dict[NormalizerName, Rule] = {
+    "english": Rule("Whisper's English normalizer", "WER"),
+    "basic": Rule("Whisper's basic normalizer", "WER"),
+    "characters": Rule("Whisper's basic normalizer, split letters", "CER"),
+}
 
 
-def rule(language: str) -> Rule:
-    """Return how a language, a code of Whisper's such as "de", is scored."""
+def rule(language: str, normalizer: NormalizerName | None = None) -> Rule:
+    """Return how texts are scored: by a normalizer, or as usual in their language.
+
+    `language` is a code of Whisper's such as "de".
+    """
+    if normalizer is not None:
+        return RULES[normalizer]
     if language == "en":
-        return _ENGLISH
-    return _CHARACTERS if language in CHARACTER_LANGUAGES else _BASIC
+        return RULES["english"]
+    return RULES["characters" if language in CHARACTER_LANGUAGES else "basic"]
 
 
-def metric(languages: Iterable[str]) -> Metric:
-    """Return the metric of texts in these languages taken together.
+def metric(rules: Iterable[Rule]) -> Metric:
+    """Return the metric of texts that are scored by these rules, taken together.
 
     "MER" for a mixture of words and characters: the mixed error rate, in which a character of an
     unspaced language counts as a word does (Vu et al. 2012, "A first speech recognition system for
     Mandarin-English code-switch conversational speech").
     """
-    metrics = {rule(language).metric for language in languages}
+    metrics = {each.metric for each in rules}
     return metrics.pop() if len(metrics) == 1 else "MER"
 
 
-def units(text: str, language: str) -> list[str]:
-    """Return the words of a text, or its characters, as they are scored.
+def units(text: str, scored: Rule) -> list[str]:
+    """Return the words of a text, or its characters, as a rule has them.
 
     A character is an extended grapheme cluster (Unicode Annex 29); spaces do not count.
     """
-    return _normalize(rule(language))(text).split()
+    return _normalize(scored)(text).split()
 
 
 def remark(language: str, references: Iterable[str]) -> str:
@@ -91,13 +102,13 @@ def normalizer() -> Normalizer:
 
 
 @lru_cache
-def _normalize(of_language: Rule) -> Callable[[str], str]:
+def _normalize(scored: Rule) -> Callable[[str], str]:
     from whisper_normalizer.basic import BasicTextNormalizer
     from whisper_normalizer.english import EnglishTextNormalizer
 
-    if of_language == _ENGLISH:
+    if scored == RULES["english"]:
         return EnglishTextNormalizer()
-    return BasicTextNormalizer(split_letters=of_language == _CHARACTERS)
+    return BasicTextNormalizer(split_letters=scored == RULES["characters"])
 
 
 def _has_marks(text: str) -> bool:

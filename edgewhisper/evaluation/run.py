@@ -158,6 +158,7 @@ class _Store:
                 reference=utterance.reference,
                 duration=utterance.duration,
                 language=utterance.language,
+                normalizer=utterance.normalizer,
                 **vars(self._texts[key]),
             )
             for utterance, key in keyed

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from edgewhisper.evaluation import normalizing
+from edgewhisper.evaluation.normalizing import NormalizerName, Rule
 from edgewhisper.evaluation.significance import estimates, widest
 from edgewhisper_runtime.bundle import Interval, Metric
 from edgewhisper_runtime.bundle.fields import Count, Duration, Seconds, between
@@ -24,8 +25,8 @@ Percent = Annotated[float, between(0, 1e6)]  # of errors, which can be more than
 class Record:
     """One evaluated utterance: raw texts, seconds of audio and of computing, what went wrong.
 
-    `language` is that of the reference, as a code of Whisper's; it decides how texts are scored.
-    `detected_language` is the model's, where the evaluation asked for it.
+    `language` is that of the reference, as a code of Whisper's; it decides how texts are scored,
+    unless `normalizer` does. `detected_language` is the model's, where the evaluation asked for it.
     """
 
     id: str
@@ -36,7 +37,13 @@ class Record:
     seconds: Seconds
     problem: str | None = None
     language: str = "en"
+    normalizer: NormalizerName | None = None
     detected_language: str | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """How the texts are scored."""
+        return normalizing.rule(self.language, self.normalizer)
 
 
 @dataclass(frozen=True)
@@ -131,26 +138,21 @@ def count_errors(records: Sequence[Record]) -> list[ErrorCounts]:
 
     Raises DataError for references without words.
     """
-    counts = [_align(record.reference, record.hypothesis, record.language) for record in records]
+    counts = [_align(record.reference, record.hypothesis, record.rule) for record in records]
     empty = [record.id for record, count in zip(records, counts, strict=True) if not count.words]
     if empty:
         raise DataError(f"no words are left in the references of {', '.join(empty)}. Leave it out.")
     return counts
 
 
-def has_words(text: str, language: str) -> bool:
-    """Tell whether anything is left of a text to score once it is normalized."""
-    return bool(normalizing.units(text, language))
-
-
 @lru_cache(maxsize=2**17)
-def _align(reference: str, hypothesis: str, language: str) -> ErrorCounts:
+def _align(reference: str, hypothesis: str, rule: Rule) -> ErrorCounts:
     import jiwer
 
-    expected, said = normalizing.units(reference, language), normalizing.units(hypothesis, language)
+    expected, decoded = normalizing.units(reference, rule), normalizing.units(hypothesis, rule)
     if not expected:
         return ErrorCounts()
-    aligned = jiwer.process_words(" ".join(expected), " ".join(said))
+    aligned = jiwer.process_words(" ".join(expected), " ".join(decoded))
     return ErrorCounts(aligned.substitutions, aligned.deletions, aligned.insertions, len(expected))
 
 
@@ -177,7 +179,7 @@ def summarize_errors(records: Sequence[Record]) -> ErrorSummary:
         insertions=total.insertions,
         empty=sum(record.problem == "empty" for record in records),
         looping=sum(record.problem == "looping" for record in records),
-        metric=normalizing.metric(record.language for record in records),
+        metric=normalizing.metric(record.rule for record in records),
     )
 
 
@@ -203,9 +205,9 @@ def by_language(records: Sequence[Record]) -> dict[str, LanguageScore]:
     groups = _grouped(records, languages, lambda record: record.language)
     scores = {}
     for language, group in groups.items():
-        rule = normalizing.rule(language)
-        references = (record.reference for record in records if record.language == language)
-        remark = normalizing.remark(language, references)
+        of_language = [record for record in records if record.language == language]
+        rule = of_language[0].rule
+        remark = normalizing.remark(language, [record.reference for record in of_language])
         scores[language] = LanguageScore(
             **vars(group), metric=rule.metric, normalizer=rule.normalizer, remark=remark
         )

@@ -109,7 +109,7 @@ def _write(path: Path, records: tuple[Record, ...], line: Callable[[Record], str
 
 
 def _normalized(text: str, record: Record) -> str:
-    return " ".join(normalizing.units(text, record.language))
+    return " ".join(normalizing.units(text, record.rule))
 
 
 def _trn_id(name: str) -> str:

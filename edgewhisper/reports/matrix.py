@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper import quantizers
-from edgewhisper.evaluation import normalizing
 from edgewhisper.evaluation.conditions import CLEAN
 from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.quantizers.census import summarize
@@ -197,9 +196,9 @@ def _megabytes(result: SweepResult, name: str) -> float:
 
 def _scoring(result: SweepResult) -> str:
     """Return how each language is scored."""
-    languages = {u.language for split in result.utterances.values() for u in split.values()}
-    rules = {language: normalizing.rule(language) for language in sorted(languages)}
-    return " ".join(f"{name}: {rule.metric}, {rule.normalizer}." for name, rule in rules.items())
+    return " ".join(
+        f"{language}: {rule.metric}, {rule.normalizer}." for language, rule in result.rules.items()
+    )
 
 
 def many_comparisons(result: SweepResult) -> str:

@@ -122,7 +122,8 @@ def bars(groups: Mapping[str, Sequence[float]], series: Sequence[str], label: st
                 color=SERIES[number], label=name,
             )  # fmt: skip
         _name_rows(axes, list(groups), label)
-        figure.legend(loc="outside upper right", ncols=len(series))
+        if len(series) > 1:
+            figure.legend(loc="outside upper right", ncols=len(series))
 
     return to_inline_svg(draw, _WIDTH, _FRAME + 0.35 + 0.8 * _LINE * len(series) * len(groups))
 

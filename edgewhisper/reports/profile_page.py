@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from edgewhisper.reports import plots, provenance
 from edgewhisper.reports.timing import blocks
-from edgewhisper.reports.view import Block, Column, Figure, Folded, Page, Plot, Section, Table
+from edgewhisper.reports.view import Block, Column, Figure, Folded, Page, Plot, Section, Table, Tone
 from edgewhisper.reports.wording import describe, megabytes
-from edgewhisper_runtime.measure.figures import ProfileReport
+from edgewhisper_runtime.measure.figures import ProfileReport, undisturbed
 
 _LARGEST = 8  # distributions in the plot
 
 
 def page(report: ProfileReport) -> Page:
     """Return a profile's page."""
-    summary = report.summary
-    speed = blocks(
-        {report.bundle: report.runs},
-        f"{len(report.files)} files, {summary.audio_seconds:.0f} s of audio",
-    )
-    in_time = summary.rtf < 1
+    summary, counted = report.summary, undisturbed(report.runs)
+    runs = counted or report.runs
+    files = "1 file" if len(report.files) == 1 else f"{len(report.files)} files"
+    speed = blocks({report.bundle: runs}, f"{files}, {summary.audio_seconds:.0f} s of audio")
+    verdict, tone = _verdict(summary.rtf) if counted else ("the machine was busy", "open")
     return Page(
         title=report.bundle,
-        verdict="faster than speech" if in_time else "slower than speech",
-        tone="good" if in_time else "bad",
+        verdict=verdict,
+        tone=tone,
         sentence=(
             f"On {report.machine.cpu} with {report.threads} threads, {report.bundle} needs "
             f"{summary.rtf:.3f} s for a second of speech, {megabytes(summary.peak_rss_bytes)} of "
             f"memory at most, and {megabytes(summary.bundle_bytes + summary.installed_bytes)} of "
-            f"disk with what it is installed with; medians of {summary.repetitions} runs."
+            f"disk with what it is installed with; "
+            f"{'one run' if len(runs) == 1 else f'medians of {len(runs)} runs'}."
         ),
         figures=(
             Figure(f"{summary.rtf:.3f}", "real-time factor"),
@@ -40,7 +40,12 @@ def page(report: ProfileReport) -> Page:
             Section("Size", _size(report)),
             Section("To repeat it", (_provenance(report),)),
         ),
+        notes=() if report.warning is None else (report.warning,),
     )  # fmt: skip
+
+
+def _verdict(rtf: float) -> tuple[str, Tone]:
+    return ("faster than speech", "good") if rtf < 1 else ("slower than speech", "bad")
 
 
 def _size(report: ProfileReport) -> tuple[Block, ...]:

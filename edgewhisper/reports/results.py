@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgewhisper.evaluation import normalizing
 from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.evaluation.conditions import ConditionedSplit
 from edgewhisper.evaluation.gate import GateVerdict
-from edgewhisper.evaluation.normalizing import Normalizer
-from edgewhisper.evaluation.normalizing import metric as metric_of
+from edgewhisper.evaluation.normalizing import Normalizer, NormalizerName, Rule
 from edgewhisper.evaluation.significance import holm
 from edgewhisper.evaluation.wer import ErrorSummary, Record, WerSummary
 from edgewhisper.recipes import Recipe
@@ -153,6 +153,7 @@ class SweepUtterance:
     reference: str
     duration: Duration
     language: str = "en"
+    normalizer: NormalizerName | None = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,14 @@ class SweepResult(SweepHeader):
     @property
     def metric(self) -> Metric:
         """The metric of all splits together."""
-        return metric_of(u.language for split in self.utterances.values() for u in split.values())
+        return normalizing.metric(self.rules.values())
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """How each language is scored."""
+        every = [u for split in self.utterances.values() for u in split.values()]
+        rules = {u.language: normalizing.rule(u.language, u.normalizer) for u in every}
+        return dict(sorted(rules.items()))
 
     @property
     def p_values(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from edgewhisper.evaluation import wer
 from edgewhisper.evaluation.conditions import ConditionedSplit
+from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.evaluation.wer import ErrorSummary, LanguageScore, Record
 from edgewhisper.reports import transcripts
 from edgewhisper.reports.results import Report
@@ -68,12 +69,17 @@ class Source:
     conditions: dict[str, ConditionedSplit] = field(default_factory=dict)
 
 
-def read(path: Path, references: Path | None = None, language: str = "en") -> Source:
+def read(
+    path: Path,
+    references: Path | None = None,
+    language: str = "en",
+    normalizer: NormalizerName | None = None,
+) -> Source:
     """Return what a path holds.
 
     A bundle's directory, a report.json, what `profile --json` printed, or transcripts, for which
-    `references` and `language` are as in `transcripts.read`. Raises BundleError for a bundle that
-    is not intact, DataError for what is none of these.
+    the other arguments are those of `transcripts.read`. Raises BundleError for a bundle that is not
+    intact, DataError for what is none of these.
     """
     if path.is_dir():
         return _bundle(path)
@@ -87,7 +93,7 @@ def read(path: Path, references: Path | None = None, language: str = "en") -> So
             f"{path} holds a sweep or a comparison, which is of many systems. Name a bundle, the "
             "report.json of a build or evaluation, a profile, or transcripts."
         )
-    records = transcripts.read(path, references, language)
+    records = transcripts.read(path, references, language, normalizer)
     return _scored(
         {"": tuple(records)}, {},
         name=path.stem, source=str(path), sha256=describe_file(path).sha256, kind="transcripts",

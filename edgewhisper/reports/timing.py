@@ -85,9 +85,10 @@ def blocks(runs: Runs, measured_on: str) -> Iterator[Block]:
         f"Where the time goes, in seconds of work for a second of audio: {described}.",
     )
     counts = {len(of_name) for of_name in timed.values()}
-    processes = f"{'up to ' if len(counts) > 1 else ''}{max(counts)}"
+    processes = f"{'up to ' if len(counts) > 1 else ''}{max(counts)} fresh processes"
+    medians = f"Medians of {processes}, in brackets lowest and highest"
     yield Table(
-        f"Medians of {processes} fresh processes, in brackets lowest and highest; {measured_on}",
+        f"{'One fresh process' if counts == {1} else medians}; {measured_on}",
         (Column("figure", numeric=False), *map(Column, timed)),
         tuple(
             (name, *(spread([figure(run) for run in of_name], form) for of_name in timed.values()))

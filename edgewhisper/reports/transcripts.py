@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewhisper.evaluation import normalizing
+from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.evaluation.wer import Record
 from edgewhisper.reports.results import Report
 from edgewhisper_runtime.errors import DataError, EdgeWhisperError
@@ -24,11 +25,17 @@ _TRN = re.compile(r"(?P<text>.*)\((?P<id>[^()]+)\)\s*")
 _SHOWN = 1000  # problems in a message
 
 
-def read(path: Path, references: Path | None = None, language: str = "en") -> list[Record]:
+def read(
+    path: Path,
+    references: Path | None = None,
+    language: str = "en",
+    normalizer: NormalizerName | None = None,
+) -> list[Record]:
     """Return the records of a file of transcripts; those of its variant if it is a report.
 
     `references` are needed for a trn file, and for no other. `language` is that of the lines which
-    name none. Raises DataError with all that is wrong, by line.
+    name none, `normalizer` that of all, unless it is a report. Raises DataError with all that is
+    wrong, by line.
     """
     if path.suffix == ".trn":
         if references is None:
@@ -46,7 +53,7 @@ def read(path: Path, references: Path | None = None, language: str = "en") -> li
             f"{path} cannot be scored: {'; '.join(problems[:_SHOWN])}{rest}. Mend these lines, or "
             "take them out."
         )
-    return records
+    return [replace(record, normalizer=normalizer) for record in records]
 
 
 def _is_report(path: Path) -> bool:
@@ -87,7 +94,7 @@ def _record(values: Any, language: str) -> Record:
         raise TypeError("no JSON object")
     reference = _text(values, "text", "reference")
     own = to_code(_text(values, "language", "lang", default=language)) or language
-    if not normalizing.units(reference, own):
+    if not normalizing.units(reference, normalizing.rule(own)):
         raise ValueError("no words are left of the reference")
     return Record(
         id=_text(values, "id", "audio_filepath"),
@@ -133,7 +140,7 @@ def _read_trn(path: Path, references: Path, language: str) -> tuple[list[Record]
     for key, (where, reference) in expected.items():
         if key not in texts:
             problems.append(f"{where}: {path.name} has no text of {key}")
-        if not normalizing.units(reference, language):
+        if not normalizing.units(reference, normalizing.rule(language)):
             problems.append(f"{where}: no words are left of the reference")
         speaker, separator, _ = re.sub("_", "-", key, count=1).partition("-")
         hypothesis = texts.get(key, ("", ""))[1]

@@ -42,5 +42,5 @@ def test_problems_are_shown_with_their_lines(run: Run, own: Path) -> None:
     checked = run("data", "check", "factory", env_home=own)
     assert checked.returncode == 8
     assert f"{path}:3: " in checked.stdout
-    assert "1 problems" in checked.stderr
+    assert "1 problem, shown above" in checked.stderr
     assert run("data", "check", "nothing", env_home=own).returncode == 8

@@ -199,7 +199,8 @@ def to_markdown(report: ProfileReport) -> str:
         share = sum(again.values()) / figures.windows
         reasons = ", ".join(f"{count} {reason}" for reason, count in again.items())
         context += f", {share:.0%} of {figures.windows} windows encoded again ({reasons})"
-    audio = f"{len(report.files)} files, {figures.audio_seconds:.1f} s"
+    files = "1 file" if len(report.files) == 1 else f"{len(report.files)} files"
+    audio = f"{files}, {figures.audio_seconds:.1f} s"
 
     def spread(name: str, digits: int, unit: str = "", scale: float = 1) -> str:
         values = (getattr(figures, name), *figures.ranges[name])
@@ -250,7 +251,8 @@ def to_markdown(report: ProfileReport) -> str:
 
 def _processes(figures: ProfileSummary) -> str:
     counted = figures.repetitions - figures.disturbed or figures.repetitions
-    return f"{counted} fresh processes: median (lowest to highest)"
+    processes = "1 fresh process" if counted == 1 else f"{counted} fresh processes"
+    return f"{processes}: median (lowest to highest)"
 
 
 def _megabytes(size: float) -> str:

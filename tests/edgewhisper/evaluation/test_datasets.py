@@ -184,13 +184,15 @@ def test_a_card_says_what_the_data_does_not(directory: Path, german: list[Row], 
     card = workspace.data / "factory.toml"
     card.write_text(
         'path = "../../list.csv"\naudio = "../../clips"\nlanguage = "German"\n'
-        'licence = "CC BY 4.0"\n[columns]\naudio = "aufnahme"\ntext = "wortlaut"\n'
+        'normalizer = "characters"\nlicence = "CC BY 4.0"\n'
+        '[columns]\naudio = "aufnahme"\ntext = "wortlaut"\n'
     )
     for name in ("factory", card):
         dataset = find_dataset(workspace, name)
         assert (dataset.name, dataset.splits) == ("factory", ("list",))
         assert dataset.languages == {"de": 3}
         assert dataset.record(None).licence == "CC BY 4.0"
+        assert {u.normalizer for u in dataset.utterances["list"]} == {"characters"}
     assert [found.name for found in cards.all_cards(workspace)] == ["factory"]
     with pytest.raises(DataError, match=r"there is no column for the audio.*'aufnahme'"):
         find_dataset(workspace, directory / "list.csv")
@@ -198,6 +200,9 @@ def test_a_card_says_what_the_data_does_not(directory: Path, german: list[Row], 
         find_dataset(workspace, "factories")
     card.write_text('path = "nowhere.csv"\n')
     with pytest.raises(DataError, match=r"nowhere\.csv, the path in the data card factory, does"):
+        find_dataset(workspace, "factory")
+    card.write_text('path = "list.csv"\nnormalizer = "englisch"\n')
+    with pytest.raises(DataError, match=r"'englisch'; use one of english, basic, characters"):
         find_dataset(workspace, "factory")
     card.write_text('path = "list.csv"\nlanguages = "de"\n')
     with pytest.raises(DataError, match=r"factory\.toml is not a data card .*languages"):

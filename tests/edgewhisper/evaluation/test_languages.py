@@ -105,6 +105,25 @@ def test_a_report_names_the_data_and_what_was_left_out(
     assert "absent.wav" in (output / "report.html").read_text()
 
 
+def test_a_report_is_scored_by_the_normalizer_of_the_data_card(
+    data: Path, onnx_bundle: Path, run: Run, tmp_path: Path
+) -> None:
+    clips = sorted((data / "multilingual" / "en").glob("*.ogg"))[:1]
+    manifest(tmp_path / "clip.jsonl", clips)
+    card = tmp_path / "card.toml"
+    card.write_text('path = "clip.jsonl"\nnormalizer = "characters"\n')
+    output = tmp_path / "report"
+    result = run(
+        "evaluate", "--bundle", onnx_bundle, "--data", card, "--accept-not-proven", "-o", output
+    )
+    assert result.returncode == 0, result.stderr
+    assert "CER" in result.stdout
+    for page in ("report.md", "report.html"):
+        assert "basic normalizer, split letters" in (output / page).read_text()
+    again = run("score", output / "report.json")
+    assert again.returncode == 0, again.stderr
+
+
 def test_a_profile_measures_with_a_data_set(
     data: Path, onnx_bundle: Path, run: Run, tmp_path: Path
 ) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from whisper_normalizer.basic import BasicTextNormalizer
 
-from edgewhisper.evaluation import normalizing
+from edgewhisper.evaluation.comparison import compare
 from edgewhisper.evaluation.normalizing import metric, remark, rule, units
-from edgewhisper.evaluation.wer import Record, by_language, count_errors
+from edgewhisper.evaluation.wer import Record, by_language, count_errors, summarize_errors
+from edgewhisper_runtime.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -25,25 +27,40 @@ from edgewhisper.evaluation.wer import Record, by_language, count_errors
     ],
 )
 def test_units(language: str, text: str, expected: str) -> None:
-    assert units(text, language) == expected.split()
+    assert units(text, rule(language)) == expected.split()
 
 
 @pytest.mark.parametrize("language", ["zh", "ja", "ko", "th", "yue", "my", "lo", "km"])
 def test_unspaced_languages_are_scored_in_characters(language: str) -> None:
     assert rule(language).metric == "CER"
     text = "ภาษาไทย 今日は ខ្មែរ"
-    assert units(text, language) == BasicTextNormalizer(split_letters=True)(text).split()
+    assert units(text, rule(language)) == BasicTextNormalizer(split_letters=True)(text).split()
 
 
 def test_metrics_of_mixtures() -> None:
-    assert metric(["en", "de"]) == "WER"
-    assert metric(["zh", "ja"]) == "CER"
-    assert metric(["zh", "en"]) == "MER"
+    assert metric(map(rule, ["en", "de"])) == "WER"
+    assert metric(map(rule, ["zh", "ja"])) == "CER"
+    assert metric(map(rule, ["zh", "en"])) == "MER"
+
+
+def test_data_may_name_the_normalizer() -> None:
+    assert rule("ko", "basic") == rule("de")
+    record = Record("1", "", "I won't.", "I will not", 1.0, 1.0)
+    assert count_errors([record])[0].errors == 0
+    basic = replace(record, normalizer="basic")
+    assert count_errors([basic])[0].words == 3  # i won t
+    assert by_language([basic])["en"].normalizer == "Whisper's basic normalizer"
+    characters = replace(record, normalizer="characters")
+    assert summarize_errors([characters]).metric == "CER"
+    with pytest.raises(DataError, match=r"the normalizers differ of 1 utterance \(1 of test\)"):
+        compare({"test": [record]}, {"test": [basic]})
+    english = replace(record, normalizer="english")
+    assert compare({"test": [record]}, {"test": [english]}).d == 0
 
 
 def test_composed_and_decomposed_characters_are_the_same() -> None:
-    assert units("cafe\u0301", "fr") == units("caf\u00e9", "fr")
-    assert units("\u304b\u3099", "ja") == units("\u304c", "ja")
+    assert units("cafe\u0301", rule("fr")) == units("caf\u00e9", rule("fr"))
+    assert units("\u304b\u3099", rule("ja")) == units("\u304c", rule("ja"))
 
 
 def test_what_a_reader_must_know() -> None:
@@ -73,4 +90,4 @@ def test_aishell_and_fleurs_by_hand() -> None:
         pytest.skip("no Chinese speech is at ../shared/data")
     for text in texts:
         letters = [c for c in text if c.isalnum()]
-        assert len(normalizing.units(text, "zh")) == len(letters)
+        assert len(units(text, rule("zh"))) == len(letters)

@@ -30,6 +30,7 @@ from edgewhisper.reports import (
 )
 from edgewhisper.reports.changes import marked
 from edgewhisper_runtime.bundle import to_json
+from edgewhisper_runtime.measure.conditions import Conditions
 from edgewhisper_runtime.measure.figures import ProfileReport
 
 MODEL = "whisper-base"
@@ -81,6 +82,17 @@ def pages(
         compare_page.page(comparison),
     )
     return dict(zip(KINDS, map(view.render, made), strict=True))
+
+
+def test_a_profile_of_a_busy_machine_has_no_verdict(profiled: ProfileReport) -> None:
+    busy = Conditions(seconds=5, threads=2, usable_processors=2, other_processors=1.7)
+    runs = tuple(replace(run, conditions=busy) for run in profiled.runs)
+    page = profile_page.page(replace(profiled, runs=runs))
+    assert (page.verdict, page.tone) == ("the machine was busy", "open")
+    assert "Measure again on a quiet, cool machine." in page.notes[0]
+    one = profile_page.page(replace(profiled, runs=(profiled.runs[0], *runs[1:])))
+    assert (one.verdict, "one run" in one.sentence) == ("faster than speech", True)
+    assert "left out of the figures" in one.notes[0]
 
 
 class Outline(HTMLParser):
