@@ -14,15 +14,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgewhisper import preparation
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.recipes import Recipe, all_recipes, find_recipe
 from edgewhisper.workspace import Workspace
-from edgewhisper_exporters import eligibility
-from edgewhisper_runtime.bundle import Artefact, AudioContext, to_json
+from edgewhisper_runtime.bundle import Artefact, AudioContext
 from edgewhisper_runtime.errors import BundleError, DataError, RecipeError
 
 if TYPE_CHECKING:
-    from edgewhisper.checkpoints import Checkpoint
     from edgewhisper.evaluation.normalizing import NormalizerName
     from edgewhisper.evaluation.options import EvaluationOptions
     from edgewhisper.reports import Report, SweepResult, SystemComparison
@@ -92,11 +91,13 @@ def build(
     # What cannot be done must show before a long download.
     if output is not None:
         pipeline.check_target(output)
-    to_format = _format(recipe, export, "cpu" if options is None else options.device)
+    to_format = preparation.export_format(
+        recipe, export, "cpu" if options is None else options.device
+    )
     quantizers.adapter(recipe.library)
     vocabulary.check(recipe.languages)
-    options = _ready(workspace, options)
-    checkpoint = _resolve(workspace, model, options, recipe)
+    options = preparation.ready(workspace, options)
+    checkpoint = preparation.resolve(workspace, model, options, recipe)
     variant, report = pipeline.measure(workspace, checkpoint, recipe, options, to_format, progress)
     baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
     report = speed.timed(baseline, variant, report, options, rounds)
@@ -141,12 +142,12 @@ def evaluate(
     workspace = workspace or Workspace.from_environment()
     if bundle is not None and recipe is not None:
         raise RecipeError("a bundle has its own recipe. Name a bundle or a recipe, not both.")
-    options = _ready(workspace, options)
+    options = preparation.ready(workspace, options)
     if bundle is not None:
         variant = workspace.open(Path(bundle))
         origin = variant.manifest.model
         recipe = Recipe.from_record(variant.manifest.recipe, bundle)
-        checkpoint = _resolve(workspace, model or origin.name, options, recipe)
+        checkpoint = preparation.resolve(workspace, model or origin.name, options, recipe)
         if checkpoint.weights != origin.weights:
             raise DataError(
                 f"{bundle} was made from other weights than {checkpoint.path} holds, so there is "
@@ -154,7 +155,7 @@ def evaluate(
             )
     else:
         recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or "fp32")
-        checkpoint = _resolve(workspace, model or DEFAULT_MODEL, options, recipe)
+        checkpoint = preparation.resolve(workspace, model or DEFAULT_MODEL, options, recipe)
         speech = options.dataset.librispeech
         variant = pipeline.stage(workspace, checkpoint, recipe, speech, progress)
     baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
@@ -302,12 +303,12 @@ def tune(
         raise RecipeError("a recipe is searched for a size: set max_bytes (--max-size 50MB).")
     workspace = workspace or Workspace.from_environment()
     chosen = [r if isinstance(r, Recipe) else find_recipe(r) for r in recipes] or all_recipes()
-    options = _ready(workspace, options)
+    options = preparation.ready(workspace, options)
     if options.device != "cpu":
         raise RecipeError(
             f"exports run on the CPU, and are tuned there; --device {options.device} was asked for."
         )
-    checkpoint = _resolve(workspace, model, options)
+    checkpoint = preparation.resolve(workspace, model, options)
     where = output or workspace.tunings / checkpoint.name
     searched = limits.max_bytes if search else None
     plan = tuning.Plan(
@@ -368,65 +369,10 @@ def _sweep(
     """Sweep into a directory that was named, or into that of the model under `output`."""
     from edgewhisper import sweeps
 
-    options = _ready(workspace, options)
-    checkpoint = _resolve(workspace, model, options)
+    options = preparation.ready(workspace, options)
+    checkpoint = preparation.resolve(workspace, model, options)
     where = output if named else output / checkpoint.name
     plan = sweeps.Plan(workspace, checkpoint, recipes, options, rounds, command)
     result = sweeps.sweep(plan, where, progress)
     _log.info("results: %s", where)
     return result
-
-
-def _ready(workspace: Workspace, options: EvaluationOptions | None) -> EvaluationOptions:
-    """Return the options, of the data that is here where there are none.
-
-    What is wrong with the device or the cluster is raised before the work.
-    """
-    from edgewhisper.backend import check_device
-    from edgewhisper.evaluation import cluster, datasets
-    from edgewhisper.evaluation.options import EvaluationOptions
-
-    options = options or EvaluationOptions(datasets.find_dataset(workspace))
-    if options.engine == "ray":
-        cluster.connect(options)
-    else:
-        check_device(options.device)
-    _log.info("evaluating on %s (%s)", options.dataset.name, ", ".join(options.dataset.splits))
-    return options
-
-
-def _resolve(
-    workspace: Workspace, model: str, options: EvaluationOptions, recipe: Recipe | None = None
-) -> Checkpoint:
-    """Return a model's checkpoint; raise DataError where it lacks a language of the data.
-
-    Also where `recipe`, if all the work is for one, leaves that language out.
-    """
-    from edgewhisper import checkpoints
-    from edgewhisper.evaluation import datasets
-
-    checkpoint = checkpoints.resolve(workspace, model)
-    datasets.check_languages(
-        options.dataset,
-        checkpoint,
-        detect=options.detect_language,
-        languages=recipe.languages if recipe else (),
-    )
-    return checkpoint
-
-
-def _format(recipe: Recipe, export: str, device: str) -> str | None:
-    """Return what ships; raise RecipeError for what the recipe or the device does not allow."""
-    if export == "none":
-        return None
-    if export == "auto":
-        leanest = eligibility.leanest(to_json(recipe)) if device == "cpu" else None
-        _log.info("export: %s", leanest or "none, the bundle is for the host toolkit")
-        return leanest
-    if device != "cpu":
-        raise RecipeError(
-            f"exports run on the CPU, and are evaluated as they run; --device {device} was asked "
-            "for. Use --export none there."
-        )
-    eligibility.check(to_json(recipe), export)
-    return export
