@@ -26,6 +26,7 @@ from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.recipes import all_recipes, measured
 from edgewhisper.reports import SweepResult
 from edgewhisper.reports.tuning import TuningResult, to_table
+from edgewhisper.search import Search
 from edgewhisper_runtime import cli, errors
 from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.cli import streams
@@ -215,7 +216,27 @@ def searched(name: str) -> str:
     if result is None or result.search is None:
         sys.exit(f"{RESULTS / name} holds no results of a search")
     notes = f"{search.summary(result.search)} Written by `{result.command}`."
-    return f"{search.to_table(result.search)}\n\n{notes}"
+    return f"{search.to_table(result.search)}\n\n{notes}\n\n{_other_sizes(result, result.search)}"
+
+
+def _other_sizes(result: TuningResult, found: Search) -> str:
+    """Return the least sum of losses for ten sizes, up to that of all parts in 8 bits."""
+    size = result.candidates[found.recipe.name].computed_bytes or 0
+    rest = size - sum(part.chosen.weight_bytes for part in found.sensitivities)
+    parts = [part.options for part in found.sensitivities]
+    sizes = [[option.weight_bytes for option in of_part] for of_part in parts]
+    smallest, largest = sum(map(min, sizes)), sum(map(max, sizes))
+    heads = ["MB, computed", "least sum", "parts in 4 bits", "in 3 bits", "in 2 bits"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for step in range(1, 11):
+        limit = smallest + (largest - smallest) * step / 10
+        chosen = search.choose(parts, limit)
+        cells = [f"{(rest + limit) / 1e6:.1f}", f"{sum(1000 * o.loss for o in chosen):.3g}"]
+        for bits in (4, 3, 2):
+            named = zip(found.sensitivities, chosen, strict=True)
+            cells.append(", ".join(p.scope[-1] for p, o in named if o.weights.bits == bits))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def rounding_errors(bits: int) -> str:
