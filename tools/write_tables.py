@@ -34,7 +34,7 @@ from edgewhisper_runtime.cli import streams
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 MODELS = ("whisper-base", "whisper-tiny.en")
-ROUNDING = "rounding-whisper-base"
+ROUNDING = tuple(f"rounding-{name}" for name in MODELS)
 VOCABULARY = "vocabulary-whisper-base"
 # The recipes that README.md shows: each library's usual ones, and the smallest.
 SHOWN = (
@@ -365,7 +365,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "tests": hostile_tests,
     },
     ROOT / "docs" / "rounding.md": {
-        "rounding": partial(matrix, ROUNDING),
+        **{name: partial(matrix, name) for name in ROUNDING},
         **{f"errors {bits}": partial(rounding_errors, bits) for bits in (4, 3, 2)},
         "cost": rounding_cost,
         **{f"searched {name}": partial(searched, f"search-{name}") for name in MODELS},
@@ -386,7 +386,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
 
 def write_results(*, check: bool) -> None:
     """Write the figures that results hold of texts, and what ships of them; or check them."""
-    for name in (*MODELS, "ablation", ROUNDING, VOCABULARY):
+    for name in (*MODELS, "ablation", *ROUNDING, VOCABULARY):
         if not check:
             reports.write_sweep(load(name), RESULTS / name)
         elif load(name) != reports.read_sweep(RESULTS / name):
