@@ -20,13 +20,13 @@ from pathlib import Path
 import click
 
 import bench_peers
+import rounding_tables
 from edgewhisper import cli as host_cli
-from edgewhisper import reports, search, sweeps
+from edgewhisper import reports, sweeps
 from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.recipes import all_recipes, measured
 from edgewhisper.reports import SweepResult
 from edgewhisper.reports.tuning import TuningResult, to_table
-from edgewhisper.search import Search
 from edgewhisper_runtime import cli, errors
 from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.cli import streams
@@ -210,74 +210,6 @@ def resolution() -> str:
     return "\n".join(lines)
 
 
-def searched(name: str) -> str:
-    """Return what each part of a model loses in fewer bits, of a search by `edgewhisper tune`."""
-    result = TuningResult.read(RESULTS / name)
-    if result is None or result.search is None:
-        sys.exit(f"{RESULTS / name} holds no results of a search")
-    notes = f"{search.summary(result.search)} Written by `{result.command}`."
-    return f"{search.to_table(result.search)}\n\n{notes}\n\n{_other_sizes(result, result.search)}"
-
-
-def _other_sizes(result: TuningResult, found: Search) -> str:
-    """Return the least sum of losses for ten sizes, up to that of all parts in 8 bits."""
-    size = result.candidates[found.recipe.name].computed_bytes or 0
-    rest = size - sum(part.chosen.weight_bytes for part in found.sensitivities)
-    parts = [part.options for part in found.sensitivities]
-    sizes = [[option.weight_bytes for option in of_part] for of_part in parts]
-    smallest, largest = sum(map(min, sizes)), sum(map(max, sizes))
-    heads = ["MB, computed", "least sum", "parts in 4 bits", "in 3 bits", "in 2 bits"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for step in range(1, 11):
-        limit = smallest + (largest - smallest) * step / 10
-        chosen = search.choose(parts, limit)
-        cells = [f"{(rest + limit) / 1e6:.1f}", f"{sum(1000 * o.loss for o in chosen):.3g}"]
-        for bits in (4, 3, 2):
-            named = zip(found.sensitivities, chosen, strict=True)
-            cells.append(", ".join(p.scope[-1] for p, o in named if o.weights.bits == bits))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def rounding_errors(bits: int) -> str:
-    """Return what ways of rounding leave of layers' outputs in so many bits, in %."""
-    result = json.loads((RESULTS / "rounding" / "errors.json").read_text())
-    rows = [row for row in result["rows"] if row["bits"] == bits]
-    ways = list(dict.fromkeys(row["way"] for row in rows))
-    shares = {(row["part"], row["way"]): row["share"] for row in rows}
-    lines = [f"| {bits} bits | {' | '.join(ways)} |", "|---" * (len(ways) + 1) + "|"]
-    for part in dict.fromkeys(row["part"] for row in rows):
-        cells = [f"{100 * shares[part, way]:.2f}" for way in ways]
-        lines.append(f"| {part} | {' | '.join(cells)} |")
-    note = (
-        f"{result['model']}, groups of 32; calibrated on {result['calibrated_on']} utterances of "
-        f"{result['split']}, measured on {result['measured_on']} others. Written by "
-        "`python tools/measure_rounding.py --librispeech DIR errors`."
-    )
-    return "\n".join([*lines, "", note])
-
-
-def rounding_cost() -> str:
-    """Return the time and memory of calibration and rounding."""
-    result = json.loads((RESULTS / "rounding" / "cost.json").read_text())
-    lines = [
-        "| model | calibration, s for an utterance | rounding, s | peak memory, MB |",
-        "|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        each = row["calibration_seconds"] / row["utterances"]
-        lines.append(
-            f"| {row['model']} | {each:.1f} | {row['rounding_seconds']:.0f} | "
-            f"{row['peak_rss_bytes'] / 1e6:.0f} |"
-        )
-    note = (
-        f"{result['recipe']}, {result['rows'][0]['utterances']} utterances of {result['split']}; "
-        f"processor time of one core, {result['machine']['cpu']}. Written by "
-        "`python tools/measure_rounding.py --librispeech DIR cost --work DIR`."
-    )
-    return "\n".join([*lines, "", note])
-
-
 def tuned() -> str:
     """Return the table of a run of `edgewhisper tune`."""
     result = TuningResult.read(RESULTS / "tune")
@@ -366,9 +298,10 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     },
     ROOT / "docs" / "rounding.md": {
         **{name: partial(matrix, name) for name in ROUNDING},
-        **{f"errors {bits}": partial(rounding_errors, bits) for bits in (4, 3, 2)},
-        "cost": rounding_cost,
-        **{f"searched {name}": partial(searched, f"search-{name}") for name in MODELS},
+        "targets": lambda: rounding_tables.targets(*map(load, ROUNDING)),
+        **{f"errors {bits}": partial(rounding_tables.errors, bits) for bits in (4, 3, 2)},
+        "cost": rounding_tables.cost,
+        **{f"searched {name}": partial(rounding_tables.searched, name) for name in MODELS},
     },
     ROOT / "docs" / "vocabulary.md": {"vocabulary": partial(matrix, VOCABULARY)},
     RESULTS / "matrix.md": {

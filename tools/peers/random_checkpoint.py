@@ -26,6 +26,17 @@ _STRENGTH = 20.0  # of a position, in standard deviations of what layers add to 
 _WORD = re.compile(r" [a-z]{3,8}")
 
 
+def sizes(architecture: str) -> dict[str, int]:
+    """Return what an architecture sets in a checkpoint's configuration."""
+    width, heads, layers = ARCHITECTURES[architecture]
+    halves = {
+        f"{half}_{key}": value
+        for half in ("encoder", "decoder")
+        for key, value in (("layers", layers), ("attention_heads", heads), ("ffn_dim", 4 * width))
+    }
+    return {"d_model": width, "num_hidden_layers": layers, **halves}
+
+
 def make(like: Checkpoint, architecture: str, tokens: int, target: Path) -> str:
     """Write a checkpoint with the tokenizer of another, which is multilingual; return its text."""
     import torch
@@ -33,13 +44,8 @@ def make(like: Checkpoint, architecture: str, tokens: int, target: Path) -> str:
 
     from edgewhisper_runtime.text.tokens import Tokenizer
 
-    width, heads, layers = ARCHITECTURES[architecture]
     config = WhisperConfig.from_pretrained(like.path)
-    for half in ("encoder", "decoder"):
-        setattr(config, f"{half}_layers", layers)
-        setattr(config, f"{half}_attention_heads", heads)
-        setattr(config, f"{half}_ffn_dim", 4 * width)
-    config.d_model, config.num_hidden_layers = width, layers
+    config.update(sizes(architecture))
     torch.manual_seed(0)
     model = WhisperForConditionalGeneration(config).eval()
     tokenizer = Tokenizer(like.path / "tokenizer.json")

@@ -1,0 +1,123 @@
+"""The tables of docs/rounding.md; tools/write_tables.py writes them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import bench_peers
+from edgewhisper import search
+from edgewhisper.recipes import find_recipe
+from edgewhisper.recipes.sizes import exported_bytes
+from edgewhisper.reports import SweepResult
+from edgewhisper.reports.tuning import TuningResult
+from edgewhisper.search import Search
+from peers import random_checkpoint
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+
+
+def searched(model: str) -> str:
+    """Return what each part of a model loses in fewer bits, of a search by `edgewhisper tune`."""
+    result = TuningResult.read(RESULTS / f"search-{model}")
+    if result is None or result.search is None:
+        sys.exit(f"{RESULTS} holds no results of a search")
+    notes = f"{search.summary(result.search)} Written by `{result.command}`."
+    return f"{search.to_table(result.search)}\n\n{notes}\n\n{_other_sizes(result, result.search)}"
+
+
+def _other_sizes(result: TuningResult, found: Search) -> str:
+    """Return the least sum of losses for ten sizes, up to that of all parts in 8 bits."""
+    size = result.candidates[found.recipe.name].computed_bytes or 0
+    rest = size - sum(part.chosen.weight_bytes for part in found.sensitivities)
+    parts = [part.options for part in found.sensitivities]
+    sizes = [[option.weight_bytes for option in of_part] for of_part in parts]
+    smallest, largest = sum(map(min, sizes)), sum(map(max, sizes))
+    heads = ["MB, computed", "least sum", "parts in 4 bits", "in 3 bits", "in 2 bits"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for step in range(1, 11):
+        limit = smallest + (largest - smallest) * step / 10
+        chosen = search.choose(parts, limit)
+        cells = [f"{(rest + limit) / 1e6:.1f}", f"{sum(1000 * o.loss for o in chosen):.3g}"]
+        for bits in (4, 3, 2):
+            named = zip(found.sensitivities, chosen, strict=True)
+            cells.append(", ".join(p.scope[-1] for p, o in named if o.weights.bits == bits))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def errors(bits: int) -> str:
+    """Return what ways of rounding leave of layers' outputs in so many bits, in %."""
+    result = json.loads((RESULTS / "rounding" / "errors.json").read_text())
+    rows = [row for row in result["rows"] if row["bits"] == bits]
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    shares = {(row["part"], row["way"]): row["share"] for row in rows}
+    lines = [f"| {bits} bits | {' | '.join(ways)} |", "|---" * (len(ways) + 1) + "|"]
+    for part in dict.fromkeys(row["part"] for row in rows):
+        cells = [f"{100 * shares[part, way]:.2f}" for way in ways]
+        lines.append(f"| {part} | {' | '.join(cells)} |")
+    note = (
+        f"{result['model']}, groups of 32; calibrated on {result['calibrated_on']} utterances of "
+        f"{result['split']}, measured on {result['measured_on']} others. Written by "
+        "`python tools/measure_rounding.py --librispeech DIR errors`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def cost() -> str:
+    """Return the time and memory of calibration and rounding."""
+    result = json.loads((RESULTS / "rounding" / "cost.json").read_text())
+    lines = [
+        "| model | calibration, s for an utterance | rounding, s | peak memory, MB |",
+        "|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        each = row["calibration_seconds"] / row["utterances"]
+        lines.append(
+            f"| {row['model']} | {each:.1f} | {row['rounding_seconds']:.0f} | "
+            f"{row['peak_rss_bytes'] / 1e6:.0f} |"
+        )
+    note = (
+        f"{result['recipe']}, {result['rows'][0]['utterances']} utterances of {result['split']}; "
+        f"processor time of one core, {result['machine']['cpu']}. Written by "
+        "`python tools/measure_rounding.py --librispeech DIR cost --work DIR`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def targets(base: SweepResult, tiny: SweepResult) -> str:
+    """Return what was aimed at beside the recipe that comes closest, of sweeps over two models."""
+    from transformers import WhisperConfig
+
+    config = WhisperConfig(**random_checkpoint.sizes("small")).to_dict()
+    small = exported_bytes(config, find_recipe("onnx-int4-whole"))
+    rows = bench_peers.figures(bench_peers.read("whisper-base"))
+    int4, int8 = (rows[f"{name}, full"]["rtf"] for name in (bench_peers.INT4, bench_peers.INT8))
+    aims = [
+        ("whisper-base in 60 MB: the increase, upper end", 0.5, *_closest(base, 60e6)),
+        ("whisper-base with 3 bits: the increase, upper end", 0.5, *_closest(base, 50e6, "int3")),
+        ("whisper-tiny.en in 30 MB: the increase, upper end", 0.5, *_closest(tiny, 30e6)),
+        ("whisper-small, computed: MB", 150, "onnx-int4-whole", small / 1e6),
+        ("time, of onnx-int8's on whisper-base", 1.05, "onnx-int4", int4 / int8),
+    ]
+    lines = ["| figure | at most | recipe | measured | |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {figure} | {limit:g} | {recipe} | {value:.4g} | "
+        f"{'met' if value <= limit else 'missed'} |"
+        for figure, limit, recipe, value in aims
+    ]
+    return "\n".join(lines)
+
+
+def _closest(result: SweepResult, max_bytes: float, name: str = "") -> tuple[str, float]:
+    """Return the recipe within a size whose interval ends lowest, and where it ends in points."""
+    ends = {
+        recipe: row.gate.overall.interval.high
+        for recipe, row in result.measured.items()
+        if name in recipe
+        and row.weight_bytes <= max_bytes
+        and row.gate is not None
+        and row.gate.overall is not None
+    }
+    return min(ends.items(), key=lambda item: item[1])
