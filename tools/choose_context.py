@@ -10,7 +10,7 @@ done again. Without --speech the page is written from what is there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from edgewhisper import checkpoints, pipeline
-from edgewhisper.evaluation import context, datasets
+from edgewhisper.evaluation import context, datasets, normalizing, wer
 from edgewhisper.evaluation.context import Decoding, Trial
 from edgewhisper.evaluation.significance import estimate
 from edgewhisper.recipes import find_recipe
@@ -33,8 +33,8 @@ MODELS = ("whisper-base", "whisper-tiny.en")
 RECIPE = "onnx-int8"
 DEVELOPMENT = "dev-clean"
 TEST = ("test-clean", "test-other")
-OTHERS = ("longform", "de", "es", "fr", "zh")
-WITHOUT_SPACES = ("zh",)
+LANGUAGES = ("de", "es", "fr", "zh")  # of sets that are not in English
+OTHERS = ("longform", *LANGUAGES)
 AUDIO = {".flac", ".mp3", ".ogg", ".opus", ".wav"}
 INTRODUCTION = f"""# Adaptive audio context
 
@@ -106,34 +106,16 @@ def trials(stored: dict[str, Any], *sets: str) -> list[Trial]:
     return [Trial.from_dict(entry) for entry in stored["recordings"] if entry["set"] in sets]
 
 
-def normalizer(name: str) -> Callable[[str], str]:
-    """Return Whisper's normalizer for a set's language; of zh every character is a word."""
-    from whisper_normalizer.basic import BasicTextNormalizer
-    from whisper_normalizer.english import EnglishTextNormalizer
-
-    if name in WITHOUT_SPACES:
-        basic = BasicTextNormalizer()
-        return lambda text: " ".join(basic(text).replace(" ", ""))
-    normalize: Callable[[str], str] = (
-        BasicTextNormalizer() if name in OTHERS and name != "longform" else EnglishTextNormalizer()
-    )
-    return normalize
-
-
 def count(
     tried: Sequence[Trial], decodings: Sequence[Decoding], name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the errors and the reference words of each recording, both int64 [recordings]."""
-    import jiwer
-
-    normalize = normalizer(name)
-    errors, words = [], []
-    for trial, decoding in zip(tried, decodings, strict=True):
-        reference = normalize(trial.reference)
-        alignment = jiwer.process_words(reference, normalize(decoding.text))
-        errors.append(alignment.substitutions + alignment.deletions + alignment.insertions)
-        words.append(len(reference.split()))
-    return np.array(errors), np.array(words)
+    rule = normalizing.rule(name if name in LANGUAGES else "en")
+    counts = [
+        wer.align(trial.reference, decoding.text, rule)
+        for trial, decoding in zip(tried, decodings, strict=True)
+    ]
+    return np.array([c.errors for c in counts]), np.array([c.words for c in counts])
 
 
 def row(tried: Sequence[Trial], adaptive: Adaptive, name: str) -> list[str]:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
-from edgewhisper.evaluation import datasets, wer
+from edgewhisper.evaluation import datasets, normalizing, wer
 from edgewhisper.evaluation.significance import estimate
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
@@ -41,7 +41,6 @@ TABLE = ROOT / "docs" / "results" / "decoding.md"
 SPLITS = ("test-clean", "test-other")
 AUDIO = (".flac", ".wav", ".mp3", ".ogg", ".opus")
 ENGLISH = (*SPLITS, "longform", "en")
-WITHOUT_SPACES = ("zh",)
 DECODE, TRANSCRIBE = "openai-whisper, decode", "openai-whisper, transcribe"
 THREADS = 2
 INTRODUCTION = """# Decoding parity
@@ -275,27 +274,20 @@ def raw(model: str, engine: str) -> Path:
 
 
 def errors(kind: str, records: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each recording's errors and words by Whisper's normalizer; of zh the characters'."""
-    import jiwer
-    from whisper_normalizer.basic import BasicTextNormalizer
-    from whisper_normalizer.english import EnglishTextNormalizer
+    """Return each recording's errors, and its words, of zh its characters; both int64 [n]."""
+    rule = rule_of(kind)
+    counts = [wer.align(row["reference"], row["hypothesis"], rule) for row in records]
+    return np.array([c.errors for c in counts]), np.array([c.words for c in counts])
 
-    normalize = EnglishTextNormalizer() if kind in ENGLISH else BasicTextNormalizer()
-    counts = []
-    for row in records:
-        texts = [normalize(row[text]) for text in ("reference", "hypothesis")]
-        if kind in WITHOUT_SPACES:
-            texts = [" ".join("".join(text.split())) for text in texts]
-        alignment = jiwer.process_words(*texts)
-        wrong = alignment.substitutions + alignment.deletions + alignment.insertions
-        counts.append((wrong, len(texts[0].split())))
-    wrong_by_row, words = np.array(counts).T
-    return wrong_by_row, words
+
+def rule_of(kind: str) -> normalizing.Rule:
+    """Return how a set's texts are scored."""
+    return normalizing.rule("en" if kind in ENGLISH else kind)
 
 
 def difference(first: dict[str, Records], second: dict[str, Records]) -> str:
     """Return the difference of WER, first minus second, in points, with its interval."""
-    both = [kind for kind in first if kind in second and kind not in WITHOUT_SPACES]
+    both = [kind for kind in first if kind in second and rule_of(kind).metric == "WER"]
     pairs = [(errors(kind, first[kind]), errors(kind, second[kind])) for kind in both]
     words = np.concatenate([own[1] for own, _ in pairs])
     apart = np.concatenate([own[0] - other[0] for own, other in pairs])

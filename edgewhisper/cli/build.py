@@ -59,7 +59,7 @@ def command(
 ) -> None:
     """Quantize a model, compare its WER with fp32, and install a bundle if the gate allows it."""
     from edgewhisper import api, reports
-    from edgewhisper.cli.terminal import Bars
+    from edgewhisper.cli.terminal import Bars, show_bundle
 
     def show(report: Report) -> None:
         click.echo(json.dumps(report.to_json()) if as_json else reports.to_text(report))
@@ -78,9 +78,4 @@ def command(
         on_report=show,
         command=options.command_line(),
     )
-    click.echo(f"bundle: {built.bundle.path}", err=as_json)
-    for wheel in built.bundle.path.glob("*.whl"):
-        click.echo(f"to run it elsewhere: pip install {wheel}", err=True)
-        click.echo(
-            f"without internet: edgewhisper package {built.bundle.path} --for PLATFORM", err=True
-        )
+    show_bundle(built.bundle.path, as_json=as_json)

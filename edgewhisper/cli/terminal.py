@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,6 +23,14 @@ def show_messages() -> None:
     logger.setLevel(logging.INFO)
     if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
         logger.addHandler(_Stderr())
+
+
+def show_bundle(bundle: Path, *, as_json: bool) -> None:
+    """Write where a bundle was installed, and how it gets elsewhere."""
+    click.echo(f"bundle: {bundle}", err=as_json)
+    for wheel in bundle.glob("*.whl"):
+        click.echo(f"to run it elsewhere: pip install {wheel}", err=True)
+        click.echo(f"without internet: edgewhisper package {bundle} --for PLATFORM", err=True)
 
 
 class Bars:

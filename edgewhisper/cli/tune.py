@@ -117,7 +117,7 @@ def command(
     What was done before is not done again. The table tells why each other recipe was left.
     """
     from edgewhisper import api
-    from edgewhisper.cli.terminal import Bars
+    from edgewhisper.cli.terminal import Bars, show_bundle
     from edgewhisper.reports.tuning import Limits, to_table
 
     def show(result: TuningResult) -> None:
@@ -137,4 +137,4 @@ def command(
         on_result=show,
         command=options.command_line(),
     )
-    click.echo(f"bundle: {tuned.bundle.path}", err=as_json)
+    show_bundle(tuned.bundle.path, as_json=as_json)

@@ -138,7 +138,7 @@ def count_errors(records: Sequence[Record]) -> list[ErrorCounts]:
 
     Raises DataError for references without words.
     """
-    counts = [_align(record.reference, record.hypothesis, record.rule) for record in records]
+    counts = [align(record.reference, record.hypothesis, record.rule) for record in records]
     empty = [record.id for record, count in zip(records, counts, strict=True) if not count.words]
     if empty:
         raise DataError(f"no words are left in the references of {', '.join(empty)}. Leave it out.")
@@ -146,7 +146,8 @@ def count_errors(records: Sequence[Record]) -> list[ErrorCounts]:
 
 
 @lru_cache(maxsize=2**17)
-def _align(reference: str, hypothesis: str, rule: Rule) -> ErrorCounts:
+def align(reference: str, hypothesis: str, rule: Rule) -> ErrorCounts:
+    """Align a normalized text with its reference and count its errors; all 0 without reference."""
     import jiwer
 
     expected, decoded = normalizing.units(reference, rule), normalizing.units(hypothesis, rule)
