@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -262,7 +263,10 @@ def test_ctrl_c(onnx_bundle: Path, data: Path, home: Path) -> None:
         env=os.environ | {"EDGEWHISPER_HOME": str(home)},
     )
     heard = psutil.Process(process.pid)
-    while not any(file.path == str(long_file) for file in heard.open_files()):
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            if any(file.path == str(long_file) for file in heard.open_files()):
+                break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
