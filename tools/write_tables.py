@@ -36,6 +36,7 @@ RESULTS = ROOT / "docs" / "results"
 MODELS = ("whisper-base", "whisper-tiny.en")
 ROUNDING = tuple(f"rounding-{name}" for name in MODELS)
 VOCABULARY = "vocabulary-whisper-base"
+NOISE = "noise"
 # The recipes that README.md shows: each library's usual ones, and the smallest.
 SHOWN = (
     "fp32", "pytorch-int8", "pytorch-int8-per-tensor", "quanto-int8", "hqq-int4-g64",
@@ -210,6 +211,24 @@ def resolution() -> str:
     return "\n".join(lines)
 
 
+def vocabulary_sizes() -> str:
+    """Return how many tokens some languages keep, and the computed sizes of exports."""
+    rows = json.loads((RESULTS / VOCABULARY / "sizes.json").read_text())
+    columns = list(rows[0]["bytes"])
+    heads = ["languages", "tokens", *(f"`{'`, '.join(name.split())}" for name in columns)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        named = ", ".join(f"`{code}`" for code in row["languages"]) or "all"
+        sizes = [row["bytes"].get(name) for name in columns]
+        cells = [named, f"{row['tokens']:,}", *(f"{s / 1e6:.1f}" if s else "-" for s in sizes)]
+        lines.append(f"| {' | '.join(cells)} |")
+    note = (
+        "MB, computed. -: the recipe calibrates, on English. Written by "
+        "`python tools/measure_vocabulary.py`."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def tuned() -> str:
     """Return the table of a run of `edgewhisper tune`."""
     result = TuningResult.read(RESULTS / "tune")
@@ -303,7 +322,11 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "cost": rounding_tables.cost,
         **{f"searched {name}": partial(rounding_tables.searched, name) for name in MODELS},
     },
-    ROOT / "docs" / "vocabulary.md": {"vocabulary": partial(matrix, VOCABULARY)},
+    ROOT / "docs" / "vocabulary.md": {
+        "sizes": vocabulary_sizes,
+        "vocabulary": partial(matrix, VOCABULARY),
+    },
+    RESULTS / "noise.md": {"noise": partial(matrix, NOISE)},
     RESULTS / "matrix.md": {
         "missing": missing,
         "resolution": resolution,
@@ -319,7 +342,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
 
 def write_results(*, check: bool) -> None:
     """Write the figures that results hold of texts, and what ships of them; or check them."""
-    for name in (*MODELS, "ablation", *ROUNDING, VOCABULARY):
+    for name in (*MODELS, "ablation", *ROUNDING, VOCABULARY, NOISE):
         if not check:
             reports.write_sweep(load(name), RESULTS / name)
         elif load(name) != reports.read_sweep(RESULTS / name):
