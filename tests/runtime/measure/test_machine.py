@@ -17,7 +17,7 @@ from machines import lay
 COUNT = """
 import os, json
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from edgewhisper_runtime.engines.onnx import session_options
+from edgewhisper_runtime.engines.onnx_session import session_options
 from edgewhisper_runtime.measure import machine
 options = session_options(None)
 print(json.dumps([machine.describe().usable_cores, options.intra_op_num_threads]))
