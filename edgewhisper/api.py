@@ -285,8 +285,8 @@ def tune(
 ) -> Tuned:
     """Find and install the best bundle of a model within limits, on this machine.
 
-    The candidates are the recipes that ship, or those named, exported to ONNX; "best" is what is
-    preferred. With `search` a mixed recipe for the limit of the size is searched first, on
+    The candidates are the recipes that ship and keep all languages, or those named, exported to
+    ONNX; "best" is what is preferred. With `search` a mixed recipe for the limit of the size is searched first, on
     LibriSpeech's dev-clean, and is a candidate too. Results, table and plot are written to `output`
     and the bundle into a directory of its name there, or both into the workspace. What was done
     before is not done again. `on_result` is called before an error is raised for the lack of a
@@ -302,7 +302,9 @@ def tune(
     if search and limits.max_bytes is None:
         raise RecipeError("a recipe is searched for a size: set max_bytes (--max-size 50MB).")
     workspace = workspace or Workspace.from_environment()
-    chosen = [r if isinstance(r, Recipe) else find_recipe(r) for r in recipes] or all_recipes()
+    chosen = [r if isinstance(r, Recipe) else find_recipe(r) for r in recipes] or [
+        recipe for recipe in all_recipes() if not recipe.languages
+    ]
     options = preparation.ready(workspace, options)
     if options.device != "cpu":
         raise RecipeError(

@@ -248,6 +248,7 @@ def to_page(result: dict[str, Any], command: str) -> str:
     counted = sum(len(_counted(row)) for row in rows.values())
     host, rounds = result["machine"], max(len(row["runs"]) for row in rows.values())
     seconds = sum(utterance["duration"] for utterance in result["utterances"])
+    counted_rounds = f"Medians of {rounds} rounds" if rounds > 1 else "One round"
     weights = "the same weights for all"
     if result["random"]:
         weights = (
@@ -263,7 +264,7 @@ def to_page(result: dict[str, Any], command: str) -> str:
         "# Our bundles and the engines a user would pick instead\n\n"
         f"{result['model']}, {weights}, {len(result['utterances'])} utterances of {SPLIT} "
         f"({seconds:.0f} s), {result['threads']} threads, {host['cpu']} "
-        f"({', '.join(host['isa'])}). Medians of {rounds} rounds, engines in turns, every "
+        f"({', '.join(host['isa'])}). {counted_rounds}, engines in turns, every "
         "measurement a fresh process; English, no timestamps, greedy and one at a time where "
         "nothing else is said. Ratios are to the fastest peer of the same mode. "
         f"{len(runs) - counted} of {len(runs)} runs do not count, as other work disturbed them.\n\n"

@@ -46,7 +46,8 @@ class _Size(click.ParamType):
 )
 @options.model()
 @options.recipe(
-    "Recipe name, or path of a TOML file (repeatable); every recipe that ships by default.",
+    "Recipe name, or path of a TOML file (repeatable); by default every recipe that ships and keeps "
+    "all languages.",
     multiple=True,
 )
 @option(
