@@ -286,11 +286,11 @@ def tune(
     """Find and install the best bundle of a model within limits, on this machine.
 
     The candidates are the recipes that ship and keep all languages, or those named, exported to
-    ONNX; "best" is what is preferred. With `search` a mixed recipe for the limit of the size is searched first, on
-    LibriSpeech's dev-clean, and is a candidate too. Results, table and plot are written to `output`
-    and the bundle into a directory of its name there, or both into the workspace. What was done
-    before is not done again. `on_result` is called before an error is raised for the lack of a
-    bundle.
+    ONNX; "best" is what is preferred. With `search` a mixed recipe for the limit of the size is
+    searched first, on LibriSpeech's dev-clean, and is a candidate too. Results, table and plot are
+    written to `output` and the bundle into a directory of its name there, or both into the
+    workspace. What was done before is not done again. `on_result` is called before an error is
+    raised for the lack of a bundle.
 
     Raises GateNotProvenError or GateFailedError where the gate refused the candidate that came
     closest, RecipeError where none keeps to the other limits, and for a device that exports do not

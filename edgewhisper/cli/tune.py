@@ -46,8 +46,8 @@ class _Size(click.ParamType):
 )
 @options.model()
 @options.recipe(
-    "Recipe name, or path of a TOML file (repeatable); by default every recipe that ships and keeps "
-    "all languages.",
+    "Recipe name, or path of a TOML file (repeatable); by default every recipe that ships and "
+    "keeps all languages.",
     multiple=True,
 )
 @option(
