@@ -251,6 +251,7 @@ def main(librispeech: Path, work: Path) -> None:
     done = {step["command"]: Step(**step) for step in json.loads(so_far.read_text())}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EDGEWHISPER_")}
     environment["PATH"] = f"{programs}:{environment['PATH']}"
+    environment["PIP_QUIET"] = "2"  # it names the places that packages come from
     shutil.rmtree(device, ignore_errors=True)
     device.mkdir()
     with ssh_server(device) as host, Shell(clone, environment) as shell:
