@@ -87,7 +87,7 @@ def build(
     from edgewhisper.evaluation import gate
 
     workspace = workspace or Workspace.from_environment()
-    recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
+    recipe = _recipe(recipe)
     # What cannot be done must show before a long download.
     if output is not None:
         pipeline.check_target(output)
@@ -154,7 +154,7 @@ def evaluate(
                 "no baseline. Name its checkpoint with --model."
             )
     else:
-        recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe or "fp32")
+        recipe = _recipe(recipe or "fp32")
         checkpoint = preparation.resolve(workspace, model or DEFAULT_MODEL, options, recipe)
         speech = options.dataset.librispeech
         variant = pipeline.stage(workspace, checkpoint, recipe, speech, progress)
@@ -189,7 +189,7 @@ def sweep(
     Raises RecipeError for an unknown recipe or where none is left, CheckpointError for the model,
     DataError for evaluation data, or where `output` has results of other data or weights.
     """
-    chosen = [r if isinstance(r, Recipe) else find_recipe(r) for r in recipes] or all_recipes()
+    chosen = [*map(_recipe, recipes)] or all_recipes()
     baseline = find_recipe("fp32")
     chosen = [r for r in chosen if r != baseline and (not libraries or r.library in libraries)]
     if not chosen:
@@ -259,7 +259,7 @@ def ablate(
     rows of the result are named after recipe and part. Raises RecipeError for a recipe that
     quantizes nothing; otherwise as `sweep` does.
     """
-    whole = [recipe if isinstance(recipe, Recipe) else find_recipe(recipe) for recipe in recipes]
+    whole = [*map(_recipe, recipes)]
     parts = [part for recipe in whole for part in recipe.one_part_at_a_time()]
     workspace = workspace or Workspace.from_environment()
     return _sweep(
@@ -302,9 +302,8 @@ def tune(
     if search and limits.max_bytes is None:
         raise RecipeError("a recipe is searched for a size: set max_bytes (--max-size 50MB).")
     workspace = workspace or Workspace.from_environment()
-    chosen = [r if isinstance(r, Recipe) else find_recipe(r) for r in recipes] or [
-        recipe for recipe in all_recipes() if not recipe.languages
-    ]
+    every = [recipe for recipe in all_recipes() if not recipe.languages]
+    chosen = [*map(_recipe, recipes)] or every
     options = preparation.ready(workspace, options)
     if options.device != "cpu":
         raise RecipeError(
@@ -354,6 +353,11 @@ def load(
     elif isinstance(bundle, str) and not Path(bundle).exists():
         bundle = workspace.bundles / bundle
     return load_bundle(bundle, device, threads, audio_context)
+
+
+def _recipe(recipe: str | Recipe) -> Recipe:
+    """Return a recipe that is given by its name, its path, or as an object."""
+    return recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
 
 
 def _sweep(

@@ -137,8 +137,8 @@ class _Measurer:
         with self._quantized(recipe):
             for text in self._texts:
                 encoded = self._backend.encode(text.features) if in_encoder else text.encoded
-                found = self._distributions(encoded, text.tokens, len(text.expected))
-                total += float(kl_div(found, text.expected, reduction="sum", log_target=True))
+                quantized = self._distributions(encoded, text.tokens, len(text.expected))
+                total += float(kl_div(quantized, text.expected, reduction="sum", log_target=True))
         return total / sum(len(text.expected) for text in self._texts)
 
     def _distributions(self, encoded: Tensor, tokens: NDArray[Any], last: int) -> Tensor:

@@ -39,7 +39,6 @@ _GROUPED = (
     _grouped("int3", group_size=32),
     _grouped("int2", group_size=32),
 )
-_ENDS: tuple[Part, ...] = ("output", "embedding")  # of the decoder: one tensor
 # Small parts that multiply all positions of a window, where int8 rows are fastest.
 _KEPT: tuple[Part, ...] = ("decoder.cross_kv", "convolution")
 _SPEECH = Calibration("dev-clean", 64)
@@ -108,7 +107,7 @@ def search(
         max_wer_increase=max_wer_increase,
     )
     config = checkpoint.config()
-    sizes = {scope: _sizes(config, base, scope) for scope in _scopes(base)}
+    sizes = {scope: _sizes(config, base, scope) for scope in base.separate_parts()}
     rest = exported_bytes(config, base) - sum(of[base.weights] for of in sizes.values())
     smallest = rest + sum(min(of.values()) for of in sizes.values())
     if smallest > _FILLED * max_bytes:
@@ -210,11 +209,6 @@ def summary(searched: Search) -> str:
         f"{len(searched.calibrated_on)} utterances of {_SPEECH.split}, measured on "
         f"{len(searched.measured_on)} others, evenly spread."
     )
-
-
-def _scopes(recipe: Recipe) -> list[tuple[Part, ...]]:
-    """Return what gets one format: the parts of a scope, those that are one tensor together."""
-    return [_ENDS, *((part,) for part in recipe.scope if part not in _ENDS)]
 
 
 def _sizes(config: dict[str, Any], base: Recipe, scope: tuple[Part, ...]) -> dict[Weights, float]:

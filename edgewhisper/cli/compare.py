@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from edgewhisper.cli import options
+from edgewhisper.evaluation.normalizing import RULES, NormalizerName
 from edgewhisper_runtime.cli.options import Bundle, F, Sectioned, add, option
 from edgewhisper_runtime.text.languages import to_code
-
-if TYPE_CHECKING:
-    from edgewhisper.evaluation.normalizing import NormalizerName
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -42,7 +39,7 @@ def transcripts(command: F) -> F:
         option(
             "Transcripts",
             "--normalizer",
-            type=click.Choice(["english", "basic", "characters"]),
+            type=click.Choice([*RULES]),
             metavar="NAME",
             help="english, basic or characters, for all texts; else that of their language.",
         ),

@@ -172,6 +172,14 @@ class Recipe:
         """Whether texts do not depend on how many utterances are decoded at once."""
         return self.scheme != "dynamic" or self.activations.granularity != "per-tensor"
 
+    def separate_parts(self) -> list[tuple[Part, ...]]:
+        """Return the parts of the scope, those together that the library stores as one tensor."""
+        if self.library != "edgewhisper" or "embedding" not in self.scope:
+            return [(part,) for part in self.scope]
+        ends: tuple[Part, ...] = ("output", "embedding")
+        alone = (part for part in self.scope if part != "embedding")
+        return [ends if part == "output" else (part,) for part in alone]
+
     def one_part_at_a_time(self) -> list[Recipe]:
         """Return recipes that each quantize one part of this scope, then only encoder or decoder.
 
@@ -180,10 +188,7 @@ class Recipe:
         """
         if not self.quantizes:
             raise RecipeError(f"{self.name} quantizes no part of the model. Name another recipe.")
-        scopes: dict[str, tuple[Part, ...]] = {part: (part,) for part in self.scope}
-        if self.library == "edgewhisper" and "embedding" in self.scope:
-            scopes.pop("embedding")
-            scopes["output"] = ("output", "embedding")
+        scopes: dict[str, tuple[Part, ...]] = {parts[0]: parts for parts in self.separate_parts()}
         for half in ("encoder", "decoder"):
             own = tuple(part for part in self.scope if part.startswith(f"{half}."))
             if len(own) > 1:
