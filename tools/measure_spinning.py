@@ -103,7 +103,7 @@ def to_markdown(result: dict[str, Any]) -> str:
             for figure in ("seconds", "cpu"):
                 values = [run[figure] for run in runs]
                 middle = statistics.median(values)
-                cells.append(f"{middle:.1f} ({min(values):.1f} to {max(values):.1f})")
+                cells.append(f"{middle:.2f} ({min(values):.2f} to {max(values):.2f})")
         lines.append(f"| {' | '.join(cells)} |")
     others = [r["conditions"]["other_processors"] for r in result["runs"] if r["place"] == "alone"]
     middle, most = statistics.median(others), max(others)

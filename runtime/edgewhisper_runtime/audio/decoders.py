@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from numpy.typing import NDArray
+
+    Blocks = Generator[tuple[int, NDArray[np.float32]], None, None]
 
 _BLOCK_SECONDS = 10
 _LOWEST_RATE = 1000  # Hz; below, there is no speech, and an hour could hide in a kilobyte
@@ -42,20 +44,22 @@ def has_media() -> bool:
     return True
 
 
-def decode(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def decode(part: Part, file: BinaryIO) -> Blocks:
     """Yield the rate in Hz, always the same, and float32 [samples, channels], in bounded memory.
 
     Raises UnreadableError for damage, and where less comes out than the part must hold.
     """
     seconds = 0.0
-    for rate, block in _ffmpeg(part, file) if part.demuxer else _libsndfile(part, file):
-        seconds += len(block) / rate
-        yield rate, block
+    # Closed here, whoever stops to listen: `file` may be closed before a generator is collected.
+    with closing(_ffmpeg(part, file) if part.demuxer else _libsndfile(part, file)) as blocks:
+        for rate, block in blocks:
+            seconds += len(block) / rate
+            yield rate, block
     if part.seconds is not None and seconds < part.seconds - _TOLERANCE:
         raise cut_short(f"it should hold {part.seconds:.2f} s, {seconds:.2f} s could be read")
 
 
-def _libsndfile(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _libsndfile(part: Part, file: BinaryIO) -> Blocks:
     import soundfile
 
     raw = {}
@@ -66,35 +70,37 @@ def _libsndfile(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.fl
     # libsndfile calls back into Python to read, and an exception is lost on the way; Ctrl-C is
     # one, but only in the main thread.
     with part.open(file) as content, ThreadPoolExecutor(1) as thread:
+        # Interrupted while it starts, a thread is not waited for: it has nothing to do by then.
+        thread.submit(int).result()
+        opened = thread.submit(soundfile.SoundFile, content, **raw)
         try:
-            sound = thread.submit(soundfile.SoundFile, content, **raw).result()
-            try:
-                _check_rate(sound.samplerate, sound.channels)
-                expected = sound.frames
-                if expected == _UNKNOWN_FRAMES:
-                    expected = 0
-                    sound.seekable = lambda: False  # it would seek by the header
-                # So many samples of all channels together, or a small file could fill the memory.
-                count = max(1, sound.samplerate * _BLOCK_SECONDS // sound.channels)
-                read = partial(sound.read, count, dtype="float32", always_2d=True)
-                while len(block := thread.submit(read).result()):
-                    expected -= len(block)
-                    yield sound.samplerate, block
-                if expected > sound.samplerate * _TOLERANCE:
-                    missing = f"{expected / sound.samplerate:.2f} s at its end cannot be read"
-                    raise cut_short(missing)
-            finally:
-                with suppress(RuntimeError):  # the interpreter ends, and starts no thread
-                    thread.submit(sound.close).result()
+            sound = opened.result()
+            _check_rate(sound.samplerate, sound.channels)
+            expected = sound.frames
+            if expected == _UNKNOWN_FRAMES:
+                expected = 0
+                sound.seekable = lambda: False  # it would seek by the header
+            # So many samples of all channels together, or a small file could fill the memory.
+            count = max(1, sound.samplerate * _BLOCK_SECONDS // sound.channels)
+            read = partial(sound.read, count, dtype="float32", always_2d=True)
+            while len(block := thread.submit(read).result()):
+                expected -= len(block)
+                yield sound.samplerate, block
+            if expected > sound.samplerate * _TOLERANCE:
+                missing = f"{expected / sound.samplerate:.2f} s at its end cannot be read"
+                raise cut_short(missing)
         except soundfile.LibsndfileError as error:
             reason = error.error_string.strip(". \n").replace("\n", " ")
             raise UnreadableError(
                 f"could not be read to its end ({reason}). It is damaged; copy or download it "
                 "again."
             ) from error
+        finally:
+            with suppress(RuntimeError):  # it was never open, or the interpreter ends
+                thread.submit(lambda: opened.result().close()).result()
 
 
-def _ffmpeg(part: Part, file: BinaryIO) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _ffmpeg(part: Part, file: BinaryIO) -> Blocks:
     import av
 
     try:
@@ -116,9 +122,7 @@ def _sound_track(container: InputContainer) -> AudioStream:
     return container.streams.audio[0]
 
 
-def _decoded(
-    container: InputContainer, track: AudioStream
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _decoded(container: InputContainer, track: AudioStream) -> Blocks:
     from av.audio.resampler import AudioResampler
 
     packets = samples = 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -51,9 +51,10 @@ def stream(source: str | Path | bytes) -> Iterator[Samples]:
         with _opened(source, label) as file:
             heard = 0
             for part in list(parts(file)):
-                for block in _mono(part, file, label):
-                    heard += len(block)
-                    yield block
+                with closing(_mono(part, file, label)) as blocks:
+                    for block in blocks:
+                        heard += len(block)
+                        yield block
             if not heard:
                 raise UnreadableError("holds 0 s of audio. Record it again.")
     except UnreadableError as error:
@@ -155,19 +156,20 @@ def _check_size(size: int) -> None:
         raise UnreadableError("is empty (0 bytes). Record or copy it again.")
 
 
-def _mono(part: Part, file: BinaryIO, label: str) -> Iterator[Samples]:
+def _mono(part: Part, file: BinaryIO, label: str) -> Generator[Samples, None, None]:
     """Yield the samples of one recording at 16 kHz."""
     import soxr
 
     mixer: Mixer | None = None
     seconds = 0.0
-    for rate, block in decode(part, file):
-        if mixer is None:
-            mixer = Mixer(rate)
-            resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        check_range(block, f"{label} has", f" at about {seconds:.1f} s")
-        seconds += len(block) / rate
-        if len(samples := resampler.resample_chunk(mixer.feed(block))):
-            yield samples
+    with closing(decode(part, file)) as decoded:
+        for rate, block in decoded:
+            if mixer is None:
+                mixer = Mixer(rate)
+                resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+            check_range(block, f"{label} has", f" at about {seconds:.1f} s")
+            seconds += len(block) / rate
+            if len(samples := resampler.resample_chunk(mixer.feed(block))):
+                yield samples
     if mixer is not None:
         yield resampler.resample_chunk(mixer.finish(), last=True)
