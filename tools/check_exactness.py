@@ -1,10 +1,11 @@
 """Whether exports give the same tokens as their variants, on all the speech there is.
 
-    python tools/check_exactness.py --speech DIR [--model whisper-base] [--recipe NAME ...]
+    python tools/check_exactness.py --librispeech DIR [--speech DIR ...] [--recipe NAME ...]
 
-Raw results go to docs/results/exactness/, one file for each model and recipe, the table of all of
-them to docs/results/exactness.md. Finished results are not computed again. Without --speech only
-the table is written.
+A recipe that quantizes activations too is compared with its weights alone: the same integers,
+multiplied in float32. Raw results go to docs/results/exactness/, one file for each model and
+recipe, the table of all of them to docs/results/exactness.md. Finished results are not computed
+again. Without --librispeech only the table is written.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import click
 
 from edgewhisper import backend, checkpoints, pipeline, quantizers
-from edgewhisper.recipes import all_recipes, find_recipe
+from edgewhisper.recipes import Recipe, all_recipes, find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle, loading
@@ -36,13 +37,15 @@ TABLE = ROOT / "docs" / "results" / "exactness.md"
 AUDIO = (".flac", ".wav", ".mp3", ".ogg", ".opus")
 SLOW = {"quanto", "hqq"}  # they unpack their weights at each token
 BATCH = 8
+IN_FLOAT = "-in-float32"
 INTRODUCTION = """# Exports against their variants
 
-Recipes whose weights alone are quantized, exported to ONNX with the library's own integers,
-scales and zero points, and the variant itself through PyTorch: the same loop, the same speech,
-full windows, greedy. A window agrees when all its tokens are the same. Both multiply in float32,
-in another order; where two tokens are as good as equally likely, that may decide, and the rest of
-the window follows from there.
+Quantized weights, exported to ONNX with the library's own integers, scales and zero points, and
+the variant itself through PyTorch: the same loop, the same speech, full windows, greedy. A window
+agrees when all its tokens are the same. Both multiply in float32, in another order; where two
+tokens are as good as equally likely, that may decide, and the rest of the window follows from
+there. "Weights of": the recipe quantizes activations too, on the device, where PyTorch has nothing
+to compare with; here its weights are multiplied in float32 as well.
 
 """
 
@@ -96,15 +99,26 @@ def tokens(
     return windows
 
 
-def compare(model: str, name: str, speech: Path) -> dict[str, Any]:
-    """Return how many windows of all speech agree, and those that do not."""
-    checkpoint, recipe = checkpoints.resolve(Workspace.from_environment(), model), find_recipe(name)
-    variant = pipeline.stage(Workspace.from_environment(), checkpoint, recipe).path
-    export = pipeline.stage_export(Workspace.from_environment(), checkpoint, recipe).path
+def weights_of(recipe: Recipe) -> Recipe:
+    """Return a recipe that quantizes the same weights, and no activations."""
+    if recipe.activations.granularity == "none":
+        return recipe
+    return replace(recipe, name=recipe.name + IN_FLOAT, activations=type(recipe.activations)())
+
+
+def compare(model: str, name: str, speech: list[Path]) -> dict[str, Any]:
+    """Return how many windows of all speech agree, and those that do not.
+
+    The first directory of `speech` is LibriSpeech's, which recipes calibrate on.
+    """
+    workspace, recipe = Workspace.from_environment(), weights_of(find_recipe(name))
+    checkpoint = checkpoints.resolve(workspace, model)
+    variant = pipeline.stage(workspace, checkpoint, recipe, speech[0]).path
+    export = pipeline.stage_export(workspace, checkpoint, recipe, speech[0]).path
     manifest = bundle.read_manifest(export)
     tokenizer = Tokenizer(export / bundle.TOKENIZER)
-    files = sorted(path for path in speech.rglob("*") if path.suffix in AUDIO)
-    languages = [_language(path.relative_to(speech), tokenizer) for path in files]
+    files = [path for root in speech for path in sorted(root.rglob("*")) if path.suffix in AUDIO]
+    languages = [_language(path, tokenizer) for path in files]
     variant_tokens = tokens(
         Transcriber(variant_backend(variant), tokenizer, manifest.settings), files, languages
     )
@@ -120,7 +134,12 @@ def compare(model: str, name: str, speech: Path) -> dict[str, Any]:
         "recipe": asdict(recipe),
         "machine": to_json(machine.describe()),
         "libraries": manifest.libraries,
-        "files": [str(file.relative_to(speech)) for file in files],
+        "files": [
+            str(file.relative_to(root.parent))
+            for root in speech
+            for file in files
+            if file.is_relative_to(root)
+        ],
         "windows": sum(map(len, variant_tokens)),
         "tokens": sum(len(window) for windows in variant_tokens for window in windows),
         "differing": differing,
@@ -142,29 +161,40 @@ def to_table(results: list[dict[str, Any]]) -> str:
     for result in results:
         agreeing = result["windows"] - len(result["differing"])
         lines.append(
-            f"| {result['model']} | {result['recipe']['name']} | {len(result['files'])} | "
+            f"| {result['model']} | {_label(result['recipe'])} | {len(result['files'])} | "
             f"{result['windows']} | {result['tokens']} | {agreeing} |"
         )
     return "\n".join(lines)
 
 
+def _label(recipe: dict[str, Any]) -> str:
+    name = recipe["name"]
+    return f"weights of {name.removesuffix(IN_FLOAT)}" if name.endswith(IN_FLOAT) else name
+
+
 @click.command()
-@click.option("--speech", type=click.Path(path_type=Path), help="A directory of recordings.")
+@click.option("--librispeech", type=click.Path(path_type=Path), help="LibriSpeech's splits.")
+@click.option(
+    "--speech", multiple=True, type=click.Path(path_type=Path), help="More recordings (repeatable)."
+)
 @click.option("--model", default="whisper-base", show_default=True)
 @click.option("--recipe", "names", multiple=True, help="All that qualify, by default.")
-def main(speech: Path | None, model: str, names: tuple[str, ...]) -> None:
+def main(
+    librispeech: Path | None, speech: tuple[Path, ...], model: str, names: tuple[str, ...]
+) -> None:
     """Compare the exports that have no results yet, and write the table."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     exact = [
         recipe.name
         for recipe in all_recipes()
         if eligibility.why_not(asdict(recipe), "onnx") is None
-        and recipe.activations.dtype == "float32"
+        and recipe.activations.granularity == "none"
     ]
-    for name in (names or exact) if speech else ():
+    for name in (names or exact) if librispeech else ():
         path = RESULTS / f"{model}-{name}.json"
         if not path.exists():
-            result = compare(model, name, Path(str(speech)).resolve())
+            roots = [Path(root).resolve() for root in (librispeech, *speech) if root]
+            result = compare(model, name, roots)
             path.write_text(json.dumps(result, ensure_ascii=False) + "\n")
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     TABLE.write_text(

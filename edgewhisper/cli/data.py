@@ -96,8 +96,8 @@ def check(
             click.echo(printable(str(problem)))
     if problems:
         raise DataError(
-            f"{card.path} has {checking.counted(problems)}, shown above. Mend them, or leave such "
-            "utterances out with --skip-bad."
+            f"{card.path} has {checking.counted(problems)}, shown above. Mend them, or evaluate "
+            "with --skip-bad, which leaves such utterances out."
         )
 
 
