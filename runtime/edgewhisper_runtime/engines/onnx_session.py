@@ -30,8 +30,8 @@ def session_options(threads: int | None) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     # Without VNNI, x86 adds 8-bit products in 16 bits and may saturate: this is exact, but slower.
     options.add_session_config_entry("session.x64quantprecision", "1")
-    # Threads that spin for longer save no time and take up to half as much processor time again,
-    # from other work too: docs/results/spinning.md.
+    # Threads that spin for longer save no time, and beside other work they take more of it:
+    # docs/results/spinning.md.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
     # Encoder and decoder have separate threads: those of one must not spin while the other runs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
