@@ -42,7 +42,7 @@ ELIGIBLE = {
     "hqq-int4-g128", "hqq-int3-g64", "hqq-int3-g32", "hqq-int2-g64", "hqq-int2-g16", "quanto-int2",
     "onnx-int4-nearest", "onnx-int4-weighted", "onnx-int4-gptq", "onnx-int4-smooth",
     "onnx-int8-smooth", "onnx-int4-8", "onnx-int4-whole", "onnx-int3", "onnx-int8-en",
-    "onnx-int4-gptq-en",
+    "onnx-int4-gptq-en", "onnx-int4-mixed",
 }  # fmt: skip
 
 
