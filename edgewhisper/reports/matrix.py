@@ -10,7 +10,7 @@ from edgewhisper.evaluation.conditions import CLEAN
 from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import Recipe
-from edgewhisper.reports.plots import INK, to_svg
+from edgewhisper.reports.plots import INK, name_points, to_svg
 from edgewhisper.reports.results import BASELINE, FailedRow, SweepResult, SweepRow
 from edgewhisper.reports.wording import both_intervals
 from edgewhisper_runtime.measure.figures import undisturbed
@@ -155,11 +155,7 @@ def draw(axes: Any, result: SweepResult, split: str, label: str, measure: Measur
     front = pareto(points)
     drawn = [points[name] for name in front]
     axes.step(*zip(*drawn, strict=True), where="post", color="#888888", lw=1, label="Pareto front")
-    for name in front:
-        # Slanted: names of points side by side do not run into each other.
-        axes.annotate(
-            name, points[name], xytext=(2, 4), textcoords="offset points", fontsize=6, rotation=35
-        )
+    name_points(axes, {name: points[name] for name in front})
     axes.set(xlabel=label, ylabel=f"{result.baseline.summary[split].metric} % {split}")
     axes.set_title(f"{outside} above the frame" if outside else "", fontsize=7, loc="right")
     axes.grid(alpha=0.25)

@@ -58,6 +58,21 @@ def _draw(
     return stream.getvalue()
 
 
+def name_points(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each point's name beside it: few run into each other, none leaves the frame sideways.
+
+    From left to right they are above and below their points in turns, on the side of the middle.
+    """
+    middle = sum(axes.get_xlim()) / 2
+    for number, (name, (x, y)) in enumerate(sorted(points.items(), key=lambda item: item[1])):
+        away, side = (4, "left") if x < middle else (-4, "right")
+        above = number % 2 == 0
+        axes.annotate(
+            name, (x, y), xytext=(away, 4 if above else -4), textcoords="offset points",
+            ha=side, va="bottom" if above else "top", fontsize=6,
+        )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value with its interval, and the colour to draw them in."""

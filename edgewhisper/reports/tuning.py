@@ -219,7 +219,7 @@ def megabytes(size: float) -> str:
 
 def _draw(axes: Any, result: TuningResult, costs: dict[str, float]) -> None:
     """Draw candidates by what they cost, and the Pareto front of those that were evaluated."""
-    evaluated: dict[str, tuple[float, float]] = {}
+    points: dict[str, tuple[float, float]] = {}
     for name, cost in costs.items():
         candidate = result.candidates[name]
         verdict = candidate.gate or candidate.screening
@@ -228,14 +228,13 @@ def _draw(axes: Any, result: TuningResult, costs: dict[str, float]) -> None:
         d, interval = verdict.overall.d, verdict.overall.interval
         library = candidate.recipe.library
         color = quantizers.find(library).color if library in quantizers.names() else "#555555"
+        points[name] = (cost, d)
         if candidate.gate is not None:
-            evaluated[name] = (cost, d)
             axes.vlines(cost, interval.low, interval.high, color=color, lw=0.8)
         face = color if candidate.gate is not None else "none"
         axes.scatter(cost, d, s=18, facecolors=face, edgecolors=color, zorder=3)
-        away = {"xytext": (4, 5), "textcoords": "offset points", "fontsize": 6}
-        axes.annotate(name, (cost, d), **away)
-    if evaluated:
+    plots.name_points(axes, points)
+    if evaluated := {n: at for n, at in points.items() if result.candidates[n].gate is not None}:
         front = [evaluated[name] for name in pareto(evaluated)]
         axes.step(*zip(*front, strict=True), where="post", color="#888888", lw=1)
 
