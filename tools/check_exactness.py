@@ -26,6 +26,7 @@ from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle, loading
 from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.decode.loop import Backend
+from edgewhisper_runtime.engines.groups import Grouped
 from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.options import PLAIN
 from edgewhisper_runtime.text.tokens import Tokenizer
@@ -75,7 +76,7 @@ def variant_backend(variant: Path) -> Backend:
     if manifest.recipe.library in SLOW:
         with torch.no_grad():
             unpack_once(network, quantizers.adapter(manifest.recipe.library))
-    return backend.TorchBackend(network)
+    return Grouped(backend.TorchBackend(network))
 
 
 def tokens(
