@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results" / "exactness"
 TABLE = ROOT / "docs" / "results" / "exactness.md"
 AUDIO = (".flac", ".wav", ".mp3", ".ogg", ".opus")
-SLOW = {"quanto", "hqq"}  # they unpack their weights at each token
+SLOW = {"quanto", "hqq", "edgewhisper"}  # they unpack their weights at each token
 BATCH = 8
 IN_FLOAT = "-in-float32"
 INTRODUCTION = """# Exports against their variants
@@ -52,11 +52,19 @@ to compare with; here its weights are multiplied in float32 as well.
 
 
 def unpack_once(network: Any, adapter: quantizers.Adapter) -> None:
-    """Replace quantized Linear layers by what they multiply with: their map of the unit matrix."""
+    """Replace quantized Linear layers by what they multiply with: their map of the unit matrix.
+
+    Of EdgeWhisper's own layers, whose embedding is also the output layer, the codes are replaced.
+    """
     import torch
 
+    from edgewhisper.quantizers.layers import Codes
+
     for name, module in list(network.named_modules()):
-        if adapter.describe(module) is None:
+        if isinstance(module, Codes):
+            values = module.values()
+            object.__setattr__(module, "values", lambda rows=..., values=values: values[rows])
+        if not hasattr(module, "in_features") or adapter.describe(module) is None:
             continue
         layer: Any = module
         bias, layer.bias = layer.bias, None
