@@ -12,13 +12,14 @@ from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import Recipe
 from edgewhisper.reports.plots import INK, name_points, to_svg
 from edgewhisper.reports.results import BASELINE, FailedRow, SweepResult, SweepRow
-from edgewhisper.reports.wording import both_intervals
+from edgewhisper.reports.wording import both_intervals, left_out
 from edgewhisper_runtime.measure.figures import undisturbed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _UNKNOWN = "#555555"  # of a library that is not installed here
+BUSY = "machine busy"  # the real-time factor of a recipe whose every run was disturbed
 Measure = Callable[[SweepResult, str], float | None]
 _FRAME = 8.0  # points above the baseline that the plot shows
 
@@ -179,7 +180,7 @@ def _wer(row: SweepRow, split: str, of: int) -> str:
 
 def _speed(result: SweepResult, name: str) -> list[str]:
     factor, rss = result.rtf(name), result.peak_rss_bytes(name)
-    unknown = "machine busy" if result.runs(name) else ""
+    unknown = BUSY if result.runs(name) else ""
     return [
         unknown if factor is None else f"{factor:.3f}",
         "" if rss is None else f"{rss / 1e6:.0f}",
@@ -235,6 +236,5 @@ def _footer(result: SweepResult) -> str:
             f"on {len(timed.files)} of the utterances; {timed.machine.cpu} "
             f"({', '.join(timed.machine.isa)}), {timed.threads} threads."
         )
-        if disturbed:
-            text += f" {disturbed} runs while the machine was busy with other work do not count."
+        text = f"{text} {left_out(disturbed)}".rstrip()
     return f"{text}\n\nWritten by `{result.command}`."

@@ -28,12 +28,14 @@ from edgewhisper.reports.wording import (
     describe,
     difference,
     faster,
+    left_out,
     measured,
     megabytes,
     points,
     spread,
     unsigned,
 )
+from edgewhisper_runtime.measure.figures import undisturbed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,6 +148,9 @@ def _tables(result: SweepResult) -> Iterator[Block]:
         ),
         tuple(_row(result, name, row) for name, row in by_size.items()),
     )  # fmt: skip
+    timed = result.speed.runs.values() if result.speed else ()
+    if note := left_out(sum(run.disturbed for of_one in timed for run in of_one)):
+        yield Text(note)
     for split in result.utterances:
         metric = result.baseline.summary[split].metric
         columns = (
@@ -175,9 +180,11 @@ def _tables(result: SweepResult) -> Iterator[Block]:
 
 def _row(result: SweepResult, name: str, row: SweepRow) -> tuple[str, ...]:
     runs = result.runs(name)
+    factors = [run.rtf for run in undisturbed(runs)]
+    unknown = matrix.BUSY if runs else "not measured"
     return (
         name, megabytes(row.weight_bytes), matrix.verdict(result, name),
-        spread([run.rtf for run in runs]) if runs else "not measured",
+        spread(factors) if factors else unknown,
         spread([run.peak_rss_bytes / 1e6 for run in runs], ".0f") if runs else "not measured",
         summarize(row.census),
     )  # fmt: skip

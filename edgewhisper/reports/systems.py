@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from edgewhisper.reports.results import Report
 from edgewhisper_runtime.bundle import Manifest, describe_file, parse, verify
 from edgewhisper_runtime.bundle.fields import Count, Duration, FieldError
 from edgewhisper_runtime.errors import DataError
-from edgewhisper_runtime.measure.figures import ProfileReport, ProfileRun, undisturbed
+from edgewhisper_runtime.measure.figures import ProfileReport, ProfileRun, counted
 from edgewhisper_runtime.measure.machine import Machine
 
 Kind = Literal["bundle", "report", "profile", "transcripts"]
@@ -141,7 +140,7 @@ def _report(
         report.records["variant"], report.conditions,
         name=manifest.name, source=str(source), sha256=describe_file(file).sha256, kind=kind,
         data=report.dataset.name, synthetic=report.dataset.synthetic, sizes=sizes,
-        runs=_counted(runs),
+        runs=tuple(counted(runs)),
         setting=None if timing is None or not runs else Setting(
             timing.machine, timing.device, timing.threads, timing.files, runs[0].audio_seconds
         ),
@@ -167,7 +166,7 @@ def _profile(path: Path, content: dict[str, Any]) -> Source:
                 "bundle": summary.bundle_bytes,
                 "installed": summary.installed_bytes,
             },
-            runs=_counted(profile.runs),
+            runs=tuple(counted(profile.runs)),
             setting=Setting(
                 profile.machine, profile.device, profile.threads, profile.files,
                 profile.runs[0].audio_seconds,
@@ -190,8 +189,3 @@ def _scored(
         rtf=sum(r.seconds for r in every) / sum(r.duration for r in every) if timed else None,
     )
     return Source(system, records, conditions)
-
-
-def _counted(runs: Sequence[ProfileRun]) -> tuple[ProfileRun, ...]:
-    """Return the undisturbed runs; all where every one was disturbed."""
-    return tuple(undisturbed(runs) or runs)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from edgewhisper.reports import plots
 from edgewhisper.reports.results import Report
 from edgewhisper.reports.view import Block, Column, Plot, Table, Text
-from edgewhisper.reports.wording import spread
-from edgewhisper_runtime.measure.figures import ProfileRun
+from edgewhisper.reports.wording import left_out, spread
+from edgewhisper_runtime.measure.figures import ProfileRun, counted, undisturbed
 
 Runs = Mapping[str, Sequence[ProfileRun]]
 _STEPS = ("features and tokens", "encoder", "decoder")
@@ -40,8 +40,8 @@ class Speed:
 
 
 def speeds(report: Report, role: str) -> Speed:
-    """Return the medians of the timed runs of a role; without any, the speed while evaluating."""
-    runs = report.speed.runs.get(role, ()) if report.speed else ()
+    """Return the medians of a role's timed runs that count; without any, the evaluation's speed."""
+    runs = counted(report.speed.runs.get(role, ())) if report.speed else ()
     if runs:
         return Speed(
             statistics.median(run.rtf for run in runs),
@@ -56,6 +56,14 @@ def speed_blocks(report: Report) -> Iterator[Block]:
     timing = report.speed
     if timing is not None and any(timing.runs.values()):
         yield from blocks(timing.runs, f"{len(timing.files)} files, {timing.threads} threads")
+        notes = [left_out(sum(len(runs) - len(counted(runs)) for runs in timing.runs.values()))]
+        notes += [
+            f"The machine was busy with other work in every run of the {role}."
+            for role, runs in timing.runs.items()
+            if runs and not undisturbed(runs)
+        ]
+        if note := " ".join(filter(None, notes)):
+            yield Text(note)
     else:
         yield Text(
             "Memory was not measured, and speed only while evaluating, one model after the other. "
@@ -72,8 +80,11 @@ def speed_blocks(report: Report) -> Iterator[Block]:
 
 
 def blocks(runs: Runs, measured_on: str) -> Iterator[Block]:
-    """Yield where the time goes as a plot, and every figure with its spread, of several models."""
-    timed = {name: of_name for name, of_name in runs.items() if of_name}
+    """Yield where the time goes as a plot, and every figure with its spread, of several models.
+
+    Of the runs that count: see `figures.counted`.
+    """
+    timed = {name: counted(of_name) for name, of_name in runs.items() if of_name}
     shares = {name: _steps(of_name) for name, of_name in timed.items()}
     described = "; ".join(
         f"{name}: "

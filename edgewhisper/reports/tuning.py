@@ -20,7 +20,7 @@ from edgewhisper.search import Search
 from edgewhisper_runtime.bundle import AudioContext, DatasetRecord, Origin, atomic, parse, to_json
 from edgewhisper_runtime.bundle.fields import Count
 from edgewhisper_runtime.errors import DataError
-from edgewhisper_runtime.measure.figures import ProfileRun, undisturbed
+from edgewhisper_runtime.measure.figures import ProfileRun, counted, undisturbed
 from edgewhisper_runtime.measure.machine import Machine
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class TuningResult:
     def rtf(self, name: str) -> float | None:
         """Return the median real-time factor of a candidate; None where it was not measured.
 
-        Of undisturbed runs; of all where every one was disturbed.
+        Of the runs that count: see `figures.counted`.
         """
         return _median(self.speed, name, lambda run: run.rtf)
 
@@ -309,4 +309,4 @@ def _median(
     timing: Timing | None, name: str, figure: Callable[[ProfileRun], float]
 ) -> float | None:
     runs = () if timing is None else timing.runs.get(name, ())
-    return statistics.median(map(figure, undisturbed(runs) or runs)) if runs else None
+    return statistics.median(map(figure, counted(runs))) if runs else None

@@ -110,6 +110,12 @@ def spread(values: Sequence[float], form: str = ".3f") -> str:
     return f"{middle} ({min(values):{form}} to {max(values):{form}})"
 
 
+def left_out(count: int) -> str:
+    """Return how many runs of a busy machine do not count, as a sentence; empty for none."""
+    runs, verb = ("1 run", "does") if count == 1 else (f"{count} runs", "do")
+    return f"{runs} while the machine was busy with other work {verb} not count." if count else ""
+
+
 def proof(gate: GateVerdict, baseline: str) -> str:
     """Return what the gate says of WER, as the end of a sentence whose subject is the WER."""
     limit = points(gate.max_wer_increase)

@@ -155,13 +155,11 @@ def summarize(
 ) -> ProfileSummary:
     """Return the medians of one bundle's runs, one or more, beside its sizes."""
     first = runs[0]
-    counted = undisturbed(runs) or runs
-    by_file = [
-        s / a for run in counted for s, a in zip(run.seconds, run.audio_seconds, strict=True)
-    ]
-    values = {name: [figure(run) for run in counted] for name, figure in _MEDIANS.items()}
+    kept = counted(runs)
+    by_file = [s / a for run in kept for s, a in zip(run.seconds, run.audio_seconds, strict=True)]
+    values = {name: [figure(run) for run in kept] for name, figure in _MEDIANS.items()}
     optional = {
-        name: [value for run in counted if (value := figure(run)) is not None]
+        name: [value for run in kept if (value := figure(run)) is not None]
         for name, figure in _OPTIONAL.items()
     }
     measured = values | {name: of_runs for name, of_runs in optional.items() if of_runs}
@@ -186,8 +184,13 @@ def summarize(
 
 
 def undisturbed(runs: Sequence[ProfileRun]) -> Sequence[ProfileRun]:
-    """Return the runs whose times count."""
+    """Return the runs of a quiet machine."""
     return [run for run in runs if not run.disturbed]
+
+
+def counted(runs: Sequence[ProfileRun]) -> Sequence[ProfileRun]:
+    """Return the runs whose figures count: the undisturbed ones, all where every one was."""
+    return undisturbed(runs) or runs
 
 
 def to_markdown(report: ProfileReport) -> str:
@@ -250,8 +253,8 @@ def to_markdown(report: ProfileReport) -> str:
 
 
 def _processes(figures: ProfileSummary) -> str:
-    counted = figures.repetitions - figures.disturbed or figures.repetitions
-    processes = "1 fresh process" if counted == 1 else f"{counted} fresh processes"
+    kept = figures.repetitions - figures.disturbed or figures.repetitions
+    processes = "1 fresh process" if kept == 1 else f"{kept} fresh processes"
     return f"{processes}: median (lowest to highest)"
 
 

@@ -31,7 +31,7 @@ from edgewhisper.reports import (
 from edgewhisper.reports.changes import marked
 from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.measure.conditions import Conditions
-from edgewhisper_runtime.measure.figures import ProfileReport
+from edgewhisper_runtime.measure.figures import ProfileReport, ProfileRun
 
 MODEL = "whisper-base"
 VARIANT = "onnx-int8"
@@ -93,6 +93,28 @@ def test_a_profile_of_a_busy_machine_has_no_verdict(profiled: ProfileReport) -> 
     one = profile_page.page(replace(profiled, runs=(profiled.runs[0], *runs[1:])))
     assert (one.verdict, "one run" in one.sentence) == ("faster than speech", True)
     assert "left out of the figures" in one.notes[0]
+
+
+def test_runs_of_a_busy_machine_do_not_count(swept: SweepResult) -> None:
+    """The pages of an evaluation and of a sweep leave out the run that the sweep's table does."""
+    busy = Conditions(seconds=5, threads=2, usable_processors=2, other_processors=1.7)
+    quiet = swept.runs(VARIANT)[0]
+    slow = replace(quiet, conditions=busy, seconds=tuple(100 * s for s in quiet.seconds))
+
+    def with_runs(*runs: ProfileRun) -> SweepResult:
+        return replace(swept, speed=replace(swept.speed, runs=swept.speed.runs | {VARIANT: runs}))
+
+    disturbed = with_runs(slow, quiet)
+    evaluation = evaluation_page.page(stored.report(disturbed, VARIANT))
+    pages = view.render(evaluation), view.render(sweep_page.page(disturbed))
+    assert f"{quiet.rtf:.3f}" in [figure.value for figure in evaluation.figures]
+    for page in pages:
+        assert f"{quiet.rtf:.3f}" in page
+        assert f"{slow.rtf:.3f}" not in page
+        assert "1 run while the machine was busy with other work does not count" in page
+    busy_only = view.render(sweep_page.page(with_runs(slow)))
+    assert "machine busy" in busy_only
+    assert f"{slow.rtf:.3f}" not in busy_only
 
 
 class Outline(HTMLParser):
