@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -68,7 +69,8 @@ def check(
     from edgewhisper_runtime.errors import DataError, printable
 
     card = cards.find(workspace, data)
-    utterances, problems = datasets.read(card, splits, language, Bars())
+    card = replace(card, language=language or card.language)
+    utterances, problems = datasets.read(card, splits, Bars())
     languages = {split: sorted({u.language for u in of}) for split, of in utterances.items()}
     speakers = {split: len({u.speaker for u in of} - {""}) for split, of in utterances.items()}
     hours = {split: sum(u.duration for u in of) / 3600 for split, of in utterances.items()}

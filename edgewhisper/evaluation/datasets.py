@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -91,8 +91,9 @@ def find_dataset(
         card = find_card(workspace, librispeech, splits)
     else:
         card = cards.find(workspace, data)
+    card = replace(card, language=language or card.language)
     root = root_of(workspace, librispeech)
-    utterances, problems = read(card, splits, language, progress)
+    utterances, problems = read(card, splits, progress)
     usable = sum(map(len, utterances.values()))
     if problems and not skip_bad:
         raise DataError(f"{card.path}: {checking.describe(problems, usable)}")
@@ -104,10 +105,7 @@ def find_dataset(
 
 
 def read(
-    card: Card,
-    splits: tuple[str, ...] = (),
-    language: str | None = None,
-    progress: Progress = ignore,
+    card: Card, splits: tuple[str, ...] = (), progress: Progress = ignore
 ) -> tuple[dict[str, tuple[Utterance, ...]], list[Problem]]:
     """Return the usable utterances of a card's data by split, and the problems of the others.
 
@@ -122,9 +120,7 @@ def read(
         raise DataError(f"{card.path} could not be read ({error}). Check its files.") from error
     if empty := [split for split, of_split in items.items() if not of_split]:
         raise DataError(f"{card.path}: {empty[0]} has no utterances. Name other data.")
-    return checking.check(
-        items, language or card.language, card.normalizer, progress, f"checking {card.name}"
-    )
+    return checking.check(items, card.language, card.normalizer, progress, f"checking {card.name}")
 
 
 def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[Utterance]:

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from edgewhisper.evaluation import cards
-from edgewhisper.evaluation.datasets import Dataset, find_dataset
+from edgewhisper.evaluation.datasets import Dataset, development, find_dataset
 from edgewhisper.evaluation.formats import names
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
@@ -369,6 +369,18 @@ def test_without_a_language_english_is_taken_and_said(
     dataset: Dataset = find_dataset(workspace, path)
     assert dataset.languages == {"en": 3}
     assert "does not say the language of 3 utterances" in caplog.text
+
+
+def test_a_language_is_that_of_development_speech_too(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    path = directory / "werk.csv"
+    splits = ("dev", "test", "test")
+    rows = [f"clips/{c.name};{text};{of}" for (c, text), of in zip(german, splits, strict=True)]
+    path.write_text("\n".join(["path;text;split", *rows]), encoding="utf-8")
+    dataset = find_dataset(workspace, path, language="de")
+    assert dataset.languages == {"de": 2}
+    assert [utterance.language for utterance in development(dataset, 8)] == ["de"]
 
 
 def test_a_large_manifest_is_checked_with_progress(
