@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -135,7 +135,8 @@ class Job:
 
     def _hand_over(self, result: Segment | Transcript | Exception) -> None:
         """Pass a result, or the error instead of it, to the caller of `result`."""
-        self._loop.call_soon_threadsafe(self._results.put_nowait, result)
+        with suppress(RuntimeError):  # the event loop has ended, and with it the caller
+            self._loop.call_soon_threadsafe(self._results.put_nowait, result)
 
 
 class Jobs:
@@ -244,8 +245,23 @@ class Jobs:
             while job := self._queue.get():
                 job.finish(error)
             return
-        batch = Batch(transcriber.decoder.backend, TOGETHER)
         running: list[Job] = []
+        while True:
+            try:
+                self._decode(transcriber, running)
+            except Exception as error:  # noqa: BLE001 # no memory for a larger batch, for example
+                for job in running:
+                    job.finish(error)
+                running.clear()
+            else:
+                return
+
+    def _decode(self, transcriber: Transcriber, running: list[Job]) -> None:
+        """Decode jobs in one batch until the end of the queue; `running` are those in it.
+
+        Raises what the engine raises outside of a decoding: the batch is then of no more use.
+        """
+        batch = Batch(transcriber.decoder.backend, TOGETHER)
         while True:
             while len(running) < TOGETHER and not (running and self._queue.empty()):
                 if (job := self._queue.get()) is None:
@@ -256,5 +272,5 @@ class Jobs:
             batch.step()
             for job in running:
                 job.advance(batch)
-            running = [job for job in running if not job.done]
+            running[:] = [job for job in running if not job.done]
             self._metrics.work.inc(perf_counter() - started)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import openai
 
-from edgewhisper_runtime.serve.jobs import MOST_UPLOADS
+from counting import Counting
+from edgewhisper_runtime import load
+from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.serve.jobs import MOST_UPLOADS, Jobs, Submission
+from edgewhisper_runtime.serve.metrics import Metrics
+from edgewhisper_runtime.transcript import Transcript
 from servers import CLIPS, PLACES, WAITING, Server, Upload, overloaded, wait_until
 
 
@@ -93,3 +101,31 @@ def test_a_short_recording_does_not_wait_for_a_long_one(
     assert server.metric(answered) == before + 1
     assert spoken.text == texts[CLIPS[0]]
     assert upload.text() == texts[long]
+
+
+class NoRoomAtFirst(Counting):
+    """A backend that has no memory for the first batch of several recordings."""
+
+    joined = 0
+
+    def join(self, caches: Sequence[Any]) -> Any:
+        self.joined += 1
+        if self.joined == 1:
+            raise MemoryError("no room for the caches")
+        return super().join(caches)
+
+
+def test_a_batch_that_fails_costs_no_later_recording(bundle: Path, texts: dict[Path, str]) -> None:
+    async def text(clip: Path) -> str:
+        with jobs.job(Submission(clip, None, "transcribe", Options())) as job:
+            while not isinstance(result := await job.result(), Transcript):
+                pass
+        return result.text
+
+    async def ask() -> None:
+        both = await asyncio.gather(*map(text, CLIPS[:2]), return_exceptions=True)
+        assert [type(each) for each in both] == [MemoryError] * 2
+        assert await text(CLIPS[0]) == texts[CLIPS[0]]
+
+    with closing(Jobs(lambda: load(bundle, wrap=NoRoomAtFirst), 4, 60, Metrics())) as jobs:
+        asyncio.run(asyncio.wait_for(ask(), 60))
