@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from edgewhisper import preparation
 from edgewhisper.progress import Progress, ignore
-from edgewhisper.recipes import Recipe, all_recipes, find_recipe
+from edgewhisper.recipes import BASELINE, Recipe, all_recipes, find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import Artefact, AudioContext
 from edgewhisper_runtime.errors import BundleError, DataError, RecipeError
@@ -99,7 +99,7 @@ def build(
     options = preparation.ready(workspace, options)
     checkpoint = preparation.resolve(workspace, model, options, recipe)
     variant, report = pipeline.measure(workspace, checkpoint, recipe, options, to_format, progress)
-    baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
+    baseline = pipeline.stage(workspace, checkpoint, find_recipe(BASELINE))
     report = speed.timed(baseline, variant, report, options, rounds)
     report = replace(report, command=command)
     where = reports.write(report, workspace.new_report(variant.manifest.name))
@@ -154,11 +154,11 @@ def evaluate(
                 "no baseline. Name its checkpoint with --model."
             )
     else:
-        recipe = _recipe(recipe or "fp32")
+        recipe = _recipe(recipe or BASELINE)
         checkpoint = preparation.resolve(workspace, model or DEFAULT_MODEL, options, recipe)
         speech = options.dataset.librispeech
         variant = pipeline.stage(workspace, checkpoint, recipe, speech, progress)
-    baseline = pipeline.stage(workspace, checkpoint, find_recipe("fp32"))
+    baseline = pipeline.stage(workspace, checkpoint, find_recipe(BASELINE))
     limit = recipe.max_wer_increase if max_wer_increase is None else max_wer_increase
     report = pipeline.compare(workspace, baseline, variant, limit, options, progress)
     report = speed.timed(baseline, variant, report, options, rounds)
@@ -190,7 +190,7 @@ def sweep(
     DataError for evaluation data, or where `output` has results of other data or weights.
     """
     chosen = [*map(_recipe, recipes)] or all_recipes()
-    baseline = find_recipe("fp32")
+    baseline = find_recipe(BASELINE)
     chosen = [r for r in chosen if r != baseline and (not libraries or r.library in libraries)]
     if not chosen:
         raise RecipeError(
@@ -298,6 +298,7 @@ def tune(
     `sweep` does.
     """
     from edgewhisper import pipeline, tuning
+    from edgewhisper.reports.tuning import enforce
 
     if search and limits.max_bytes is None:
         raise RecipeError("a recipe is searched for a size: set max_bytes (--max-size 50MB).")
@@ -318,7 +319,7 @@ def tune(
     result, choice = tuning.tune(plan, where, progress)
     on_result(result)
     _log.info("results: %s", where)
-    tuning.enforce(result, where)
+    enforce(result, where)
     if choice is None:
         raise ValueError("a result without a choice has been refused")
     target = None if output is None else output / choice.variant.manifest.name

@@ -31,7 +31,7 @@ from edgewhisper.evaluation import (
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.quantizers.census import check_scope, take_census
-from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.recipes import BASELINE, Recipe, find_recipe
 from edgewhisper.reports import REPORT_FILES, ContextTrial, Report, SplitReport
 from edgewhisper.staging import alone, new_directory
 from edgewhisper.wheel import write_runtime_wheel
@@ -212,7 +212,7 @@ def measure(
     """
     speech = options.dataset.librispeech
     limit = recipe.max_wer_increase if max_wer_increase is None else max_wer_increase
-    baseline = stage(workspace, checkpoint, find_recipe("fp32"))
+    baseline = stage(workspace, checkpoint, find_recipe(BASELINE))
     if to_format is None:
         variant = stage(workspace, checkpoint, recipe, speech, progress)
         return variant, compare(workspace, baseline, variant, limit, options, progress)

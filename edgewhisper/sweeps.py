@@ -18,12 +18,12 @@ from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import comparison, conditions, datasets, gate, normalizing, run, wer
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
-from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.recipes import BASELINE, Recipe, check_names, find_recipe
 from edgewhisper.reports import FailedRow, SweepResult, SweepRow
-from edgewhisper.reports.results import BASELINE, SweepDataset, SweepUtterance
+from edgewhisper.reports.results import SweepDataset, SweepUtterance
 from edgewhisper.workspace import Workspace
-from edgewhisper_runtime.bundle import Artefact, Origin, to_json
-from edgewhisper_runtime.errors import DataError, EdgeWhisperError, RecipeError
+from edgewhisper_runtime.bundle import Artefact, Origin
+from edgewhisper_runtime.errors import DataError, EdgeWhisperError
 from edgewhisper_runtime.measure import machine
 
 COLLAPSED = 50.0  # points of WER: a variant that certainly loses more is useless
@@ -52,7 +52,7 @@ def sweep(plan: Plan, output: Path, progress: Progress = ignore) -> SweepResult:
     those of these recipes that would not change. Raises DataError when `output` holds something
     else, EdgeWhisperError for errors that concern all recipes.
     """
-    _check_names(plan.recipes)
+    check_names(plan.recipes)
     earlier = reports.read_sweep(output)
     workspace = plan.workspace
     baseline = pipeline.stage(workspace, plan.checkpoint, find_recipe(BASELINE))
@@ -103,17 +103,6 @@ def rescore(result: SweepResult) -> SweepResult:
         else:
             rows[name] = _with_verdict(row, result.records(name), expected, result)
     return replace(result, rows=rows)
-
-
-def _check_names(recipes: Sequence[Recipe]) -> None:
-    """Raise RecipeError unless the names of the recipes are unique and valid."""
-    names = [recipe.name for recipe in recipes]
-    for recipe in recipes:
-        if names.count(recipe.name) > 1 or recipe.name == BASELINE:
-            raise RecipeError(
-                f"two recipes are called {recipe.name}; the baseline is called fp32. Rename one."
-            )
-        Recipe.from_dict(to_json(recipe), recipe.name)
 
 
 def _check_comparable(earlier: SweepResult, result: SweepResult, output: Path) -> None:

@@ -21,13 +21,11 @@ from edgewhisper.checkpoints import Checkpoint, vocabulary
 from edgewhisper.evaluation import datasets, gate, run
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
-from edgewhisper.recipes import Recipe, find_recipe
+from edgewhisper.recipes import BASELINE, Recipe, check_names, find_recipe
 from edgewhisper.recipes.sizes import exported_bytes
 from edgewhisper.reports import Report, Timing
 from edgewhisper.reports.tuning import (
-    OUTCOMES,
     PLOT,
-    TABLE,
     Candidate,
     Limits,
     Outcome,
@@ -39,12 +37,7 @@ from edgewhisper.reports.tuning import (
 from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime.bundle import Artefact, AudioContext, Origin, atomic, to_json
-from edgewhisper_runtime.errors import (
-    EdgeWhisperError,
-    GateFailedError,
-    GateNotProvenError,
-    RecipeError,
-)
+from edgewhisper_runtime.errors import EdgeWhisperError
 from edgewhisper_runtime.measure import machine
 
 _FORMAT = "onnx"
@@ -91,9 +84,11 @@ def tune(
     """Return the results, and the best candidate within the limits, None if there is none.
 
     Results, table and plot are written into `output` after each step, so an interrupted run shows
-    what is done, and the same call goes on. Raises DataError when `output` holds something else,
-    EdgeWhisperError for errors that concern all candidates.
+    what is done, and the same call goes on. Raises RecipeError where two recipes have one name,
+    DataError when `output` holds something else, EdgeWhisperError for errors that concern all
+    candidates.
     """
+    check_names(plan.recipes)
     tuning = _Tuning(plan, output, progress)
     if plan.search_bytes is not None:
         tuning.search(plan.search_bytes)
@@ -103,26 +98,6 @@ def tune(
     choice = tuning.choose()
     atomic.write_text(output / PLOT, to_plot(tuning.result))
     return tuning.result, choice
-
-
-def enforce(result: TuningResult, output: Path) -> None:
-    """Raise the error of the candidate that came closest, unless one was chosen.
-
-    GateFailedError or GateNotProvenError where the gate refused it, else RecipeError.
-    """
-    if result.chosen is not None:
-        return
-    name, closest = max(result.candidates.items(), key=lambda item: _closeness(result, *item))
-    message = (
-        f"no recipe was found within the limits ({result.limits}). {name} came closest: "
-        f"{closest.reason}. No bundle was installed; {output / TABLE} has all recipes. Loosen a "
-        "limit, or name other recipes."
-    )
-    if closest.outcome not in {"failed screening", "gate not passed"}:
-        raise RecipeError(message)
-    if closest.gate is not None and closest.gate.verdict == "not proven":
-        raise GateNotProvenError(message)
-    raise GateFailedError(message)
 
 
 class _Tuning:
@@ -220,7 +195,7 @@ class _Tuning:
         options = replace(
             self.options, dataset=dataset, limit=None, engine="local", audio_context="full"
         )
-        baseline = pipeline.stage(plan.workspace, plan.checkpoint, find_recipe("fp32"))
+        baseline = pipeline.stage(plan.workspace, plan.checkpoint, find_recipe(BASELINE))
         expected = run.evaluate(plan.workspace, baseline, options, progress=self.progress)
         for name, candidate in self.pending.items():
             arguments = (plan.workspace, plan.checkpoint, candidate.recipe, options)
@@ -400,17 +375,3 @@ def _thread_counts(options: EvaluationOptions) -> list[int]:
     cores = machine.usable_cores()
     powers = [1 << n for n in range(cores.bit_length()) if 1 << n < cores]
     return [*powers, cores]
-
-
-def _closeness(result: TuningResult, name: str, candidate: Candidate) -> tuple[int, float]:
-    """Return how far a candidate came, then how little it missed the limit there."""
-    verdict = candidate.gate or candidate.screening
-    increase = None if verdict is None or verdict.overall is None else verdict.overall.interval.high
-    missed: dict[Outcome, float | None] = {
-        "too large": candidate.weight_bytes or candidate.computed_bytes,
-        "failed screening": increase,
-        "too slow": result.rtf(name),
-        "too much memory": result.peak_rss_bytes(name),
-        "gate not passed": increase,
-    }
-    return OUTCOMES.index(candidate.outcome), -(missed.get(candidate.outcome) or 0.0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgewhisper.recipes.schema import Recipe
+from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.errors import RecipeError, suggest
 
+BASELINE = "fp32"  # the recipe that every other is compared with
 RECOMMENDED = "onnx-int8"  # the recipe of `build` and of every example
 _RECIPES = Path(__file__).parent  # each recipe in a file of its name
 _BASE = "base"
@@ -18,7 +21,7 @@ _MOST_BASES = 8  # one upon the other: more are a circle
 def all_recipes() -> list[Recipe]:
     """Return the recipes that come with EdgeWhisper, the baseline first."""
     recipes = [_recipe(path) for path in sorted(_RECIPES.glob("*.toml"))]
-    return sorted(recipes, key=lambda r: (r.name != "fp32", r.quantizes, r.name))
+    return sorted(recipes, key=lambda r: (r.name != BASELINE, r.quantizes, r.name))
 
 
 def find_recipe(name: str) -> Recipe:
@@ -46,6 +49,23 @@ def find_file(name: str, beside: Path = Path()) -> Path:
             ".toml file."
         )
     return path
+
+
+def check_names(recipes: Sequence[Recipe]) -> None:
+    """Raise RecipeError unless recipes that are compared with fp32 all have other names.
+
+    Results and directories are named after them. One made in Python is checked as a file's is.
+    """
+    baseline = find_recipe(BASELINE)
+    others = [recipe for recipe in recipes if recipe != baseline]
+    names = [baseline.name, *(recipe.name for recipe in others)]
+    for recipe in others:
+        if names.count(recipe.name) > 1:
+            raise RecipeError(
+                f"two recipes are called {recipe.name}; the baseline is called {BASELINE}. Rename "
+                "one."
+            )
+        Recipe.from_dict(to_json(recipe), recipe.name)
 
 
 def _recipe(path: Path) -> Recipe:

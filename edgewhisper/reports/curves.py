@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper.evaluation.conditions import CLEAN, Condition
+from edgewhisper.recipes import BASELINE
 from edgewhisper.reports.plots import INK, to_svg
-from edgewhisper.reports.results import BASELINE, SweepResult
+from edgewhisper.reports.results import SweepResult
 from edgewhisper_runtime.bundle import Metric
 
 if TYPE_CHECKING:

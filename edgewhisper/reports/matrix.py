@@ -9,9 +9,9 @@ from edgewhisper import quantizers
 from edgewhisper.evaluation.conditions import CLEAN
 from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.quantizers.census import summarize
-from edgewhisper.recipes import Recipe
+from edgewhisper.recipes import BASELINE, Recipe
 from edgewhisper.reports.plots import INK, name_points, to_svg
-from edgewhisper.reports.results import BASELINE, FailedRow, SweepResult, SweepRow
+from edgewhisper.reports.results import FailedRow, SweepResult, SweepRow
 from edgewhisper.reports.wording import both_intervals, left_out
 from edgewhisper_runtime.measure.figures import undisturbed
 

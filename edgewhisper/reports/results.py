@@ -18,7 +18,7 @@ from edgewhisper.evaluation.gate import GateVerdict
 from edgewhisper.evaluation.normalizing import Normalizer, NormalizerName, Rule
 from edgewhisper.evaluation.significance import holm
 from edgewhisper.evaluation.wer import ErrorSummary, Record, WerSummary
-from edgewhisper.recipes import Recipe
+from edgewhisper.recipes import BASELINE, Recipe
 from edgewhisper_runtime.bundle import (
     AudioContext,
     CalibrationRecord,
@@ -36,8 +36,6 @@ from edgewhisper_runtime.bundle.fields import Count, Duration, FieldError
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.measure.figures import ProfileRun, undisturbed
 from edgewhisper_runtime.measure.machine import Machine
-
-BASELINE = "fp32"  # the name of its row in a sweep
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from edgewhisper.quantizers.census import summarize
+from edgewhisper.recipes import BASELINE
 from edgewhisper.reports import curves, matrix, plots, provenance
-from edgewhisper.reports.results import BASELINE, FailedRow, SweepResult, SweepRow
+from edgewhisper.reports.results import FailedRow, SweepResult, SweepRow
 from edgewhisper.reports.view import (
     Block,
     Column,

@@ -19,7 +19,12 @@ from edgewhisper.reports.results import Timing
 from edgewhisper.search import Search
 from edgewhisper_runtime.bundle import AudioContext, DatasetRecord, Origin, atomic, parse, to_json
 from edgewhisper_runtime.bundle.fields import Count
-from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.errors import (
+    DataError,
+    GateFailedError,
+    GateNotProvenError,
+    RecipeError,
+)
 from edgewhisper_runtime.measure.figures import ProfileRun, counted, undisturbed
 from edgewhisper_runtime.measure.machine import Machine
 
@@ -171,6 +176,26 @@ class TuningResult:
         atomic.write_text(directory / TABLE, to_table(self) + "\n")
 
 
+def enforce(result: TuningResult, output: Path) -> None:
+    """Raise the error of the candidate that came closest, unless one was chosen.
+
+    GateFailedError or GateNotProvenError where the gate refused it, else RecipeError.
+    """
+    if result.chosen is not None:
+        return
+    name, closest = max(result.candidates.items(), key=lambda item: _closeness(result, *item))
+    message = (
+        f"no recipe was found within the limits ({result.limits}). {name} came closest: "
+        f"{closest.reason}. No bundle was installed; {output / TABLE} has all recipes. Loosen a "
+        "limit, or name other recipes."
+    )
+    if closest.outcome not in {"failed screening", "gate not passed"}:
+        raise RecipeError(message)
+    if closest.gate is not None and closest.gate.verdict == "not proven":
+        raise GateNotProvenError(message)
+    raise GateFailedError(message)
+
+
 def to_table(result: TuningResult) -> str:
     """Return a Markdown table, one line for each recipe, the furthest first, and notes below it."""
     columns = ["recipe", "MB", "RTF", "peak RSS, MB", "points from fp32", "outcome", "why"]
@@ -215,6 +240,20 @@ def to_plot(result: TuningResult) -> str:
 def megabytes(size: float) -> str:
     """Return a size in megabytes of 1,000,000 bytes."""
     return f"{size / 1e6:.4g} MB"
+
+
+def _closeness(result: TuningResult, name: str, candidate: Candidate) -> tuple[int, float]:
+    """Return how far a candidate came, then how little it missed the limit there."""
+    verdict = candidate.gate or candidate.screening
+    increase = None if verdict is None or verdict.overall is None else verdict.overall.interval.high
+    missed: dict[Outcome, float | None] = {
+        "too large": candidate.weight_bytes or candidate.computed_bytes,
+        "failed screening": increase,
+        "too slow": result.rtf(name),
+        "too much memory": result.peak_rss_bytes(name),
+        "gate not passed": increase,
+    }
+    return OUTCOMES.index(candidate.outcome), -(missed.get(candidate.outcome) or 0.0)
 
 
 def _draw(axes: Any, result: TuningResult, costs: dict[str, float]) -> None:

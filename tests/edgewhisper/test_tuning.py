@@ -174,6 +174,21 @@ def test_a_size_that_is_none(run: Run, size: str) -> None:
     assert "no size such as 80MB" in result.stderr
 
 
+def test_names_are_not_shared(run: Run, tiny_en: Checkpoint, tmp_path: Path) -> None:
+    """Else one of two recipes would be left out, and nothing would tell."""
+    own = tmp_path / "own.toml"
+    shipped = files("edgewhisper.recipes")
+    for name, recipes in (
+        ("onnx-int4", ["onnx-int4", own]),
+        ("fp32", [own]),
+    ):
+        text = (shipped / "onnx-int8.toml").read_text()
+        own.write_text(text.replace('name = "onnx-int8"', f'name = "{name}"'))
+        result = run(*TUNE, *(f"--recipe={each}" for each in recipes), "--output", tmp_path)
+        assert result.returncode == 5, result.stderr
+        assert f"two recipes are called {name}" in result.stderr
+
+
 def test_another_file_is_not_written_over(run: Run, tiny_en: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "tune.json").write_text("{")
     result = run(*TUNE, "--recipe=onnx-int8", "--output", tmp_path)
