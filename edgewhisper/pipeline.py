@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -28,6 +28,7 @@ from edgewhisper.evaluation import (
     run,
     wer,
 )
+from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.quantizers.census import check_scope, take_census
@@ -72,34 +73,64 @@ def stage(
     Raises QuantizationError when the saved artefact does not hold what the recipe says,
     DataError when the calibration data is not there.
     """
-    variant = staged(workspace, checkpoint, recipe, speech)
-    if variant is not None:
+    planned = plan(workspace, checkpoint, recipe, speech)
+    if variant := _staged(workspace, planned):
         return variant
-    with alone(_variant_directory(workspace, checkpoint, recipe)):
-        variant = staged(workspace, checkpoint, recipe, speech)
-        return variant or _quantize(workspace, checkpoint, recipe, speech, progress)
+    with alone(planned.directory):
+        return _staged(workspace, planned) or _quantize(workspace, planned, recipe, progress)
 
 
-def _quantize(
-    workspace: Workspace,
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    speech: Path | None,
-    progress: Progress,
-) -> Artefact:
+@dataclass(frozen=True)
+class Plan:
+    """A variant before it is made: its directory, and its manifest without census and files.
+
+    `source` is the checkpoint, with the vocabulary that the recipe leaves of it, `calibrated_on`
+    the utterances that the recipe calibrates on.
+    """
+
+    directory: Path
+    source: Checkpoint
+    calibrated_on: list[Utterance]
+    manifest: bundle.Manifest
+
+
+def plan(workspace: Workspace, checkpoint: Checkpoint, recipe: Recipe, speech: Path | None) -> Plan:
+    """Return the plan of a variant.
+
+    Raises MissingLibraryError without the recipe's library, DataError when the calibration data is
+    not there, and what `vocabulary.cut` raises.
+    """
+    adapter = quantizers.adapter(recipe.library)
+    source = vocabulary.cut(workspace, checkpoint, recipe.languages)
+    calibrated_on = calibration.utterances(recipe, speech)
+    libraries = ["edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS]
+    for name in recipe.exports:
+        libraries += eligibility.find(name).distributions
+    manifest = bundle.Manifest(
+        name=f"{checkpoint.name}-{recipe.name}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        backend="torch",
+        settings=source.settings(),
+        model=bundle.Origin(source.name, source.provenance, source.weights),
+        recipe=recipe.record(),
+        calibration=calibration.describe(calibrated_on, workspace.hashes),
+        census=(),
+        libraries=machine.versions(libraries),
+    )
+    return Plan(workspace.variants / manifest.name, source, calibrated_on, manifest)
+
+
+def _quantize(workspace: Workspace, planned: Plan, recipe: Recipe, progress: Progress) -> Artefact:
     import torch
     from transformers import WhisperConfig
 
-    adapter = quantizers.adapter(recipe.library)
-    utterances = calibration.utterances(recipe, speech)
-    _log.info("quantizing %s with %s", checkpoint.name, recipe.name)
-    source = vocabulary.cut(workspace, checkpoint, recipe.languages)
+    adapter, source = quantizers.adapter(recipe.library), planned.source
+    _log.info("quantizing %s with %s", source.name, recipe.name)
     model = source.load()
-    calibrate = partial(calibration.run, model, source, utterances, progress)
+    calibrate = partial(calibration.run, model, source, planned.calibrated_on, progress)
     with torch.no_grad():
         adapter.quantize(model, recipe, calibrate)
-    directory = _variant_directory(workspace, checkpoint, recipe)
-    with new_directory(directory) as staging:
+    with new_directory(planned.directory) as staging:
         weights = staging / WEIGHTS
         adapter.save(model, weights)
         del model, calibrate
@@ -109,59 +140,31 @@ def _quantize(
         config = WhisperConfig(**source.config())
         rows = take_census(adapter.load(weights, config), adapter.describe)
         check_scope(rows, recipe)
-        manifest = replace(
-            plan(workspace, checkpoint, recipe, speech),
-            census=rows,
-            files=bundle.describe_files(staging),
-        )
+        manifest = replace(planned.manifest, census=rows, files=bundle.describe_files(staging))
         bundle.write_manifest(staging, manifest)
-    return workspace.written(directory, manifest)
+    return workspace.written(planned.directory, manifest)
 
 
 def staged(
     workspace: Workspace, checkpoint: Checkpoint, recipe: Recipe, speech: Path | None = None
 ) -> Artefact | None:
     """Return the variant that `stage` made before, if it is intact and would be the same again."""
+    return _staged(workspace, plan(workspace, checkpoint, recipe, speech))
+
+
+def _staged(workspace: Workspace, planned: Plan) -> Artefact | None:
     try:
-        variant = workspace.open(_variant_directory(workspace, checkpoint, recipe))
+        variant = workspace.open(planned.directory)
     except BundleError:
         return None
-    planned = plan(workspace, checkpoint, recipe, speech)
-    source = vocabulary.cut(workspace, checkpoint, recipe.languages)
-    same = _planned(variant.manifest) == _planned(planned) and all(
-        variant.manifest.files.get(file) == workspace.hashes.describe(source.path / file)
+    same = _before_work(variant.manifest) == _before_work(planned.manifest) and all(
+        variant.manifest.files.get(file) == workspace.hashes.describe(planned.source.path / file)
         for file in _COPIED
     )
     return variant if same else None
 
 
-def _variant_directory(workspace: Workspace, checkpoint: Checkpoint, recipe: Recipe) -> Path:
-    return workspace.variants / f"{checkpoint.name}-{recipe.name}"
-
-
-def plan(
-    workspace: Workspace, checkpoint: Checkpoint, recipe: Recipe, speech: Path | None
-) -> bundle.Manifest:
-    """Return a variant's manifest before the variant is made: without census and files."""
-    adapter = quantizers.adapter(recipe.library)
-    source = vocabulary.cut(workspace, checkpoint, recipe.languages)
-    libraries = ["edgewhisper", "edgewhisper-runtime", *adapter.DISTRIBUTIONS]
-    for name in recipe.exports:
-        libraries += eligibility.find(name).distributions
-    return bundle.Manifest(
-        name=f"{checkpoint.name}-{recipe.name}",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        backend="torch",
-        settings=source.settings(),
-        model=bundle.Origin(source.name, source.provenance, source.weights),
-        recipe=recipe.record(),
-        calibration=calibration.describe(calibration.utterances(recipe, speech), workspace.hashes),
-        census=(),
-        libraries=machine.versions(libraries),
-    )
-
-
-def _planned(manifest: bundle.Manifest) -> bundle.Manifest:
+def _before_work(manifest: bundle.Manifest) -> bundle.Manifest:
     """Return a manifest without the fields that are known only after the work."""
     return replace(manifest, created="", census=(), files={})
 

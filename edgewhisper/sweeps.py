@@ -126,7 +126,7 @@ def _is_current(plan: Plan, recipe: Recipe, row: SweepRow | FailedRow | None) ->
         return False
     try:
         speech = plan.options.dataset.librispeech
-        planned = pipeline.plan(plan.workspace, plan.checkpoint, recipe, speech)
+        planned = pipeline.plan(plan.workspace, plan.checkpoint, recipe, speech).manifest
     except EdgeWhisperError:  # raised again when its turn comes
         return False
     made = (row.recipe, row.settings, row.libraries, row.calibration, row.decoding)
