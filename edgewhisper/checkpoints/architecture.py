@@ -16,6 +16,7 @@ from typing import Any
 
 from edgewhisper_runtime.audio import features
 from edgewhisper_runtime.bundle import TOKENIZER
+from edgewhisper_runtime.decode.rules import TIMESTAMPS
 from edgewhisper_runtime.errors import BundleError, CheckpointError
 from edgewhisper_runtime.text.tokens import Tokenizer
 
@@ -23,7 +24,6 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 _log = logging.getLogger(__name__)
 _POSITIONS = features.WINDOW_FRAMES // 2  # of a window: the encoder's second convolution halves it
 _MELS = (80, 128)  # of every model that OpenAI published
-_TIMESTAMPS = 1501  # 0.00 s to 30.00 s
 _GELU = ("gelu", "gelu_python")  # the same function, in C++ and in Python
 _HEAD_STEP = 8  # ONNX Runtime's GroupQueryAttention takes widths that are multiples of it
 # What transformers' feature extractor computes unless told otherwise.
@@ -251,7 +251,7 @@ def _ids_without_token(directory: Path, config: dict[str, Any], vocabulary: int)
             f"model's decoder_start_token_id is {start!r}: the tokenizer is another model's."
         )
     first = tokenizer.first_timestamp  # not every tokenizer.json lists the timestamps
-    with_token = named.keys() | set(range(first, first + _TIMESTAMPS))
+    with_token = named.keys() | set(range(first, first + TIMESTAMPS))
     return [token for token in range(vocabulary) if token not in with_token]
 
 

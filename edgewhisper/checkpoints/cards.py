@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from edgewhisper.workspace import cards
+from edgewhisper_runtime.bundle import parse
 from edgewhisper_runtime.errors import CheckpointError, suggest
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -31,7 +32,7 @@ class Source:
     that carry CTranslate2 float16 files. Both list the pinned files by name.
     """
 
-    kind: str
+    kind: Literal["hub", "packages"]
     files: dict[str, SourceFile]
     repository: str = ""
     revision: str = ""
@@ -45,7 +46,7 @@ class ModelCard:
     name: str
     parameters: int
     multilingual: bool
-    sources: tuple[Source, ...] = field(default=())
+    sources: tuple[Source, ...] = ()
 
     @property
     def packaged(self) -> bool:
@@ -85,31 +86,6 @@ def find_card(name: str) -> ModelCard:
 
 def _read(path: Path) -> ModelCard:
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        sources = tuple(
-            Source(
-                kind=source["kind"],
-                repository=source.get("repository", ""),
-                revision=source.get("revision", ""),
-                packages=tuple(source.get("packages", ())),
-                files={
-                    name: SourceFile(
-                        sha256=file["sha256"],
-                        bytes=file["bytes"],
-                        parts=tuple(file.get("parts", ())),
-                    )
-                    for name, file in source["files"].items()
-                },
-            )
-            for source in content["sources"]
-        )
-        return ModelCard(
-            name=content["name"],
-            parameters=content["parameters"],
-            multilingual=content["multilingual"],
-            sources=sources,
-        )
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"the model card {path} is malformed ({error!r}). Mend it."
-        ) from error
+        return parse(ModelCard, tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise CheckpointError(f"the model card {path} is malformed: {error} Mend it.") from error

