@@ -13,6 +13,7 @@ import numpy as np
 
 from edgewhisper_runtime.bundle import MANIFEST, Manifest
 from edgewhisper_runtime.decode import alignment
+from edgewhisper_runtime.engines import settings
 from edgewhisper_runtime.engines.groups import Grouped
 from edgewhisper_runtime.engines.pytorch import torch_threads
 from edgewhisper_runtime.errors import (
@@ -202,7 +203,17 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
         if recipe.quantizes and reason is not None:
             raise RecipeError(f"{recipe.name} runs on the CPU only: {reason}. Use --device cpu.")
     check_device(device)
-    return Grouped(TorchBackend(load_model(directory, manifest), device, threads))
+    model = load_model(directory, manifest)
+    settings.check(
+        directory,
+        manifest.settings,
+        mels=model.config.num_mel_bins,
+        room=model.config.max_target_positions,
+        vocabulary=model.config.vocab_size,
+        layers=model.config.decoder_layers,
+        heads=model.config.decoder_attention_heads,
+    )
+    return Grouped(TorchBackend(model, device, threads))
 
 
 def load_model(directory: Path, manifest: Manifest) -> WhisperForConditionalGeneration:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgewhisper_runtime.decode import alignment
-from edgewhisper_runtime.engines import onnx_cache, onnx_file, onnx_signature
+from edgewhisper_runtime.engines import onnx_cache, onnx_file, onnx_signature, settings
 from edgewhisper_runtime.engines.onnx_cache import Cache, Call
 from edgewhisper_runtime.engines.onnx_session import bind, open_graph, run
 from edgewhisper_runtime.engines.onnx_signature import PARTS, ROWS, STEPS
@@ -237,16 +237,13 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
     if missing := {ENCODER, DECODER} - manifest.files.keys():
         raise BundleError(f"{directory} lacks {', '.join(sorted(missing))}. Build again.")
     backend = OnnxBackend(directory / ENCODER, directory / DECODER, threads)
-    settings = manifest.settings
-    ids = (*settings.suppress, *settings.suppress_first)
-    if (
-        settings.mels != backend.mels
-        or settings.max_tokens > backend.room
-        or not all(0 <= i < backend.vocabulary for i in ids)
-    ):
-        raise BundleError(
-            f"{directory}: the manifest's settings do not fit its graphs. Build again."
-        )
-    if settings.alignment_heads:
-        alignment.check(settings.alignment_heads, backend.layers, backend.heads)
+    settings.check(
+        directory,
+        manifest.settings,
+        mels=backend.mels,
+        room=backend.room,
+        vocabulary=backend.vocabulary,
+        layers=backend.layers,
+        heads=backend.heads,
+    )
     return backend

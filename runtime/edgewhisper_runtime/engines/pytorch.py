@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgewhisper_runtime.decode import alignment
+from edgewhisper_runtime.engines import settings
 from edgewhisper_runtime.engines.groups import Grouped
 from edgewhisper_runtime.engines.rows import group_rows
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
@@ -193,16 +194,14 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
     if FILE not in manifest.files:
         raise BundleError(f"{directory} lacks {FILE}. Build again.")
     backend = PytorchBackend(directory / FILE, threads)
-    settings, sizes = manifest.settings, backend.sizes
-    ids = (*settings.suppress, *settings.suppress_first)
-    if (
-        settings.mels != sizes.mels
-        or settings.max_tokens > sizes.room
-        or not all(0 <= i < sizes.vocabulary for i in ids)
-    ):
-        raise BundleError(
-            f"{directory}: the manifest's settings do not fit its {FILE}. Build again."
-        )
-    if settings.alignment_heads:
-        alignment.check(settings.alignment_heads, sizes.decoder.layers, sizes.decoder.heads)
+    sizes = backend.sizes
+    settings.check(
+        directory,
+        manifest.settings,
+        mels=sizes.mels,
+        room=sizes.room,
+        vocabulary=sizes.vocabulary,
+        layers=sizes.decoder.layers,
+        heads=sizes.decoder.heads,
+    )
     return Grouped(backend)

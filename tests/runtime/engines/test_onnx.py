@@ -280,7 +280,7 @@ def test_tokens_and_settings_that_do_not_fit_are_refused(
     manifest = bundle.read_manifest(directory)
     for changes in ({"max_tokens": 900}, {"suppress": (60_000,)}):
         settings = replace(manifest.settings, **changes)
-        with pytest.raises(BundleError, match="settings do not fit its graphs"):
+        with pytest.raises(BundleError, match="settings do not fit its model"):
             onnx.load(directory, replace(manifest, settings=settings), "cpu", None)
 
 
