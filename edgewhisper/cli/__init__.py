@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from edgewhisper_runtime.cli import info, run, serve, transcribe, verify
-from edgewhisper_runtime.cli.options import Group
+from edgewhisper_runtime.cli.options import Group, summary
 from edgewhisper_runtime.errors import BundleError
 
 _SUMMARIES = {
@@ -46,10 +46,10 @@ class _Lazy(Group):
             return command
         return super().get_command(ctx, cmd_name)
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = {name: c.get_short_help_str(80) for name, c in self.commands.items()}
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted((_SUMMARIES | own).items()))
+    def summaries(self, ctx: click.Context) -> dict[str, str]:
+        """Return the summaries of all commands without importing them."""
+        own = {name: summary(c) for name, c in self.commands.items()}
+        return _SUMMARIES | own
 
 
 def _bundles() -> Path:
@@ -92,5 +92,5 @@ for _command in (info, serve, transcribe, verify):
 
 
 def main() -> NoReturn:
-    """Entry point of `edgewhisper`."""
+    """Run `edgewhisper`."""
     run(group, "edgewhisper")

@@ -274,6 +274,7 @@ def files_of_data(command: Callable[..., Any]) -> Callable[..., Any]:
         option(
             "Speech",
             "--limit",
+            belongs_to="--data",
             default=24,  # as many as the smoke set has
             show_default=True,
             type=click.IntRange(1),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from edgewhisper_runtime.cli import spellings
@@ -46,7 +48,7 @@ class Sectioned(click.Command):
         Raises what is wrong with the values: an error by itself, several as one UsageError.
         """
         rest = super().parse_args(ctx, spellings.translate(args, self))
-        faults = ctx.meta.get(_FAULTS, [])
+        faults = [*ctx.meta.get(_FAULTS, []), *self._alone(ctx)]
         if len(faults) == 1:
             raise faults[0]
         if faults:
@@ -55,6 +57,16 @@ class Sectioned(click.Command):
             )
             raise click.UsageError("".join(f"\n- {message}" for message in messages), ctx)
         return rest
+
+    def _alone(self, ctx: click.Context) -> Iterator[click.UsageError]:
+        """Yield an error for each option that is given without the one that it belongs to."""
+        for parameter in self.params:
+            if owner := getattr(parameter, "belongs_to", None):
+                names = (str(parameter.name), owner.removeprefix("--").replace("-", "_"))
+                sources = tuple(map(ctx.get_parameter_source, names))
+                if sources == (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT):
+                    hint = parameter.get_error_hint(ctx)
+                    yield click.UsageError(f"{hint} changes nothing without {owner}.", ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, in the order in which their first options were added."""
@@ -76,6 +88,16 @@ class Group(Sectioned, click.Group):
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
+    def summaries(self, ctx: click.Context) -> dict[str, str]:
+        """Return the first sentence of each command's help."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        return {name: summary(c) for name, c in commands.items() if c}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, none of their summaries cut off."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(self.summaries(ctx).items()))
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -84,6 +106,11 @@ class Group(Sectioned, click.Group):
             hint = suggest(args[0], self.list_commands(ctx), "--help lists them.")
             raise click.UsageError(f"there is no command {args[0]!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def summary(command: click.Command) -> str:
+    """Return the first sentence of a command's help, not cut off as click does."""
+    return command.get_short_help_str(limit=1000)
 
 
 def completions(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
@@ -128,9 +155,11 @@ def _names(bundles: Path) -> list[str]:
 
 
 class _Option(click.Option):
-    def __init__(self, *names: Any, section: str, **settings: Any) -> None:
+    def __init__(
+        self, *names: Any, section: str, belongs_to: str | None = None, **settings: Any
+    ) -> None:
         super().__init__(*names, **settings)
-        self.section = section
+        self.section, self.belongs_to = section, belongs_to
 
     def handle_parse_result(
         self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
@@ -144,7 +173,10 @@ class _Option(click.Option):
 
 
 def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
-    """Add an option as `click.option` does, for help under the title `section`."""
+    """Add an option as `click.option` does, for help under the title `section`.
+
+    With `belongs_to`, the long name of another option, it is refused where that is not given.
+    """
     return click.option(*names, cls=_Option, section=section, **settings)
 
 

@@ -93,7 +93,11 @@ _CLEAR_LINE = "\r\x1b[K"
 )
 @options.option("Output", "--json", "as_json", is_flag=True, help="The same as --format json.")
 @options.option(
-    "Output", "--overwrite", is_flag=True, help="Do again what is there and up to date already."
+    "Output",
+    "--overwrite",
+    belongs_to="--output-dir",
+    is_flag=True,
+    help="Do again what is there and up to date already.",
 )
 @options.option(
     "Engine",
