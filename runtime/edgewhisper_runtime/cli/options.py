@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from edgewhisper_runtime.cli import spellings
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, printable, suggest
-from edgewhisper_runtime.options import Options, Padding, numbers, split_words
+from edgewhisper_runtime.options import MAX_PENALTY, MAX_THREADS, Options, Padding, split_words
 from edgewhisper_runtime.text import languages
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -135,7 +135,7 @@ class Bundle(click.ParamType[Path]):
             return named
         find_built = ctx.find_root().obj if ctx else None
         if find_built is None:
-            raise BundleError(f"there is no directory {printable(str(named))}.")
+            raise BundleError(f"there is no bundle {printable(str(named))}. Name its directory.")
         built = Path(find_built())
         if (built / named).is_dir():
             return built / named
@@ -180,6 +180,38 @@ def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, cls=_Option, section=section, **settings)
 
 
+class Number(click.FloatRange):
+    """A finite number within a range; `click.FloatRange` lets nan pass, and inf if it has no end."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; fail for any other text."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+class _Limit(Number):
+    name = "number or none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "none" else super().convert(value, param, ctx)
+
+
+class _Several(click.ParamType[tuple[Any, ...]]):
+    """Values of a type with commas between them; a tuple is taken as it is."""
+
+    def __init__(self, of: click.ParamType[Any]) -> None:
+        self.name, self._of = of.name, of
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        return tuple(self._of.convert(word, param, ctx) for word in split_words(value))
+
+
 def language(default: str | None = None) -> Callable[[F], F]:
     """Add --language, a code, tag or name; the command gets the code, None to detect it."""
     return option(
@@ -202,7 +234,7 @@ def engine(command: F) -> F:
         option(
             "Engine",
             "--threads",
-            type=click.IntRange(1),
+            type=click.IntRange(1, MAX_THREADS),
             metavar="N",
             help="Threads to compute with; all usable cores by default.",
         ),
@@ -253,7 +285,7 @@ def decoding(command: F) -> F:
         option(
             "Speech",
             "--clip-timestamps",
-            type=numbers,
+            type=_Several(Number()),
             metavar="S,S",
             default="",
             help="Transcribe only these seconds: start, end, start, end and so on.",
@@ -278,7 +310,7 @@ def decoding(command: F) -> F:
             "Decoding",
             "--temperature",
             "temperatures",
-            type=numbers,
+            type=_Several(Number()),
             metavar="T,T",
             default=",".join(f"{t:g}" for t in _DEFAULT.temperatures),
             show_default=True,
@@ -296,7 +328,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--repetition-penalty",
-            type=float,
+            type=Number(1, MAX_PENALTY),
             metavar="X",
             default=_DEFAULT.repetition_penalty,
             show_default=True,
@@ -314,7 +346,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--suppress",
-            type=_ids,
+            type=_Several(click.INT),
             metavar="ID,ID",
             default=",".join(map(str, _DEFAULT.suppress)),
             show_default=True,
@@ -349,7 +381,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--max-compression-ratio",
-            type=_limit,
+            type=_Limit(),
             metavar="X",
             default=_DEFAULT.max_compression_ratio,
             show_default=True,
@@ -358,7 +390,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--min-log-probability",
-            type=_limit,
+            type=_Limit(),
             metavar="X",
             default=_DEFAULT.min_log_probability,
             show_default=True,
@@ -367,7 +399,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--hallucination-silence-threshold",
-            type=_limit,
+            type=_Limit(),
             metavar="S",
             default="none",
             show_default=True,
@@ -376,7 +408,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--max-no-speech",
-            type=_limit,
+            type=_Limit(),
             metavar="X",
             default=_DEFAULT.max_no_speech,
             show_default=True,
@@ -385,7 +417,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--min-end-probability",
-            type=_limit,
+            type=_Limit(),
             metavar="X",
             default=_DEFAULT.min_end_probability,
             show_default=True,
@@ -399,11 +431,3 @@ def add(command: F, *options: Callable[[F], F]) -> F:
     for add in reversed(options):
         command = add(command)
     return command
-
-
-def _limit(text: str) -> float | None:
-    return None if text == "none" else float(text)
-
-
-def _ids(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(",") if number.strip())
