@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from edgewhisper_runtime.cli import info, run, serve, transcribe, verify
-from edgewhisper_runtime.cli.options import Group, summary
+from edgewhisper_runtime.cli.options import Group
 from edgewhisper_runtime.errors import BundleError
 
 _SUMMARIES = {
@@ -46,10 +46,9 @@ class _Lazy(Group):
             return command
         return super().get_command(ctx, cmd_name)
 
-    def summaries(self, ctx: click.Context) -> dict[str, str]:
+    def summaries(self) -> dict[str, str]:
         """Return the summaries of all commands without importing them."""
-        own = {name: summary(c) for name, c in self.commands.items()}
-        return _SUMMARIES | own
+        return _SUMMARIES | super().summaries()
 
 
 def _bundles() -> Path:

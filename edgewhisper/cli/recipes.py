@@ -28,9 +28,7 @@ _HOST = "this toolkit"
     examples=("", "--all --library hqq", "onnx-int8 --toml > own.toml"),
 )
 @click.argument("name", required=False)
-@options.option(
-    "List", "--library", type=LibraryType(), help="Only recipes of this library."
-)
+@options.option("List", "--library", type=LibraryType(), help="Only recipes of this library.")
 @options.option(
     "List", "--all", "everything", is_flag=True, help="Also those that failed the gate."
 )

@@ -88,15 +88,14 @@ class Group(Sectioned, click.Group):
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
-    def summaries(self, ctx: click.Context) -> dict[str, str]:
-        """Return the first sentence of each command's help."""
-        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        return {name: summary(c) for name, c in commands.items() if c}
+    def summaries(self) -> dict[str, str]:
+        """Return the first sentence of each command's help, not cut off as click does."""
+        return {name: each.get_short_help_str(limit=1000) for name, each in self.commands.items()}
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands, none of their summaries cut off."""
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands and their summaries."""
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(self.summaries(ctx).items()))
+            formatter.write_dl(sorted(self.summaries().items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -106,11 +105,6 @@ class Group(Sectioned, click.Group):
             hint = suggest(args[0], self.list_commands(ctx), "--help lists them.")
             raise click.UsageError(f"there is no command {args[0]!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
-
-
-def summary(command: click.Command) -> str:
-    """Return the first sentence of a command's help, not cut off as click does."""
-    return command.get_short_help_str(limit=1000)
 
 
 def completions(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
@@ -181,7 +175,7 @@ def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
 
 
 class Number(click.FloatRange):
-    """A finite number within a range; `click.FloatRange` lets nan pass, and inf if it has no end."""
+    """A finite number within a range; `click.FloatRange` lets nan pass, and often inf."""
 
     name = "number"
 
