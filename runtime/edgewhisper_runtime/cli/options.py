@@ -187,11 +187,13 @@ class Number(click.FloatRange):
         return number
 
 
-class _Limit(Number):
+class _Limit(click.ParamType[float | None]):
     name = "number or none"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return None if value == "none" else super().convert(value, param, ctx)
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        return None if value == "none" else float(Number().convert(value, param, ctx))
 
 
 class _Several(click.ParamType[tuple[Any, ...]]):
