@@ -13,10 +13,17 @@ from typing import NoReturn
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 
+def take_interrupts() -> None:
+    """Have SIGINT raise KeyboardInterrupt.
+
+    A shell's background jobs start with SIGINT ignored, but who sends it means this process.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(command_line: str) -> NoReturn:
     """Import the module of a command line, and run its `main`."""
-    # A shell's background jobs start with SIGINT ignored, but who sends it means this process.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    take_interrupts()
     try:
         sys.exit(import_module(command_line).main())
     except KeyboardInterrupt:

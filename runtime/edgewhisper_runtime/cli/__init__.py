@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from edgewhisper_runtime.__main__ import INTERRUPTED
+from edgewhisper_runtime.__main__ import INTERRUPTED, take_interrupts
 from edgewhisper_runtime.cli import options, streams
 from edgewhisper_runtime.cli.doctor import command as doctor
 from edgewhisper_runtime.cli.info import command as info
@@ -37,6 +37,7 @@ for _command in (doctor, info, profile, serve, transcribe, verify):
 
 def run(command: click.Group, name: str) -> NoReturn:
     """Run the command line; every error ends in one line on stderr and its own exit code."""
+    take_interrupts()  # a package's program begins here
     return_large_blocks()
     streams.prepare()
     sys.exit(streams.finish(_exit_code(command, name)))
