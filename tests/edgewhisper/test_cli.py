@@ -152,7 +152,6 @@ def test_the_list_of_recipes_fits_80_columns(run: Run) -> None:
     assert "hqq-int1-g16" in whole
     only = run("recipes", "--library", "quanto", "--json").stdout
     assert {recipe["library"] for recipe in json.loads(only)} == {"quanto"}
-    assert run("recipes", "--library", "quant").returncode == 2
 
 
 def test_bundles_are_known_by_name(run: Run, onnx_bundle: Path, tmp_path: Path) -> None:
