@@ -301,7 +301,7 @@ def tune(
     from edgewhisper.reports.tuning import enforce
 
     if search and limits.max_bytes is None:
-        raise RecipeError("a recipe is searched for a size: set max_bytes (--max-size 50MB).")
+        raise RecipeError("a recipe is searched for a size: set max_bytes of the limits.")
     workspace = workspace or Workspace.from_environment()
     every = [recipe for recipe in all_recipes() if not recipe.languages]
     chosen = [*map(_recipe, recipes)] or every

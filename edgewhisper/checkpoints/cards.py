@@ -71,6 +71,11 @@ def find_card(name: str) -> ModelCard:
             by_name[alias] = card
     if name in by_name:
         return by_name[name]
+    if Path(name).is_dir():
+        raise CheckpointError(
+            f"{name} is a directory, and has no model card. Name the model, and its directory with "
+            "--from; or use a checkpoint as it is: --model DIR."
+        )
     if Path(name).is_absolute() or name.startswith((".", "~")):
         raise CheckpointError(f"there is no directory {name}. A model is a directory or a name.")
     names = ", ".join(dict.fromkeys(card.name for card in by_name.values()))

@@ -46,10 +46,9 @@ class _Lazy(Group):
             return command
         return super().get_command(ctx, cmd_name)
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = {name: c.get_short_help_str(80) for name, c in self.commands.items()}
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted((_SUMMARIES | own).items()))
+    def summaries(self) -> dict[str, str]:
+        """Return the summaries of all commands without importing them."""
+        return _SUMMARIES | super().summaries()
 
 
 def _bundles() -> Path:
@@ -92,5 +91,5 @@ for _command in (info, serve, transcribe, verify):
 
 
 def main() -> NoReturn:
-    """Entry point of `edgewhisper`."""
+    """Run `edgewhisper`."""
     run(group, "edgewhisper")

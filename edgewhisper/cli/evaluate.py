@@ -13,7 +13,7 @@ from edgewhisper.cli import options
 from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import AudioContext
-from edgewhisper_runtime.cli.options import Bundle, Sectioned, option
+from edgewhisper_runtime.cli.options import Bundle, Number, Sectioned, option
 
 
 @click.command(
@@ -39,7 +39,7 @@ from edgewhisper_runtime.cli.options import Bundle, Sectioned, option
 @option(
     "Gate",
     "--max-wer-increase",
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="POINTS",
     help="The gate's limit in points, instead of the recipe's.",
 )

@@ -15,6 +15,8 @@ from click.shell_completion import CompletionItem
 from edgewhisper.recipes import Recipe, all_recipes, find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.cli.options import add, completions, option
+from edgewhisper_runtime.errors import RecipeError, suggest
+from edgewhisper_runtime.options import MAX_THREADS
 from edgewhisper_runtime.text.languages import to_code
 
 if TYPE_CHECKING:
@@ -62,6 +64,30 @@ class RecipeType(click.ParamType[Recipe]):
     ) -> list[CompletionItem]:
         """Return the recipes that begin like this, else a path."""
         return completions(incomplete, (recipe.name for recipe in all_recipes()))
+
+
+class LibraryType(click.ParamType[str]):
+    """The name of a library that recipes quantize with."""
+
+    name = "name"
+
+    def convert(self, value: Any, _param: Any, _ctx: click.Context | None) -> str:
+        """Return the name; raise RecipeError where no recipe is of that library."""
+        known = self._names()
+        if value not in known:
+            hint = suggest(value, known, f"Use one of {', '.join(known)}.")
+            raise RecipeError(f"no recipe is of the library {value!r}. {hint}")
+        return str(value)
+
+    def shell_complete(
+        self, _ctx: click.Context, _param: Any, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the libraries that begin like this."""
+        return completions(incomplete, self._names())
+
+    @staticmethod
+    def _names() -> list[str]:
+        return sorted({recipe.library for recipe in all_recipes()})
 
 
 class DataType(click.ParamType[str]):
@@ -274,6 +300,7 @@ def files_of_data(command: Callable[..., Any]) -> Callable[..., Any]:
         option(
             "Speech",
             "--limit",
+            belongs_to="--data",
             default=24,  # as many as the smoke set has
             show_default=True,
             type=click.IntRange(1),
@@ -314,7 +341,7 @@ def evaluation(command: F) -> F:
         option(
             "Engine",
             "--threads",
-            type=click.IntRange(1),
+            type=click.IntRange(1, MAX_THREADS),
             metavar="N",
             help="Threads to compute with.",
         ),

@@ -57,6 +57,7 @@ def _platform(name: str) -> str:
     "--extra",
     "extras",
     multiple=True,
+    type=click.Choice(["media", "mic", "serve", "vad"]),
     metavar="NAME",
     help="Optional part of the runtime (repeatable): media, mic, serve or vad.",
 )

@@ -32,6 +32,7 @@ _HERE_ONLY = {"bundle", "files", "as_json", "output"}  # the rest is passed on t
 @option(
     "Device",
     "--keep",
+    belongs_to="--on",
     is_flag=True,
     help="Leave on the device what was copied, for the next run.",
 )
@@ -39,6 +40,7 @@ _HERE_ONLY = {"bundle", "files", "as_json", "output"}  # the rest is passed on t
     "Device",
     "--ssh-option",
     "ssh_options",
+    belongs_to="--on",
     multiple=True,
     metavar="NAME=VALUE",
     help="Option of ssh (repeatable), such as Port=2222; else ~/.ssh/config holds.",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewhisper.cli.options import LibraryType
 from edgewhisper.cli.table import aligned
 from edgewhisper_runtime.cli import options
-from edgewhisper_runtime.errors import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ _HOST = "this toolkit"
     examples=("", "--all --library hqq", "onnx-int8 --toml > own.toml"),
 )
 @click.argument("name", required=False)
-@options.option("List", "--library", metavar="NAME", help="Only recipes of this library.")
+@options.option("List", "--library", type=LibraryType(), help="Only recipes of this library.")
 @options.option(
     "List", "--all", "everything", is_flag=True, help="Also those that failed the gate."
 )
@@ -53,10 +53,6 @@ def command(
             click.echo(json.dumps(_described(recipe), indent=None if as_json else 2))
         return
     recipes = [r for r in all_recipes() if library is None or r.library == library]
-    if not recipes:
-        libraries = sorted({recipe.library for recipe in all_recipes()})
-        hint = suggest(str(library), libraries, f"Use one of {', '.join(libraries)}.")
-        raise click.UsageError(f"no recipe is of {library!r}. {hint}")
     if as_json:
         click.echo(json.dumps([_described(recipe) for recipe in recipes]))
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewhisper.cli import options
+from edgewhisper.cli.compare import FILE
 from edgewhisper_runtime.cli.options import Sectioned
 from edgewhisper_runtime.errors import DataError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(
     "report", cls=Sectioned, examples=("report.json", "sweep/results.json -o sweep.html")
 )
-@click.argument("file", metavar="JSON", type=click.Path(path_type=Path))
+@click.argument("file", metavar="JSON", type=FILE)
 @options.output("The page to write; beside JSON, with its name, by default.", dir_okay=False)
 def command(file: Path, output: Path | None) -> None:
     """Write a page, one HTML file that needs nothing else, of stored results.

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @option(
     "Export",
     "--role",
+    belongs_to="--export",
     type=click.Choice(["variant", "baseline"]),
     default="variant",
     show_default=True,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     "Export",
     "-o",
     "--output",
+    belongs_to="--export",
     type=click.Path(path_type=Path, file_okay=False),
     default=".",
     help="Directory for what is exported; this one by default.",
@@ -80,6 +82,8 @@ def command(
     from edgewhisper.reports import Report, exchange, transcripts
 
     if export is not None:
+        if other is not None:
+            raise click.UsageError("--export writes one report; leave out OTHER.")
         for path in exchange.WRITERS[export](Report.read(file), role, output):
             click.echo(path)
         return

@@ -33,7 +33,7 @@ from edgewhisper_runtime.cli.options import Sectioned, option
     "--library",
     "libraries",
     multiple=True,
-    metavar="NAME",
+    type=options.LibraryType(),
     help="Only recipes of this library (repeatable).",
 )
 @options.evaluation

@@ -12,13 +12,13 @@ import click
 from edgewhisper.cli import options
 from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
-from edgewhisper_runtime.cli.options import Sectioned, option
+from edgewhisper_runtime.cli.options import Number, Sectioned, option
 
 if TYPE_CHECKING:
     from edgewhisper.reports.tuning import Prefer, TuningResult
 
-_UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) *([A-Za-z]*)")
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *([A-Za-z]+)")
 
 
 class _Size(click.ParamType):
@@ -27,11 +27,12 @@ class _Size(click.ParamType):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        units = {unit.lower(): factor for unit, factor in _UNITS.items()}
+        factors = {unit.lower(): factor for unit, factor in _UNITS.items()}
         match = _SIZE.fullmatch(str(value))
-        if match is None or match[2].lower() not in units or not float(match[1]):
-            self.fail(f"{value!r} is no size such as 80MB. Units: {', '.join(_UNITS)}.", param, ctx)
-        return round(float(match[1]) * units[match[2].lower()])
+        if match is None or match[2].lower() not in factors or not float(match[1]):
+            units = ", ".join(_UNITS)
+            self.fail(f"{value!r} is not a size such as 80MB. Units: {units}.", param, ctx)
+        return round(float(match[1]) * factors[match[2].lower()])
 
 
 @click.command(
@@ -53,6 +54,7 @@ class _Size(click.ParamType):
 @option(
     "Model",
     "--search",
+    belongs_to="--max-size",
     is_flag=True,
     help="Also try a recipe that is searched for --max-size, each part with bits of its own.",
 )
@@ -60,7 +62,7 @@ class _Size(click.ParamType):
 @option(
     "Limits",
     "--max-wer-increase",
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="POINTS",
     default=0.5,
     show_default=True,
@@ -69,7 +71,7 @@ class _Size(click.ParamType):
 @option(
     "Limits",
     "--max-rtf",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="X",
     help="Real-time factor on this machine.",
 )

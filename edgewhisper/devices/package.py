@@ -42,6 +42,8 @@ def write(
         )
     if to_format == "oci" and base is None:
         raise DeviceError(f"an image needs a base with Python {python} (--base). {oci.GET_BASE}.")
+    if to_format != "oci" and base is not None:
+        raise DeviceError(f"a {to_format} file is built on no base: leave it out (--base).")
     artefact = Artefact.verified(bundle)
     stem = f"{artefact.manifest.name}-{platform.name}-python{python}"
     target = output or Path(f"{stem}{SUFFIXES[to_format]}")

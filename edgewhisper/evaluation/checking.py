@@ -106,12 +106,17 @@ def counted(problems: Sequence[object]) -> str:
 
 def describe(problems: list[Problem], usable: int) -> str:
     """Return all problems in one line, for an error."""
-    shown = "; ".join(map(str, problems[:_SHOWN]))
-    rest = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return (
         f"{counted(problems)} in the data, {usable} utterances without one. Nothing was "
-        f"transcribed. Mend them, or leave these utterances out with --skip-bad. {shown}{rest}"
+        "transcribed. Mend them, or leave these utterances out with --skip-bad. "
+        f"{listed(problems)}"
     )
+
+
+def listed(problems: Sequence[Problem]) -> str:
+    """Return problems on one line, the first of very many."""
+    rest = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return "; ".join(map(str, problems[:_SHOWN])) + rest
 
 
 def _utterance(

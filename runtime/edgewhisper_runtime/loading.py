@@ -10,7 +10,8 @@ from typing import cast
 from edgewhisper_runtime import bundle
 from edgewhisper_runtime.decode.loop import Backend
 from edgewhisper_runtime.decode.rules import TIMESTAMPS
-from edgewhisper_runtime.errors import BundleError, MissingLibraryError
+from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, MissingLibraryError
+from edgewhisper_runtime.options import MAX_THREADS
 from edgewhisper_runtime.text.tokens import Tokenizer
 from edgewhisper_runtime.transcriber import Transcriber
 
@@ -35,8 +36,11 @@ def load(
     process's other work keeps its own number. `device` is "cpu", or "cuda" for a bundle of the
     host toolkit. `audio_context` is "full", "adaptive", or the bundle's own where None.
     `wrap` takes the engine's backend and returns the one to use: around it, to measure it.
-    Raises BundleError when the bundle is not intact, MissingLibraryError when its engine is absent.
+    Raises BundleError when the bundle is not intact, MissingLibraryError when its engine is absent,
+    EdgeWhisperError for a number of threads that is not from 1 to MAX_THREADS.
     """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise EdgeWhisperError(f"threads is a number from 1 to {MAX_THREADS}, not {threads}.")
     if not isinstance(source, bundle.Artefact):
         source = bundle.Artefact.verified(Path(source))
     directory, manifest = source.path, source.manifest

@@ -15,6 +15,7 @@ Padding = Literal["silence", "zeros"]
 VoiceDetector = Literal["auto", "silero", "energy", "none"]
 
 MAX_PENALTY = 10
+MAX_THREADS = 1024  # more than processors have; each costs time and memory to start
 _CONDITIONED_BATCH = (
     "windows decoded at once cannot build on each other: leave out batch_size or "
     "condition_on_previous_text."

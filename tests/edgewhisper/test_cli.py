@@ -152,7 +152,6 @@ def test_the_list_of_recipes_fits_80_columns(run: Run) -> None:
     assert "hqq-int1-g16" in whole
     only = run("recipes", "--library", "quanto", "--json").stdout
     assert {recipe["library"] for recipe in json.loads(only)} == {"quanto"}
-    assert run("recipes", "--library", "quant").returncode == 2
 
 
 def test_bundles_are_known_by_name(run: Run, onnx_bundle: Path, tmp_path: Path) -> None:
@@ -206,3 +205,55 @@ def test_shells_complete_names(
     assert offered("info", "ti") == [("plain", "tiny")]
     assert offered("transcribe", "--bundle", "ti") == [("plain", "tiny")]
     assert offered("build", "-r", "own") == [("file", "own")]
+
+
+@pytest.mark.parametrize(
+    ("command", "faults"),
+    [
+        (["tune", "--max-rtf", "nan", "--max-size", "80", "--threads", "9999"],
+         ["'nan' is not a finite number", "'80' is not a size", "'--threads': 9999 is not"]),
+        (["evaluate", "--max-wer-increase", "inf"], ["'inf' is not a finite number"]),
+        (["tune", "--search"], ["'--search' changes nothing without --max-size"]),
+        (["score", __file__, "--role", "baseline", "-o", "x"],
+         ["'--role' changes nothing without --export", "'--output' changes nothing without"]),
+        (["score", __file__, __file__, "--export", "trn"], ["leave out OTHER"]),
+        (["report", "absent.json"], ["'absent.json' does not exist"]),
+        (["report", "."], ["'.' is a directory"]),
+    ],
+    ids=lambda value: " ".join(value[:2]).replace(__file__, "FILE"),
+)  # fmt: skip
+def test_wrong_command_lines(run: Run, command: list[str], faults: list[str]) -> None:
+    refused = run(*command)
+    assert refused.returncode == 2
+    for fault in faults:
+        assert fault in refused.stderr
+
+
+def test_what_changes_nothing_is_refused(run: Run, onnx_bundle: Path, smoke_clip: Path) -> None:
+    for arguments, owner in (
+        (["--keep", "--ssh-option", "Port=2222"], "--on"), (["--limit", "3"], "--data"),
+    ):  # fmt: skip
+        refused = run("profile", onnx_bundle, *arguments)
+        assert refused.returncode == 2
+        assert f"{arguments[0]}' changes nothing without {owner}" in refused.stderr
+    refused = run("package", onnx_bundle, "--for", "linux-aarch64", "--base", smoke_clip)
+    assert refused.returncode == 15
+    assert "a zip file is built on no base" in refused.stderr
+
+
+def test_libraries_are_suggested_by_every_command(run: Run) -> None:
+    for command in (["recipes"], ["sweep", "-m", "whisper-tiny.en"]):
+        refused = run(*command, "--library", "hq")
+        assert refused.returncode == 5
+        assert "no recipe is of the library 'hq'. Did you mean hqq?" in refused.stderr
+
+
+def test_a_directory_is_not_said_to_be_absent(run: Run, tmp_path: Path) -> None:
+    refused = run("fetch", tmp_path)
+    assert refused.returncode == 4
+    assert f"{tmp_path} is a directory, and has no model card" in refused.stderr
+
+
+def test_summaries_of_commands_are_whole(run: Run) -> None:
+    for help_text in (run("data", "--help"), run("--help", script="edgewhisper-runtime")):
+        assert "..." not in help_text.stdout.partition("Commands:")[2].partition("Examples:")[0]

@@ -18,17 +18,22 @@ import pytest
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.workspace import Workspace
 
+SCRIPTS = Path(sys.executable).parent
 PATIENCE = 60  # seconds, on a machine that does other work too
 
 
 @contextmanager
-def started(command: list[str], home: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a command as a script's background job: in a group of its own, SIGINT ignored."""
-    program = str(Path(sys.executable).parent / "edgewhisper")
+def started(
+    command: list[str], home: Path, program: str = "edgewhisper"
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a command as a script's background job: in a group of its own, SIGINT ignored.
+
+    It tells on stderr what it imports.
+    """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited by what is started
     try:
         process = subprocess.Popen(
-            [program, *command],
+            [sys.executable, "-X", "importtime", SCRIPTS / program, *command],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -61,6 +66,14 @@ def interrupt(process: subprocess.Popen[str], message: str) -> str:
     _, alive = psutil.wait_procs(children, timeout=PATIENCE)
     assert not alive
     return rest
+
+
+@pytest.mark.parametrize("program", ["edgewhisper", "edgewhisper-runtime"])
+def test_a_command_line_that_is_still_imported_ends(home: Path, program: str) -> None:
+    with started(["doctor"], home, program) as process:
+        rest = interrupt(process, "click.core")
+    assert process.returncode == 130
+    assert "Traceback" not in rest
 
 
 @pytest.mark.parametrize(

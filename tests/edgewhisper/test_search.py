@@ -183,7 +183,7 @@ def test_a_searched_recipe_is_a_candidate(
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
-        ((), 5, "set max_bytes (--max-size 50MB)"),
+        ((), 2, "'--search' changes nothing without --max-size"),
         (("--max-size=5MB",), 5, "with the smallest format of each part it has"),
         (("--max-size=30MB",), 8, "edgewhisper data librispeech --split dev-clean"),
     ],

@@ -343,3 +343,9 @@ def test_penalties_and_forbidden_tokens_change_the_text(
     assert len(set(once)) == len(once)
     with pytest.raises(EdgeWhisperError, match="suppress has 99999"):
         lean.transcribe(speech[0], replace(PLAIN, suppress=(99999,)))
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6])
+def test_a_number_of_threads_that_no_machine_has(onnx_bundle: Path, threads: int) -> None:
+    with pytest.raises(EdgeWhisperError, match="threads is a number from 1 to 1024"):
+        load(onnx_bundle, threads=threads)

@@ -43,7 +43,7 @@ def columns(named: Mapping[str, str], present: Collection[str]) -> dict[str, str
             f"there is no field {unknown[0]!r}. Columns can be named for {', '.join(NAMES)}."
         )
     by_name = {name.strip().lower(): name for name in present}
-    have = f"it has {', '.join(map(repr, present))}"
+    have = f"it has {', '.join(map(repr, present)) or 'none'}"
     chosen = {}
     for field, usual in NAMES.items():
         if field in named:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from edgewhisper.evaluation.formats import Problem
 from edgewhisper_runtime.errors import DataError
@@ -17,7 +19,7 @@ def read(path: Path) -> Iterator[tuple[int, str] | Problem]:
     """Yield number and text of each line that is not blank, without its end; a problem for others.
 
     A byte order mark at the beginning of the file, as Excel writes it, is left out. Raises
-    DataError for a file that cannot be opened, or is UTF-16.
+    DataError for a file that cannot be opened, is UTF-16, or begins as no text does.
     """
     try:
         with path.open("rb") as file:
@@ -27,6 +29,8 @@ def read(path: Path) -> Iterator[tuple[int, str] | Problem]:
                 if number == 1:
                     if line.startswith(_UTF16):
                         raise DataError(f"{path} is UTF-16. Save it as UTF-8.")
+                    if b"\0" in line:
+                        raise DataError(f"{path} is not a text file. Name one in UTF-8.")
                     line = line.removeprefix(codecs.BOM_UTF8)
                 where = f"{path}:{number}"
                 if len(line) > _LONGEST:
@@ -43,6 +47,33 @@ def read(path: Path) -> Iterator[tuple[int, str] | Problem]:
                     yield number, text
     except OSError as error:
         raise DataError(f"{path} could not be read ({error.strerror}). Check the path.") from error
+
+
+def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
+    """Yield number and content of each line of JSON lines that is an object; a problem for others.
+
+    Raises DataError for a list over several lines or in one, and what `read` raises.
+    """
+    begun = False
+    for line in read(path):
+        if isinstance(line, Problem):
+            yield line
+            continue
+        number, text = line
+        if not begun and text.lstrip().startswith("["):
+            raise DataError(f"{path} is a JSON list. Save it as JSON lines, an object in each.")
+        begun = True
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            yield Problem(f"{path}:{number}", f"is not JSON ({error.msg}, character {error.colno})")
+        except (ValueError, RecursionError) as error:  # a number too long, or too many brackets
+            yield Problem(f"{path}:{number}", f"is not JSON ({error})")
+        else:
+            if isinstance(content, dict):
+                yield number, content
+            else:
+                yield Problem(f"{path}:{number}", "is not a JSON object: each line must be one")
 
 
 def pairs(path: Path) -> Iterator[tuple[int, str, str] | Problem]:

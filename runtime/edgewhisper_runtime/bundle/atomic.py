@@ -11,6 +11,8 @@ from pathlib import Path
 
 from edgewhisper_runtime.errors import StorageError
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # disk, quota, `ulimit -f`
+
 
 def write_text(path: Path, text: str) -> None:
     """Write the file as UTF-8, as `write_bytes` does."""
@@ -35,11 +37,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a StorageError that names the path."""
+    """Turn a disk that is full or read-only into a StorageError that names the path."""
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in FULL:
             raise StorageError(
                 f"no space left while writing {path}. Free some, or choose another place; "
                 "what was there before is unchanged."

@@ -324,7 +324,8 @@ def verify(directory: Path, describe: Callable[[Path], File] | None = None) -> M
     present = {path.name for path in directory.iterdir()} - {MANIFEST}
     if unlisted := sorted(present - manifest.files.keys()):
         raise BundleError(
-            f"{directory} holds files its manifest does not list: {unlisted}. Refused."
+            f"{directory} holds files that its manifest does not list: {', '.join(unlisted)}. Move "
+            "them elsewhere, or copy the bundle again."
         )
     for name, expected in manifest.files.items():
         path = directory / name

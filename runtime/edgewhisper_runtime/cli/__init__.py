@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from io import StringIO
 from typing import NoReturn
 
 import click
 
+from edgewhisper_runtime.__main__ import INTERRUPTED, take_interrupts
 from edgewhisper_runtime.cli import options, streams
 from edgewhisper_runtime.cli.doctor import command as doctor
 from edgewhisper_runtime.cli.info import command as info
@@ -18,8 +18,6 @@ from edgewhisper_runtime.cli.transcribe import command as transcribe
 from edgewhisper_runtime.cli.verify import command as verify
 from edgewhisper_runtime.errors import printable
 from edgewhisper_runtime.memory import return_large_blocks
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 
 @click.group(
@@ -39,8 +37,7 @@ for _command in (doctor, info, profile, serve, transcribe, verify):
 
 def run(command: click.Group, name: str) -> NoReturn:
     """Run the command line; every error ends in one line on stderr and its own exit code."""
-    # A shell's background jobs start with SIGINT ignored, but who sends it means this process.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    take_interrupts()  # a package's program begins here
     return_large_blocks()
     streams.prepare()
     sys.exit(streams.finish(_exit_code(command, name)))
@@ -66,5 +63,5 @@ def _exit_code(command: click.Group, name: str) -> int:
 
 
 def main() -> NoReturn:
-    """Entry point of `edgewhisper-runtime`."""
+    """Run `edgewhisper-runtime`."""
     run(group, "edgewhisper-runtime")

@@ -39,6 +39,7 @@ def sources(command: options.F) -> options.F:
         options.option(
             "Live",
             "--input-device",
+            belongs_to="--mic",
             metavar="NAME",
             help="Another microphone than the system's own: its number or a part of its name; "
             "`python -m sounddevice` lists them.",
@@ -59,8 +60,6 @@ def open_source(mic: bool, input_device: str | None, live: bool) -> Capture | No
     """
     from edgewhisper_runtime.audio import capture
 
-    if input_device is not None and not mic:
-        raise click.UsageError("--input-device chooses a microphone; add --mic.")
     if not mic and not live:
         return None
     if mic and live:
@@ -69,7 +68,8 @@ def open_source(mic: bool, input_device: str | None, live: bool) -> Capture | No
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name in _FILE_OPTIONS and source is ParameterSource.COMMANDLINE:
-            hint = parameter.get_error_hint(context)
+            argument = isinstance(parameter, click.Argument)
+            hint = "FILES" if argument else parameter.get_error_hint(context)
             raise click.UsageError(f"{hint} is for recordings, not for --mic or --live.")
     if live:
         return capture.stdin()

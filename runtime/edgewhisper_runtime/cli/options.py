@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from edgewhisper_runtime.cli import spellings
 from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, printable, suggest
-from edgewhisper_runtime.options import Options, Padding, numbers, split_words
+from edgewhisper_runtime.options import MAX_PENALTY, MAX_THREADS, Options, Padding, split_words
 from edgewhisper_runtime.text import languages
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,7 +48,7 @@ class Sectioned(click.Command):
         Raises what is wrong with the values: an error by itself, several as one UsageError.
         """
         rest = super().parse_args(ctx, spellings.translate(args, self))
-        faults = ctx.meta.get(_FAULTS, [])
+        faults = [*ctx.meta.get(_FAULTS, []), *self._alone(ctx)]
         if len(faults) == 1:
             raise faults[0]
         if faults:
@@ -55,6 +57,16 @@ class Sectioned(click.Command):
             )
             raise click.UsageError("".join(f"\n- {message}" for message in messages), ctx)
         return rest
+
+    def _alone(self, ctx: click.Context) -> Iterator[click.UsageError]:
+        """Yield an error for each option that is given without the one that it belongs to."""
+        for parameter in self.params:
+            if owner := getattr(parameter, "belongs_to", None):
+                names = (str(parameter.name), owner.removeprefix("--").replace("-", "_"))
+                sources = tuple(map(ctx.get_parameter_source, names))
+                if sources == (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT):
+                    hint = parameter.get_error_hint(ctx)
+                    yield click.UsageError(f"{hint} changes nothing without {owner}.", ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, in the order in which their first options were added."""
@@ -75,6 +87,15 @@ class Group(Sectioned, click.Group):
         """Write the sections of options, then the commands."""
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
+
+    def summaries(self) -> dict[str, str]:
+        """Return the first sentence of each command's help, not cut off as click does."""
+        return {name: each.get_short_help_str(limit=1000) for name, each in self.commands.items()}
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands and their summaries."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(self.summaries().items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -108,7 +129,7 @@ class Bundle(click.ParamType[Path]):
             return named
         find_built = ctx.find_root().obj if ctx else None
         if find_built is None:
-            raise BundleError(f"there is no directory {printable(str(named))}.")
+            raise BundleError(f"there is no bundle {printable(str(named))}. Name its directory.")
         built = Path(find_built())
         if (built / named).is_dir():
             return built / named
@@ -128,9 +149,11 @@ def _names(bundles: Path) -> list[str]:
 
 
 class _Option(click.Option):
-    def __init__(self, *names: Any, section: str, **settings: Any) -> None:
+    def __init__(
+        self, *names: Any, section: str, belongs_to: str | None = None, **settings: Any
+    ) -> None:
         super().__init__(*names, **settings)
-        self.section = section
+        self.section, self.belongs_to = section, belongs_to
 
     def handle_parse_result(
         self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
@@ -144,8 +167,45 @@ class _Option(click.Option):
 
 
 def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
-    """Add an option as `click.option` does, for help under the title `section`."""
+    """Add an option as `click.option` does, for help under the title `section`.
+
+    With `belongs_to`, the long name of another option, it is refused where that is not given.
+    """
     return click.option(*names, cls=_Option, section=section, **settings)
+
+
+class Number(click.FloatRange):
+    """A finite number within a range; `click.FloatRange` lets nan pass, and often inf."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; fail for any other text."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+class _Limit(click.ParamType[float | None]):
+    name = "number or none"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        return None if value == "none" else float(Number().convert(value, param, ctx))
+
+
+class _Several(click.ParamType[tuple[Any, ...]]):
+    """Values of a type with commas between them; a tuple is taken as it is."""
+
+    def __init__(self, of: click.ParamType[Any]) -> None:
+        self.name, self._of = of.name, of
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        return tuple(self._of.convert(word, param, ctx) for word in split_words(value))
 
 
 def language(default: str | None = None) -> Callable[[F], F]:
@@ -170,7 +230,7 @@ def engine(command: F) -> F:
         option(
             "Engine",
             "--threads",
-            type=click.IntRange(1),
+            type=click.IntRange(1, MAX_THREADS),
             metavar="N",
             help="Threads to compute with; all usable cores by default.",
         ),
@@ -221,7 +281,7 @@ def decoding(command: F) -> F:
         option(
             "Speech",
             "--clip-timestamps",
-            type=numbers,
+            type=_Several(Number()),
             metavar="S,S",
             default="",
             help="Transcribe only these seconds: start, end, start, end and so on.",
@@ -246,7 +306,7 @@ def decoding(command: F) -> F:
             "Decoding",
             "--temperature",
             "temperatures",
-            type=numbers,
+            type=_Several(Number()),
             metavar="T,T",
             default=",".join(f"{t:g}" for t in _DEFAULT.temperatures),
             show_default=True,
@@ -264,7 +324,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--repetition-penalty",
-            type=float,
+            type=Number(1, MAX_PENALTY),
             metavar="X",
             default=_DEFAULT.repetition_penalty,
             show_default=True,
@@ -282,7 +342,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--suppress",
-            type=_ids,
+            type=_Several(click.INT),
             metavar="ID,ID",
             default=",".join(map(str, _DEFAULT.suppress)),
             show_default=True,
@@ -317,7 +377,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--max-compression-ratio",
-            type=_limit,
+            type=_Limit(),
             metavar="X",
             default=_DEFAULT.max_compression_ratio,
             show_default=True,
@@ -326,7 +386,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--min-log-probability",
-            type=_limit,
+            type=_Limit(),
             metavar="X",
             default=_DEFAULT.min_log_probability,
             show_default=True,
@@ -335,7 +395,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--hallucination-silence-threshold",
-            type=_limit,
+            type=_Limit(),
             metavar="S",
             default="none",
             show_default=True,
@@ -344,7 +404,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--max-no-speech",
-            type=_limit,
+            type=_Limit(),
             metavar="X",
             default=_DEFAULT.max_no_speech,
             show_default=True,
@@ -353,7 +413,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--min-end-probability",
-            type=_limit,
+            type=_Limit(),
             metavar="X",
             default=_DEFAULT.min_end_probability,
             show_default=True,
@@ -367,11 +427,3 @@ def add(command: F, *options: Callable[[F], F]) -> F:
     for add in reversed(options):
         command = add(command)
     return command
-
-
-def _limit(text: str) -> float | None:
-    return None if text == "none" else float(text)
-
-
-def _ids(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(",") if number.strip())

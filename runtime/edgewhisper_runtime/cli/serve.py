@@ -64,7 +64,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
     "--timeout",
     default=3600.0,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=options.Number(0, min_open=True),
     help="Seconds of work on one recording, its time in the queue not counted.",
 )
 @options.option(
@@ -72,7 +72,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
     "--grace",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=options.Number(0),
     help="Seconds to finish what was accepted when told to stop.",
 )
 @options.option(

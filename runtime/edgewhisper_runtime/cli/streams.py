@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -86,14 +87,14 @@ def report(error: Exception, of: str = "", before: str = "") -> int:
     match error:
         case EdgeWhisperError():
             code, message = error.exit_code, str(error)
+        case MemoryError() | OSError(errno=errno.ENOMEM):
+            code = INTERNAL_ERROR
+            message = f"{where}not enough memory. Free some, or take a smaller model or batch."
         case OSError():  # the system refused: a full disk, a permission
             code = StorageError.exit_code
             message = (
                 f"{error.strerror or error}: {error.filename2 or error.filename or of or 'no file'}"
             )
-        case MemoryError():
-            code = INTERNAL_ERROR
-            message = f"{where}not enough memory. Free some, or take a smaller model or batch."
         case _:
             code = INTERNAL_ERROR
             message = (

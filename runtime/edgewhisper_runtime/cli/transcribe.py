@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewhisper_runtime.bundle import AudioContext
-from edgewhisper_runtime.bundle.atomic import write_text
+from edgewhisper_runtime.bundle.atomic import FULL, write_text
 from edgewhisper_runtime.cli import jobs, options, recordings, streams
 from edgewhisper_runtime.cli import live as listening
 from edgewhisper_runtime.errors import (
@@ -93,7 +92,11 @@ _CLEAR_LINE = "\r\x1b[K"
 )
 @options.option("Output", "--json", "as_json", is_flag=True, help="The same as --format json.")
 @options.option(
-    "Output", "--overwrite", is_flag=True, help="Do again what is there and up to date already."
+    "Output",
+    "--overwrite",
+    belongs_to="--output-dir",
+    is_flag=True,
+    help="Do again what is there and up to date already.",
 )
 @options.option(
     "Engine",
@@ -280,5 +283,4 @@ def _named(error: Exception, path: Path, job: jobs.Job) -> Exception:
 def _ends_job(error: Exception, job: jobs.Job) -> bool:
     """Tell whether the next transcript would fail too: stdout refuses it, or the disk is full."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
-    full = {errno.ENOSPC, errno.EDQUOT}
-    return isinstance(cause, OSError) and (job.on_stdout or cause.errno in full)
+    return isinstance(cause, OSError) and (job.on_stdout or cause.errno in FULL)

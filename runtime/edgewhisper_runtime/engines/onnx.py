@@ -74,7 +74,7 @@ class OnnxBackend:
         except (LookupError, TypeError, ValueError) as error:
             raise BundleError(
                 f"{encoder} and {decoder} are not Whisper as this version of EdgeWhisper exports "
-                f"it ({error!r}). Build again."
+                f"it ({error}). Build again."
             ) from error
         self.mels, self.room, self.vocabulary = sizes.mels, sizes.room, sizes.vocabulary
         self.layers, self.heads = sizes.layers, sizes.heads

@@ -345,7 +345,7 @@ def test_what_is_no_data(workspace: Workspace, directory: Path) -> None:
         find_dataset(workspace, header)
     array = directory / "array.json"
     array.write_text('[{"audio_filepath": "a.wav", "text": "hallo"}]')
-    with pytest.raises(DataError, match=r"array\.json:1: is not a JSON object: each line must"):
+    with pytest.raises(DataError, match=r"array\.json is a JSON list. Save it as JSON lines"):
         find_dataset(workspace, array)
     utf16 = directory / "utf16.csv"
     utf16.write_text("path,text\na.wav,hallo\n", encoding="utf-16")

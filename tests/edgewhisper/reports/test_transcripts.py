@@ -65,15 +65,18 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         transcripts.read(path)
     message = str(raised.value)
     for problem in (
-        "line 2: no pred_text", "line 3: a.wav is in line 1 too", "line 4: no JSON object",
-        "line 5: no words are left of the reference", "line 6: duration is nan",
-        "line 7: duration is no number", "line 8: text is no text",
-        "line 9: unknown language 'klingon'", "line 11: ", "line 12: not UTF-8",
+        "bad.jsonl:2: no pred_text", "bad.jsonl:3: a.wav is in line 1 too",
+        "bad.jsonl:4: is not a JSON object",
+        "bad.jsonl:5: no words are left of the reference", "bad.jsonl:6: duration is nan",
+        "bad.jsonl:7: duration is not a number",
+        "bad.jsonl:8: text is not a text",
+        "bad.jsonl:9: unknown language 'klingon'", "bad.jsonl:11: is not JSON",
+        "bad.jsonl:12: is not UTF-8",
     ):  # fmt: skip
         assert problem in message
     assert "\n" not in message
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(DataError, match="has no text"):
+    with pytest.raises(DataError, match="has no texts"):
         transcripts.read(tmp_path / "empty.jsonl")
 
 
@@ -90,9 +93,9 @@ def test_trn_pairs(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         transcripts.read(hypothesis, reference)
     for problem in (
-        "hyp.trn line 3: no (id) at the end", "hyp.trn line 4: alternatives",
-        "ref.trn line 3: hyp.trn has no text of bo_2",
-        "hyp.trn line 2: ref.trn has no reference of carl-3",
+        "hyp.trn:3: has no (id) at the end", "hyp.trn:4: alternatives",
+        f"ref.trn:3: {hypothesis} has no text of bo_2",
+        f"hyp.trn:2: {reference} has no reference of carl-3",
     ):  # fmt: skip
         assert problem in str(raised.value)
     with pytest.raises(DataError, match="--reference"):

@@ -204,11 +204,11 @@ def test_a_terminal_is_no_source(listen: Listen) -> None:
     ("arguments", "why"),
     [
         (["--mic", "--live"], "choose one"),
-        (["--live", "-"], "'[FILES]...' is for recordings"),
+        (["--live", "-"], "FILES is for recordings"),
         (["--live", "--no-vad"], "'--vad' is for recordings"),
         (["--mic", "--output-dir", "."], "'--output-dir' is for recordings"),
         (["--live", "--format", "srt"], "'--format' is for recordings"),
-        (["--input-device", "USB", "-"], "add --mic"),
+        (["--input-device", "USB", "-"], "'--input-device' changes nothing without --mic"),
         ([], "name the FILES"),
     ],
 )

@@ -67,4 +67,4 @@ def test_a_command_line_of_openai_whisper(
 def test_a_bundle_that_is_not_there_is_said_to_be_so(run: Run, tmp_path: Path) -> None:
     done = run("info", tmp_path / "absent", script="edgewhisper-runtime")
     assert done.returncode == 6
-    assert f"there is no directory {tmp_path / 'absent'}" in done.stderr
+    assert f"there is no bundle {tmp_path / 'absent'}" in done.stderr

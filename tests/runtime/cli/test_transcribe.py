@@ -239,6 +239,18 @@ def test_a_full_disk_keeps_what_was_there(
     assert (disk / "output" / "one.txt").read_text() == "before"
 
 
+def test_a_file_that_grows_too_large_is_named(
+    bundle: Path, smoke_clip: Path, tmp_path: Path
+) -> None:
+    script = Path(sys.executable).parent / "edgewhisper-runtime"
+    limited = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", script]
+    command = [*limited, "transcribe", "-m", bundle, smoke_clip, "-o", tmp_path]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 12
+    assert f"no space left while writing {tmp_path}" in refused.stderr
+    assert below(tmp_path) == []
+
+
 def test_a_directory_that_may_not_be_written(
     transcribe: Transcribe, talks: Path, small_disk: Callable[[str], Path]
 ) -> None:
