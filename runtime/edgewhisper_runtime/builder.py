@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.options import Options
 
 _MIN_REST = SAMPLE_RATE // 10  # samples: a rest that is shorter holds no word
+_NEAR = 0.05  # seconds: times of words are not more exact
 # Text decoded at a higher temperature is not put before later windows, as in openai-whisper.
 MAX_PROMPT_TEMPERATURE = 0.5
 
@@ -41,6 +42,16 @@ class _Open:
     spans: list[Span] = field(default_factory=list)
     seconds: float = 0.0
     cut: int = 0
+
+    def reaches_cut(self, word: Word) -> bool:
+        """Tell whether a word may be in the next window too.
+
+        It is where more than half of it is after the cut, or where the cut is in no pause but at
+        the end of the text, and so of this word.
+        """
+        cut = self.cut / SAMPLE_RATE
+        at_end = self.cut == round(self.seconds * SAMPLE_RATE)
+        return (at_end and word.end > cut - _NEAR) or word.start + word.end > 2 * cut
 
     def interval(self, start: float, end: float) -> tuple[float, float]:
         """Return the times in the recording of an interval of the window, in seconds."""
@@ -201,8 +212,7 @@ class TranscriptBuilder:
             # Its timestamp cannot tell: decoding allows none after the first second.
             start = min(max(spans[0].start, words[0].start), spans[0].end)
             spans[0] = replace(spans[0], start=start)
-        begin_next = window.cut / SAMPLE_RATE
-        self._overlap = [w.text for w in words if w.start + w.end > 2 * begin_next]
+        self._overlap = [word.text for word in words if window.reaches_cut(word)]
         texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
         own_words = words if decoded.request.options.words else []
         words_of_texts = assign_words(own_words, list(map(len, texts)))
