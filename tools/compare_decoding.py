@@ -60,12 +60,16 @@ recording, and the texts that are the same to the letter.
 Cases that tests keep right, of whisper-tiny.en on chapter 1089-134686 of test-clean where no other
 recording is named:
 
-- A word that is in two windows, because the second begins where it is quiet before the end of the
-  first one's text, is written once ("feel the the more deeply").
+- Words that are in two windows, because the second begins in a pause before the end of the first
+  one's text, are written once ("feel the the more deeply", "boys through the through the
+  responses"). Where there is no pause within 0.4 s of that end, the second begins at the end, and
+  no word is left out ("the dusk, deepening in the schoolroom"). A word that is said on both sides
+  of the pause is kept twice ("feast day is Saturday. Saturday, August 15th").
 - A window whose text ends more than 2 s of sound before the window does is not done: the next one
   begins where that text ends (two sentences with 4 s of silence between them, without VAD). After
   an end that is less likely than 0.95, 1 s is enough ("What do I care for food?", 2902-9008-0008 of
-  dev-clean, after the longer 84-121123-0005).
+  dev-clean, after the longer 84-121123-0005). So it is in a batch too (5639-40744-0020, 1 s of
+  silence and 3081-166546-0016).
 - A pause within a sentence belongs to no word ("indifference", 1.86 to 4.06 s, with a pause from
   1.83 to 3.33 s): where the samples are quiet for 0.3 s or more, the word beside that is cut.
 - A text without timestamps that is one phrase although speech goes on is not done: what follows is

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from edgewhisper_runtime.decode.hallucination import hallucinated
 from edgewhisper_runtime.decode.loop import Decoding
 from edgewhisper_runtime.decode.spans import Span, split_at_timestamps
 from edgewhisper_runtime.decode.window import Decoded, Request, WindowDecoder
-from edgewhisper_runtime.text.splitting import UNSPACED, split
+from edgewhisper_runtime.text.splitting import split
 from edgewhisper_runtime.transcript import Segment, Transcript, Window, Word
 
 if TYPE_CHECKING:
@@ -22,21 +22,36 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.options import Options
 
 _MIN_REST = SAMPLE_RATE // 10  # samples: a rest that is shorter holds no word
+_NEAR = 0.05  # seconds: times of words are not more exact
 # Text decoded at a higher temperature is not put before later windows, as in openai-whisper.
 MAX_PROMPT_TEMPERATURE = 0.5
 
 
 @dataclass(eq=False)
 class _Open:
-    """A window that is being decoded: its first sample in the stream, and how many it has.
+    """A window that is being decoded: its first sample in the stream, and its samples.
 
-    The timeline leads from the stream to the recording.
+    The timeline leads from the stream to the recording. When it is decoded its spans are there;
+    its text ends after so many seconds, and what follows begins at sample `cut` of the window.
     """
 
     start: int
-    samples: int
+    samples: Samples
     timeline: vad.Timeline
     decoded: Decoded | None = None
+    spans: list[Span] = field(default_factory=list)
+    seconds: float = 0.0
+    cut: int = 0
+
+    def reaches_cut(self, word: Word) -> bool:
+        """Tell whether a word may be in the next window too.
+
+        It is where more than half of it is after the cut, or where the cut is in no pause but at
+        the end of the text, and so of this word.
+        """
+        cut = self.cut / SAMPLE_RATE
+        at_end = self.cut == round(self.seconds * SAMPLE_RATE)
+        return (at_end and word.end > cut - _NEAR) or word.start + word.end > 2 * cut
 
     def interval(self, start: float, end: float) -> tuple[float, float]:
         """Return the times in the recording of an interval of the window, in seconds."""
@@ -63,7 +78,8 @@ class TranscriptBuilder:
         self._open: deque[_Open] = deque()
         self._error: Exception | None = None
         self._language: tuple[str, float | None] | None = None  # the first window's
-        self._text_end = 0  # sample of the stream
+        self._next = 0  # sample of the stream: where the text so far ends
+        self._overlap: list[str] = []  # the words of that text that are spoken after it
         self._last_end = 0.0  # seconds, of the last word or segment
         self._segments: list[Segment] = []
         self._returned = 0  # segments
@@ -96,9 +112,8 @@ class TranscriptBuilder:
         try:
             for stream in self._streams():
                 for start, samples in find_windows(stream):
-                    window = _Open(start, len(samples), self._timeline)
-                    self._open.append(window)
-                    yield self._decode(window, samples)
+                    self._open.append(_Open(start, samples, self._timeline))
+                    yield self._decode(self._open[-1], self._request)
                     while len(self._open) >= self._most_open:
                         yield None
         except Exception as error:  # noqa: BLE001 # whoever asks for the result gets it
@@ -113,7 +128,6 @@ class TranscriptBuilder:
         clips = self._options.clips
         for start, blocks in cutting.clips(self._blocks, clips) if clips else [(0, self._blocks)]:
             self._timeline = timeline = vad.Timeline(start)
-            self._text_end = 0
             if self._detector is None:
                 yield vad.whole(blocks, timeline)
             else:
@@ -129,7 +143,7 @@ class TranscriptBuilder:
         reader, start = cutting.Reader(stream), 0
         while len(samples := reader.window(start)) >= (_MIN_REST if start else 1):
             yield start, samples
-            start += cutting.pause_near(samples, self._text_end - start)
+            start = self._next
 
     def _cut(self, stream: Iterable[Samples]) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows that are cut at pauses."""
@@ -138,27 +152,45 @@ class TranscriptBuilder:
             yield start, samples
             start += len(samples)
 
-    def _decode(self, window: _Open, samples: Samples) -> Decoding[None]:
-        """Decode a window; add its text when all before it have theirs."""
+    def _decode(self, window: _Open, request: Request) -> Decoding[None]:
+        """Decode a window; add its text when all before it have theirs.
+
+        Windows that are cut in advance are decoded again from where their text ends too early.
+        """
         try:
-            window.decoded = yield from self._decoder.decoding(samples, self._request)
-            while self._open and (decoded := self._open[0].decoded):
-                self._add(decoded, self._open.popleft())
+            decoded = yield from self._decoder.decoding(window.samples, request)
+            window.decoded = decoded
+            self._find_end(window, decoded)
+            rest = window.samples[window.cut :]
+            begun = len(rest) >= _MIN_REST and not self._options.sequential
+            if begun:
+                follows = _Open(window.start + window.cut, rest, window.timeline)
+                self._open.insert(self._open.index(window) + 1, follows)
+            while self._open and (first := self._open[0]).decoded:
+                self._add(first.decoded, self._open.popleft())
+            if begun:
+                yield from self._decode(follows, decoded.request)
         except Exception as error:  # noqa: BLE001 # whoever asks for the result gets it
             self._error, self._all_read = error, True
             self._decodings = iter(())
             self._open.clear()
 
+    def _find_end(self, window: _Open, decoded: Decoded) -> None:
+        """Split the text of a window, and find where what follows it begins."""
+        length, whole = len(window.samples) / SAMPLE_RATE, not self._options.sequential
+        first_timestamp = self._decoder.tokenizer.first_timestamp
+        window.spans, window.seconds = split_at_timestamps(
+            decoded.tokens, first_timestamp, length, whole
+        )
+        if window.spans and decoded.ends_early(window.spans[-1].end, length):
+            window.seconds = window.spans[-1].end
+        window.cut = cutting.pause_near(window.samples, round(window.seconds * SAMPLE_RATE))
+
     def _add(self, decoded: Decoded, window: _Open) -> None:
         """Add the text of a window."""
-        length, whole = window.samples / SAMPLE_RATE, not self._options.sequential
-        first_timestamp = self._decoder.tokenizer.first_timestamp
-        spans, seconds = split_at_timestamps(decoded.tokens, first_timestamp, length, whole)
-        if self._options.sequential and spans and decoded.ends_early(spans[-1].end, length):
-            seconds = spans[-1].end
-        if window.start < self._text_end:
-            spans = self._without_repeated_word(spans, decoded.request.text_language)
-        self._text_end = window.start + round(seconds * SAMPLE_RATE)
+        language = decoded.request.text_language
+        spans = self._without_repeated_words(window.spans, language)
+        self._next, seconds = window.start + window.cut, window.seconds
         begin, end = window.interval(0, seconds)
         self._windows.append(
             Window(
@@ -174,16 +206,20 @@ class TranscriptBuilder:
             )
         )
         words: list[Word] = []
-        if decoded.request.options.words and spans:
+        if decoded.request.options.timed and spans and self._decoder.settings.alignment_heads:
             at = [span.at + n for span in spans for n in range(len(span.tokens))]
             words = self._decoder.words(decoded, at, seconds)
-        elif decoded.request.options.timed and spans and self._decoder.settings.alignment_heads:
-            spans[0] = self._from_first_word(spans[0], decoded)
+            # Its timestamp cannot tell: decoding allows none after the first second.
+            start = min(max(spans[0].start, words[0].start), spans[0].end)
+            spans[0] = replace(spans[0], start=start)
+        self._overlap = [word.text for word in words if window.reaches_cut(word)]
         texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
-        words_of_texts = assign_words(words, list(map(len, texts)))
+        own_words = words if decoded.request.options.words else []
+        words_of_texts = assign_words(own_words, list(map(len, texts)))
         kept = list(zip(spans, texts, words_of_texts, strict=True))
         silence = decoded.request.options.hallucination_silence_threshold
         if silence is not None:
+            length = len(window.samples) / SAMPLE_RATE
             verdicts = hallucinated(words_of_texts, length, silence)
             kept = [each for each, wrong in zip(kept, verdicts, strict=True) if not wrong]
         self._segments += [
@@ -194,19 +230,24 @@ class TranscriptBuilder:
         self._language = self._language or (request.language, request.language_probability)
         self._request = self._next_request(decoded, spans)
 
-    def _without_repeated_word(self, spans: list[Span], language: str) -> list[Span]:
-        """Return the spans without a first word that the text before them ends with.
+    def _without_repeated_words(self, spans: list[Span], language: str) -> list[Span]:
+        """Return the spans without words at their start that the text before them ends with.
 
-        The window began before the end of that text: the word is in both windows.
+        The window begins before the end of that text: those words are in both windows.
         """
-        if not spans or not self._segments or language in UNSPACED:
+        if not spans or not self._overlap:
             return spans
-        tokenizer, first = self._decoder.tokenizer, spans[0]
-        word, *_ = split(tokenizer, first.tokens, language)
-        *_, last = split(tokenizer, self._segments[-1].tokens, language)
-        if _letters(word.text) != _letters(last.text):
+        first = spans[0]
+        words = split(self._decoder.tokenizer, first.tokens, language)
+        begin, end = (
+            [_letters(text) for text in texts]
+            for texts in ([word.text for word in words], self._overlap)
+        )
+        repeated = [n for n in range(1, len(end) + 1) if begin[:n] == end[-n:]]
+        if not repeated:
             return spans
-        rest = replace(first, at=first.at + word.end, tokens=first.tokens[word.end :])
+        done = words[max(repeated) - 1].end
+        rest = replace(first, at=first.at + done, tokens=first.tokens[done:])
         return [rest, *spans[1:]] if rest.tokens else spans[1:]
 
     def _next_request(self, decoded: Decoded, spans: Sequence[Span]) -> Request:
@@ -220,15 +261,6 @@ class TranscriptBuilder:
             return replace(request, previous=[])
         text = [token for span in spans for token in span.tokens]
         return replace(request, previous=[*request.previous, *text])
-
-    def _from_first_word(self, span: Span, decoded: Decoded) -> Span:
-        """Return a window's first span with the start of its first word.
-
-        Its timestamp cannot tell: decoding allows none after the first second.
-        """
-        at = range(span.at, span.at + len(span.tokens))
-        first, *_ = self._decoder.words(decoded, at, span.end)
-        return replace(span, start=max(span.start, min(first.start, span.end)))
 
     def _segment(
         self, span: Span, text: str, words: Sequence[Word], window: _Open, language: str

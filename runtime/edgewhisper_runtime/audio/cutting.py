@@ -17,7 +17,9 @@ _WINDOW = WINDOW_SECONDS * SAMPLE_RATE
 _EARLIEST_CUT = 20 * SAMPLE_RATE
 _FRAME = SAMPLE_RATE // 100
 _PAUSE_FRAMES = 20
-_QUIET, _LONG_FRAMES = 1e-3, 30  # power; of frames
+_HALF_PAUSE = _PAUSE_FRAMES // 2 * _FRAME  # samples
+_PAUSE = 1 / 300  # of the power of loud moments, as is the next
+_QUIET, _LONG_FRAMES = 1e-3, 30
 _INEXACT = 2 * SAMPLE_RATE // 5  # how far from a pause its timestamp may be
 
 
@@ -90,37 +92,48 @@ class Reader:
 
 
 def pause_near(samples: NDArray[np.float32], at: int) -> int:
-    """Return the middle of the quietest 0.2 s within 0.4 s of sample `at` of a window.
+    """Return where to cut a window at sample `at`, or in a pause near it.
 
-    Timestamps are not exact: a cut exactly at one would lose a word there, or repeat it.
+    Timestamps are not exact: a cut exactly at one would lose a word there, or repeat it. So the cut
+    is in the middle of the quietest 0.2 s within 0.4 s, where that has less than a 300th of the
+    power of the window's loud moments. Where speech goes on it is at `at`: any other place would be
+    within a word, or leave one out.
     """
     if at >= len(samples):
         return len(samples)
     begin = max(at - _INEXACT, 0)
-    return begin + _quietest(samples[begin : at + _INEXACT])
+    cut = begin + _quietest(samples[begin : at + _INEXACT])
+    power = float(_power(samples[cut - _HALF_PAUSE : cut + _HALF_PAUSE]).mean())
+    return cut if power < _PAUSE * _loud(_power(samples)) else max(at, _HALF_PAUSE)
 
 
 def pauses(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
     """Return when a window's samples [n] are quiet for 0.3 s or more: starts and ends in seconds.
 
-    Quiet is less than a thousandth of the power of its loud moments (the 95th percentile).
+    Quiet is less than a thousandth of the power of its loud moments.
     """
-    power = (_frames(samples) ** 2).mean(axis=1)
+    power = _power(samples)
     if not len(power):
         return []
-    quiet = power < _QUIET * np.percentile(power, 95)
+    quiet = power < _QUIET * _loud(power)
     edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False)).reshape(-1, 2)
     long = edges[edges[:, 1] - edges[:, 0] >= _LONG_FRAMES]
     return [(start * _FRAME / SAMPLE_RATE, end * _FRAME / SAMPLE_RATE) for start, end in long]
 
 
+def _power(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the power of frames of 10 ms of samples [n], without an incomplete one at the end."""
+    frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
+    power: NDArray[np.float32] = (frames**2).mean(axis=1)
+    return power
+
+
+def _loud(power: NDArray[np.float32]) -> float:
+    """Return the power of the loud moments of a window's frames: the 95th percentile."""
+    return float(np.percentile(power, 95))
+
+
 def _quietest(samples: NDArray[np.float32]) -> int:
     """Return the sample in the middle of the quietest 0.2 s of samples [n]."""
-    power = (_frames(samples) ** 2).mean(axis=1)
-    energy = np.convolve(power, np.ones(_PAUSE_FRAMES), mode="valid")
+    energy = np.convolve(_power(samples), np.ones(_PAUSE_FRAMES), mode="valid")
     return (int(energy.argmin()) + _PAUSE_FRAMES // 2) * _FRAME
-
-
-def _frames(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return samples [n] as frames of 10 ms, without an incomplete one at the end."""
-    return samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
