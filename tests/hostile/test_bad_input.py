@@ -249,12 +249,7 @@ def test_a_full_disk(
 
 def test_ctrl_c(onnx_bundle: Path, data: Path, home: Path) -> None:
     long_file = data / "longform" / "librispeech_1089-134686_concat.flac"
-    # A shell's background jobs ignore SIGINT, and so would this process if the tests are one.
-    program = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from edgewhisper.cli import main; main()"
-    )
-    command = [sys.executable, "-c", program, "transcribe", "--bundle", str(onnx_bundle)]
+    command = [sys.executable, "-m", "edgewhisper", "transcribe", "--bundle", str(onnx_bundle)]
     process = subprocess.Popen(
         [*command, str(long_file)],
         stdout=subprocess.PIPE,
@@ -262,10 +257,10 @@ def test_ctrl_c(onnx_bundle: Path, data: Path, home: Path) -> None:
         text=True,
         env=os.environ | {"EDGEWHISPER_HOME": str(home)},
     )
-    heard = psutil.Process(process.pid)
+    heard, opened = psutil.Process(process.pid), str(long_file.resolve())
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
-            if any(file.path == str(long_file) for file in heard.open_files()):
+            if any(file.path == opened for file in heard.open_files()):
                 break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
