@@ -157,7 +157,8 @@ def to_markdown(result: dict[str, Any]) -> str:
         f"{result['rounds']} rounds in turns. Short recordings: {CLIPS} of "
         f"{result['clip_seconds']:.0f} s together; the long one has {result['long_seconds']:.0f} "
         f"s, of which live text has the first {LIVE_SECONDS} and is decoded after each. The share "
-        "is the time together, of the time one by one."
+        "is the time together, of the time one by one; more beams and samples are more work, of "
+        "which it is the price, with that of texts in adaptive context that are encoded again."
     )
     heads = ["what", "audio context", "one by one, s", "together, s", "share", "of CPU time",
              "same texts"]  # fmt: skip
