@@ -119,22 +119,27 @@ def _cells(result: SweepResult, name: str) -> list[str]:
     ]
 
 
-def summary(name: str) -> measured.Measured:
-    """Return what `edgewhisper recipes` shows of a sweep."""
-    result = load(name)
-    fp32 = result.rtf("fp32")
+def summary(model: str, *more: str) -> measured.Measured:
+    """Return what `edgewhisper recipes` shows: of a model's sweep, and of more with other data."""
     rows = {}
-    for recipe, row in result.measured.items():
-        own = result.rtf(recipe)
-        overall = row.gate.overall if row.gate else None
-        rows[recipe] = measured.Row(
-            row.weight_bytes,
-            round(overall.d, 4) if overall else 0.0,
-            row.gate.verdict if row.gate else "passed",
-            round(own / fp32, 4) if own and fp32 else None,
-        )
-    counts = (f"{len(utterances)} of {split}" for split, utterances in result.utterances.items())
-    return measured.Measured(name, f"{result.dataset.name}: {', '.join(counts)}", rows)
+    for result in map(load, (model, *more)):
+        fp32 = result.rtf("fp32")
+        for recipe, row in result.measured.items():
+            own = result.rtf(recipe)
+            overall = row.gate.overall if row.gate else None
+            if overall is None and recipe in rows:  # the baseline of each sweep
+                continue
+            rows[recipe] = measured.Row(
+                row.weight_bytes,
+                round(overall.d, 4) if overall else 0.0,
+                row.gate.verdict if row.gate else "passed",
+                round(own / fp32, 4) if own and fp32 else None,
+            )
+    first, *others = (load(name).utterances for name in (model, *more))
+    counts = ", ".join(f"{len(utterances)} of {split}" for split, utterances in first.items())
+    onnx = {", ".join(str(len(utterances)) for utterances in of.values()) for of in others}
+    dataset = load(model).dataset.name
+    return measured.Measured(model, f"{dataset}: {counts}; onnx: {'; '.join(onnx)}", rows)
 
 
 def matrix(name: str) -> str:
@@ -347,7 +352,7 @@ def write_results(*, check: bool) -> None:
             reports.write_sweep(load(name), RESULTS / name)
         elif load(name) != reports.read_sweep(RESULTS / name):
             sys.exit(f"the figures of {RESULTS / name} are out of date: run {sys.argv[0]}")
-    content = json.dumps(to_json(summary("whisper-base")), indent=1) + "\n"
+    content = json.dumps(to_json(summary(MODELS[0], ROUNDING[0], VOCABULARY)), indent=1) + "\n"
     if not check:
         measured.FILE.write_text(content)
     elif content != measured.FILE.read_text():
