@@ -13,7 +13,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -37,11 +37,12 @@ MODELS = ("whisper-base", "whisper-tiny.en")
 ROUNDING = tuple(f"rounding-{name}" for name in MODELS)
 VOCABULARY = "vocabulary-whisper-base"
 NOISE = "noise"
-# The recipes that README.md shows: each library's usual ones, and the smallest.
-SHOWN = (
+# The recipes that README.md shows: each library's usual ones, and what is exported to run alone.
+VARIANTS = (
     "fp32", "pytorch-int8", "pytorch-int8-per-tensor", "quanto-int8", "hqq-int4-g64",
-    "bitsandbytes-nf4", "edgewhisper-int8", "edgewhisper-int4", "onnx-int8", "onnx-int4",
+    "bitsandbytes-nf4", "edgewhisper-int8", "edgewhisper-int4",
 )  # fmt: skip
+EXPORTS = ("fp32", "onnx-int8", "onnx-int4-gptq", "onnx-int4-mixed")
 # The study's results for whisper-small, and the same recipes here.
 HEADLINES = {
     "Quanto dynamic int8: 57 % smaller, WER below fp32's": ("quanto-int8",),
@@ -63,20 +64,20 @@ def load(name: str) -> SweepResult:
     return sweeps.rescore(result)
 
 
-def results() -> str:
-    """Return what README.md shows of the sweep over whisper-base."""
-    result = load("whisper-base")
+def results(sweep: str, shown: Sequence[str]) -> str:
+    """Return what README.md shows of a sweep."""
+    result = load(sweep)
     heads = ("recipe", "measured as", "MB", "WER, points more than fp32", "gate",
              "time of fp32's", "peak MB")  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    lines += [f"| {' | '.join(_cells(result, name))} |" for name in SHOWN]
+    lines += [f"| {' | '.join(_cells(result, name))} |" for name in shown]
     data = ", ".join(f"{len(of)} of {split}" for split, of in result.utterances.items())
     timed = result.speed
     machine = f"{timed.machine.cpu}, {timed.threads} threads" if timed else "no machine"
     note = (
         f"{result.model.name} on {result.dataset.name} ({data}), with 95 % intervals; time and "
-        f"memory on {machine}. Written by `python tools/write_tables.py` from the results of "
-        f"`{result.command}`."
+        f"memory on {machine}. Written by `python tools/write_tables.py` from what `edgewhisper "
+        f"sweep` left in `docs/results/{sweep}`."
     )
     return "\n".join([*lines, "", note])
 
@@ -309,7 +310,8 @@ def _help(command: click.Command, name: str, parent: click.Context | None) -> It
 
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {
-        "results": results,
+        "exports": partial(results, ROUNDING[0], EXPORTS),
+        "results": partial(results, MODELS[0], VARIANTS),
         "engines": engines,
         "exit codes": exit_codes,
     },
