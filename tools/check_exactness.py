@@ -126,7 +126,13 @@ def compare(model: str, name: str, speech: list[Path]) -> dict[str, Any]:
     export = pipeline.stage_export(workspace, checkpoint, recipe, speech[0]).path
     manifest = bundle.read_manifest(export)
     tokenizer = Tokenizer(export / bundle.TOKENIZER)
-    files = [path for root in speech for path in sorted(root.rglob("*")) if path.suffix in AUDIO]
+    recordings = [
+        (path, str(path.relative_to(root.parent)))
+        for root in speech
+        for path in sorted(root.rglob("*"))
+        if path.suffix in AUDIO
+    ]
+    files = [path for path, _ in recordings]
     languages = [_language(path, tokenizer) for path in files]
     variant_tokens = tokens(
         Transcriber(variant_backend(variant), tokenizer, manifest.settings), files, languages
@@ -143,12 +149,7 @@ def compare(model: str, name: str, speech: list[Path]) -> dict[str, Any]:
         "recipe": asdict(recipe),
         "machine": to_json(machine.describe()),
         "libraries": manifest.libraries,
-        "files": [
-            str(file.relative_to(root.parent))
-            for root in speech
-            for file in files
-            if file.is_relative_to(root)
-        ],
+        "files": [name for _, name in recordings],
         "windows": sum(map(len, variant_tokens)),
         "tokens": sum(len(window) for windows in variant_tokens for window in windows),
         "differing": differing,

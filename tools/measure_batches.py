@@ -39,6 +39,7 @@ CLIPS = 8
 CLIENTS = 4
 LIVE_SECONDS = 20
 GREEDY = replace(PLAIN, language="en")
+BEAMS, SAMPLES = "beam search of 5, of greedy", "the best of 5 samples, of one"
 
 Work = Callable[[], list[str]]  # returns the texts
 
@@ -58,8 +59,8 @@ def cases(transcriber: Transcriber, clips: list[Path], long: Path) -> dict[str, 
         f"{CLIPS} short recordings, 8 at once": (files(GREEDY), files(_batched(8))),
         "windows of a long recording, 4 at once": (recording(GREEDY), recording(_batched(4))),
         "windows of a long recording, 8 at once": (recording(GREEDY), recording(_batched(8))),
-        "beam search of 5, of greedy": (files(GREEDY), files(replace(GREEDY, beam_size=5))),
-        "the best of 5 samples, of one": (files(sampled), files(replace(sampled, best_of=5))),
+        BEAMS: (files(GREEDY), files(replace(GREEDY, beam_size=5))),
+        SAMPLES: (files(sampled), files(replace(sampled, best_of=5))),
         "live text, the text before as a draft": (
             lambda: _live(transcriber, long, drafts=False),
             lambda: _live(transcriber, long, drafts=True),
@@ -157,8 +158,8 @@ def to_markdown(result: dict[str, Any]) -> str:
         f"{result['rounds']} rounds in turns. Short recordings: {CLIPS} of "
         f"{result['clip_seconds']:.0f} s together; the long one has {result['long_seconds']:.0f} "
         f"s, of which live text has the first {LIVE_SECONDS} and is decoded after each. The share "
-        "is the time together, of the time one by one; more beams and samples are more work, of "
-        "which it is the price, with that of texts in adaptive context that are encoded again."
+        "is the time together, of the time one by one. Beams and samples are more work: their "
+        "share says how much, in adaptive context with the windows that are encoded again."
     )
     heads = ["what", "audio context", "one by one, s", "together, s", "share", "of CPU time",
              "same texts"]  # fmt: skip
@@ -173,7 +174,7 @@ def to_markdown(result: dict[str, Any]) -> str:
             cpu = f"{medians[1] / medians[0]:.2f}"
         pairs = list(zip(alone[0]["texts"], together[0]["texts"], strict=True))
         same = f"{sum(a == b for a, b in pairs)} of {len(pairs)}"
-        if "of greedy" in row["what"] or "of one" in row["what"]:
+        if row["what"] in {BEAMS, SAMPLES}:  # another text is what they are for
             same = ""
         lines.append(
             f"| {row['what']} | {row['audio_context']} | {seconds[0]:.2f} | {seconds[1]:.2f} | "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from edgewhisper import search
@@ -104,10 +105,14 @@ def targets(base: SweepResult, tiny: SweepResult) -> str:
     config = WhisperConfig(**random_checkpoint.sizes("small")).to_dict()
     small = exported_bytes(config, find_recipe("onnx-int4-whole"))
     aims = [
-        ("whisper-base in 60 MB: the increase, upper end", 0.5, *_closest(base, 60e6)),
-        ("whisper-base in 52 MB: the increase, measured", 0.3, *_lowest(base, 52e6)),
-        ("whisper-base with 3 bits: the increase, upper end", 0.5, *_closest(base, 50e6, "int3")),
-        ("whisper-tiny.en in 30 MB: the increase, upper end", 0.5, *_closest(tiny, 30e6)),
+        ("whisper-base in 60 MB: the increase, upper end", 0.5, *_best(base, 60e6, _upper_end)),
+        ("whisper-base in 52 MB: the increase, measured", 0.3, *_best(base, 52e6, _increase)),
+        (
+            "whisper-base with 3 bits: the increase, upper end",
+            0.5,
+            *_best(base, 50e6, _upper_end, "int3"),
+        ),
+        ("whisper-tiny.en in 30 MB: the increase, upper end", 0.5, *_best(tiny, 30e6, _upper_end)),
         ("whisper-small, computed: MB", 150, "onnx-int4-whole", small / 1e6),
     ]
     timed = {name: base.rtf(name) for name in ("onnx-int8", "onnx-int4-gptq", "onnx-int4-mixed")}
@@ -126,25 +131,27 @@ def targets(base: SweepResult, tiny: SweepResult) -> str:
     return "\n".join(lines)
 
 
-def _closest(result: SweepResult, max_bytes: float, name: str = "") -> tuple[str, float]:
-    """Return the recipe within a size whose interval ends lowest, and where it ends in points."""
-    within = _within(result, max_bytes, name)
-    return min(((r, c.interval.high) for r, c in within.items()), key=lambda item: item[1])
+def _best(
+    result: SweepResult, max_bytes: float, figure: Callable[[Comparison], float], name: str = ""
+) -> tuple[str, float]:
+    """Return the recipe within a size with the lowest figure, and that figure in points.
 
-
-def _lowest(result: SweepResult, max_bytes: float) -> tuple[str, float]:
-    """Return the recipe within a size with the lowest measured increase, and that in points."""
-    within = _within(result, max_bytes)
-    return min(((r, c.d) for r, c in within.items()), key=lambda item: item[1])
-
-
-def _within(result: SweepResult, max_bytes: float, name: str = "") -> dict[str, Comparison]:
-    """Return the differences from fp32 of the recipes within a size that have `name` in theirs."""
-    return {
-        recipe: row.gate.overall
+    With `name`, of the recipes that have it in theirs.
+    """
+    figures = {
+        recipe: figure(row.gate.overall)
         for recipe, row in result.measured.items()
         if name in recipe
         and row.weight_bytes <= max_bytes
         and row.gate is not None
         and row.gate.overall is not None
     }
+    return min(figures.items(), key=lambda item: item[1])
+
+
+def _upper_end(comparison: Comparison) -> float:
+    return comparison.interval.high
+
+
+def _increase(comparison: Comparison) -> float:
+    return comparison.d

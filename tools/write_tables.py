@@ -120,10 +120,14 @@ def _cells(result: SweepResult, name: str) -> list[str]:
     ]
 
 
-def summary(model: str, *more: str) -> measured.Measured:
-    """Return what `edgewhisper recipes` shows: of a model's sweep, and of more with other data."""
+def summary(model: str, *onnx: str) -> measured.Measured:
+    """Return what `edgewhisper recipes` shows: a model's sweep, and those of its ONNX exports.
+
+    The later ones have other data; their rows take the place of earlier ones.
+    """
+    sweeps_of_all = [load(name) for name in (model, *onnx)]
     rows = {}
-    for result in map(load, (model, *more)):
+    for result in sweeps_of_all:
         fp32 = result.rtf("fp32")
         for recipe, row in result.measured.items():
             own = result.rtf(recipe)
@@ -136,11 +140,11 @@ def summary(model: str, *more: str) -> measured.Measured:
                 row.gate.verdict if row.gate else "passed",
                 round(own / fp32, 4) if own and fp32 else None,
             )
-    first, *others = (load(name).utterances for name in (model, *more))
-    counts = ", ".join(f"{len(utterances)} of {split}" for split, utterances in first.items())
-    onnx = {", ".join(str(len(utterances)) for utterances in of.values()) for of in others}
-    dataset = load(model).dataset.name
-    return measured.Measured(model, f"{dataset}: {counts}; onnx: {'; '.join(onnx)}", rows)
+    first, *others = ({split: len(of) for split, of in r.utterances.items()} for r in sweeps_of_all)
+    counts = ", ".join(f"{count} of {split}" for split, count in first.items())
+    onnx_counts = dict.fromkeys(", ".join(map(str, each.values())) for each in others)
+    data = f"{sweeps_of_all[0].dataset.name}: {counts}; onnx: {'; '.join(onnx_counts)}"
+    return measured.Measured(model, data, rows)
 
 
 def matrix(name: str) -> str:

@@ -50,7 +50,7 @@ def decode(part: Part, file: BinaryIO) -> Blocks:
     Raises UnreadableError for damage, and where less comes out than the part must hold.
     """
     seconds = 0.0
-    # Closed here, whoever stops to listen: `file` may be closed before a generator is collected.
+    # Closed here, also where the caller stops early: `file` may be closed before it is collected.
     with closing(_ffmpeg(part, file) if part.demuxer else _libsndfile(part, file)) as blocks:
         for rate, block in blocks:
             seconds += len(block) / rate
