@@ -29,8 +29,9 @@ from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime import cli as runtime_cli
-from edgewhisper_runtime.cli.options import Bundle, Group, Sectioned
+from edgewhisper_runtime.cli.options import Group, Sectioned
 from edgewhisper_runtime.cli.spellings import translate
+from edgewhisper_runtime.cli.values import Bundle
 from edgewhisper_runtime.measure.profile import SPEECH
 from servers import serving
 

@@ -9,7 +9,8 @@ import click
 
 from edgewhisper.cli import options
 from edgewhisper.evaluation.normalizing import RULES, NormalizerName
-from edgewhisper_runtime.cli.options import Bundle, F, Sectioned, add, option
+from edgewhisper_runtime.cli.options import F, Sectioned, add, option
+from edgewhisper_runtime.cli.values import Bundle
 from edgewhisper_runtime.text.languages import to_code
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

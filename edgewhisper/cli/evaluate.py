@@ -13,7 +13,8 @@ from edgewhisper.cli import options
 from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import AudioContext
-from edgewhisper_runtime.cli.options import Bundle, Number, Sectioned, option
+from edgewhisper_runtime.cli.options import Sectioned, option
+from edgewhisper_runtime.cli.values import Bundle, Number
 
 
 @click.command(

@@ -9,10 +9,11 @@ import click
 
 from edgewhisper.cli.table import aligned
 from edgewhisper_runtime.cli import options
+from edgewhisper_runtime.cli.values import Bundle
 
 
 @click.command("inspect", cls=options.Sectioned, examples=("bundle/",))
-@click.argument("bundle", type=options.Bundle())
+@click.argument("bundle", type=Bundle())
 @options.option("Output", "--json", "as_json", is_flag=True, help="The census on stdout as JSON.")
 def command(bundle: Path, as_json: bool) -> None:
     """Load BUNDLE and count what it really holds: dtype, granularity and bytes by part.

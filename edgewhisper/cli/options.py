@@ -14,7 +14,8 @@ from click.shell_completion import CompletionItem
 
 from edgewhisper.recipes import Recipe, all_recipes, find_recipe
 from edgewhisper.workspace import Workspace
-from edgewhisper_runtime.cli.options import add, completions, option
+from edgewhisper_runtime.cli.options import add, option
+from edgewhisper_runtime.cli.values import completions
 from edgewhisper_runtime.errors import RecipeError, suggest
 from edgewhisper_runtime.options import MAX_THREADS
 from edgewhisper_runtime.text.languages import to_code

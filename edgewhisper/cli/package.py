@@ -8,7 +8,8 @@ import click
 
 from edgewhisper.cli import options
 from edgewhisper.devices import platforms
-from edgewhisper_runtime.cli.options import Bundle, Sectioned, option
+from edgewhisper_runtime.cli.options import Sectioned, option
+from edgewhisper_runtime.cli.values import Bundle
 
 
 def _platform(name: str) -> str:

@@ -12,7 +12,8 @@ import click
 from edgewhisper.cli import options
 from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
-from edgewhisper_runtime.cli.options import Number, Sectioned, option
+from edgewhisper_runtime.cli.options import Sectioned, option
+from edgewhisper_runtime.cli.values import Number
 
 if TYPE_CHECKING:
     from edgewhisper.reports.tuning import Prefer, TuningResult

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewhisper_runtime.cli import options
+from edgewhisper_runtime.cli.values import Bundle
 from edgewhisper_runtime.text.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command("info", cls=options.Sectioned, examples=("bundle/",))
-@click.argument("bundle", type=options.Bundle())
+@click.argument("bundle", type=Bundle())
 @options.option("Output", "--json", "as_json", is_flag=True, help="The whole manifest.")
 def command(bundle: Path, as_json: bool) -> None:
     """Say what BUNDLE is and what it was measured to do, without reading its weights."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
 from edgewhisper_runtime.cli import spellings
-from edgewhisper_runtime.errors import BundleError, EdgeWhisperError, printable, suggest
+from edgewhisper_runtime.cli.values import Limit, Number, Several
+from edgewhisper_runtime.errors import EdgeWhisperError, suggest
 from edgewhisper_runtime.options import MAX_PENALTY, MAX_THREADS, Options, Padding, split_words
 from edgewhisper_runtime.text import languages
 
@@ -107,47 +105,6 @@ class Group(Sectioned, click.Group):
         return super().resolve_command(ctx, args)
 
 
-def completions(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
-    """Return what a shell offers for a value that is one of `names`, or else a path."""
-    items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-    return items or [CompletionItem(incomplete, type="file")]
-
-
-class Bundle(click.ParamType[Path]):
-    """A bundle's directory; the host toolkit knows those it has built by their names too.
-
-    Its group keeps a function that returns the directory of all of them as the root context's
-    `obj`.
-    """
-
-    name = "bundle"
-
-    def convert(self, value: Any, _param: Any, ctx: click.Context | None) -> Path:
-        """Return the directory; raise BundleError for one that is not there."""
-        named = Path(value)
-        if named.exists():
-            return named
-        find_built = ctx.find_root().obj if ctx else None
-        if find_built is None:
-            raise BundleError(f"there is no bundle {printable(str(named))}. Name its directory.")
-        built = Path(find_built())
-        if (built / named).is_dir():
-            return built / named
-        hint = suggest(named.name, _names(built), "`edgewhisper bundles` lists those here.")
-        raise BundleError(f"there is no bundle {printable(str(named))}. {hint}")
-
-    def shell_complete(
-        self, ctx: click.Context, _param: Any, incomplete: str
-    ) -> list[CompletionItem]:
-        """Return the names of bundles that begin like this, else a path."""
-        find_built = ctx.find_root().obj
-        return completions(incomplete, _names(Path(find_built())) if find_built else ())
-
-
-def _names(bundles: Path) -> list[str]:
-    return sorted(path.name for path in bundles.glob("*") if path.is_dir())
-
-
 class _Option(click.Option):
     def __init__(
         self, *names: Any, section: str, belongs_to: str | None = None, **settings: Any
@@ -172,40 +129,6 @@ def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
     With `belongs_to`, the long name of another option, it is refused where that is not given.
     """
     return click.option(*names, cls=_Option, section=section, **settings)
-
-
-class Number(click.FloatRange):
-    """A finite number within a range; `click.FloatRange` lets nan pass, and often inf."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number; fail for any other text."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number.", param, ctx)
-        return number
-
-
-class _Limit(click.ParamType[float | None]):
-    name = "number or none"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | None:
-        return None if value == "none" else float(Number().convert(value, param, ctx))
-
-
-class _Several(click.ParamType[tuple[Any, ...]]):
-    """Values of a type with commas between them; a tuple is taken as it is."""
-
-    def __init__(self, of: click.ParamType[Any]) -> None:
-        self.name, self._of = of.name, of
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        return tuple(self._of.convert(word, param, ctx) for word in split_words(value))
 
 
 def language(default: str | None = None) -> Callable[[F], F]:
@@ -281,7 +204,7 @@ def decoding(command: F) -> F:
         option(
             "Speech",
             "--clip-timestamps",
-            type=_Several(Number()),
+            type=Several(Number()),
             metavar="S,S",
             default="",
             help="Transcribe only these seconds: start, end, start, end and so on.",
@@ -306,7 +229,7 @@ def decoding(command: F) -> F:
             "Decoding",
             "--temperature",
             "temperatures",
-            type=_Several(Number()),
+            type=Several(Number()),
             metavar="T,T",
             default=",".join(f"{t:g}" for t in _DEFAULT.temperatures),
             show_default=True,
@@ -342,7 +265,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--suppress",
-            type=_Several(click.INT),
+            type=Several(click.INT),
             metavar="ID,ID",
             default=",".join(map(str, _DEFAULT.suppress)),
             show_default=True,
@@ -377,7 +300,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--max-compression-ratio",
-            type=_Limit(),
+            type=Limit(),
             metavar="X",
             default=_DEFAULT.max_compression_ratio,
             show_default=True,
@@ -386,7 +309,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--min-log-probability",
-            type=_Limit(),
+            type=Limit(),
             metavar="X",
             default=_DEFAULT.min_log_probability,
             show_default=True,
@@ -395,7 +318,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--hallucination-silence-threshold",
-            type=_Limit(),
+            type=Limit(),
             metavar="S",
             default="none",
             show_default=True,
@@ -404,7 +327,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--max-no-speech",
-            type=_Limit(),
+            type=Limit(),
             metavar="X",
             default=_DEFAULT.max_no_speech,
             show_default=True,
@@ -413,7 +336,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--min-end-probability",
-            type=_Limit(),
+            type=Limit(),
             metavar="X",
             default=_DEFAULT.min_end_probability,
             show_default=True,

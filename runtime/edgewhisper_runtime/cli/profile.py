@@ -10,6 +10,7 @@ import click
 
 from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.cli import options
+from edgewhisper_runtime.cli.values import Bundle
 
 if TYPE_CHECKING:
     from edgewhisper_runtime.measure.figures import ProfileReport
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         "bundle/ --audio talk.wav -o profile.json",
     ),
 )
-@click.argument("bundle", type=options.Bundle())
+@click.argument("bundle", type=Bundle())
 @options.option(
     "Speech",
     "--audio",

@@ -10,6 +10,7 @@ import click
 
 from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.cli import options
+from edgewhisper_runtime.cli.values import Bundle, Number
 from edgewhisper_runtime.errors import EdgeWhisperError, MissingLibraryError
 
 _MEGABYTE = 10**6
@@ -24,7 +25,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
         "bundle/ --port 9000 --model-alias gpt-4o-transcribe",
     ),
 )
-@click.argument("bundle", type=options.Bundle())
+@click.argument("bundle", type=Bundle())
 @options.option(
     "Server", "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
 )
@@ -64,7 +65,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
     "--timeout",
     default=3600.0,
     show_default=True,
-    type=options.Number(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Seconds of work on one recording, its time in the queue not counted.",
 )
 @options.option(
@@ -72,7 +73,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
     "--grace",
     default=30.0,
     show_default=True,
-    type=options.Number(0),
+    type=Number(0),
     help="Seconds to finish what was accepted when told to stop.",
 )
 @options.option(

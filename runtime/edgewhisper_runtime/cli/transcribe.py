@@ -16,6 +16,7 @@ from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.bundle.atomic import FULL, write_text
 from edgewhisper_runtime.cli import jobs, options, recordings, streams
 from edgewhisper_runtime.cli import live as listening
+from edgewhisper_runtime.cli.values import Bundle
 from edgewhisper_runtime.errors import (
     BundleError,
     EdgeWhisperError,
@@ -102,7 +103,7 @@ _CLEAR_LINE = "\r\x1b[K"
     "Engine",
     "-m",
     "--bundle",
-    type=options.Bundle(),
+    type=Bundle(),
     envvar="EDGEWHISPER_BUNDLE",
     help="Bundle to run: its directory, or its name where it was built.",
 )

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from edgewhisper_runtime.cli import options
+from edgewhisper_runtime.cli.values import Bundle
 
 
 @click.command("verify", cls=options.Sectioned, examples=("bundle/",))
-@click.argument("bundle", type=options.Bundle())
+@click.argument("bundle", type=Bundle())
 @options.option("Output", "--json", "as_json", is_flag=True, help="The whole manifest.")
 def command(bundle: Path, as_json: bool) -> None:
     """Check every file of BUNDLE against its manifest."""
