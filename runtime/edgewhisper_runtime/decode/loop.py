@@ -121,8 +121,8 @@ class Task(Generic[Result]):
 class StepLoop:
     """Runs any number of decodings as one batch: each step of the engine extends all their texts.
 
-    Decodings can join at any time; the batch shrinks when a text ends. What the engine raises in a
-    step is raised in every decoding.
+    Decodings can join at any time; the batch shrinks when a text ends. What the engine raises for
+    the batch is raised in every decoding of it.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -155,9 +155,7 @@ class StepLoop:
         try:
             logits = self._backend.step(tokens[:, None], self._cache)
         except Exception as error:  # noqa: BLE001 # every decoding gets it
-            tasks, self._tasks, self._cache = self._tasks, [], None
-            for task in tasks:
-                self._resume(task, error)
+            self._fail(error)
             return
         kept = []
         for task, own in self._rows():
@@ -185,8 +183,17 @@ class StepLoop:
                 kept.pop()
         self._tasks = [task for task, _ in kept]
         order = np.concatenate([own for _, own in kept]) if kept else None
-        self._cache = None if order is None else self._backend.reorder(self._cache, order)
+        try:
+            self._cache = None if order is None else self._backend.reorder(self._cache, order)
+        except Exception as error:  # noqa: BLE001 # every decoding that goes on gets it
+            self._fail(error)
         return removed
+
+    def _fail(self, error: Exception) -> None:
+        """Raise an error in every decoding; those that go on are a new batch."""
+        tasks, self._tasks, self._cache = self._tasks, [], None
+        for task in tasks:
+            self._resume(task, error)
 
     def _resume(self, task: Task[Any], error: Exception | None = None) -> None:
         """Run a decoding up to its next search, whose rows join the batch, or to its end."""
@@ -197,10 +204,14 @@ class StepLoop:
         except StopIteration as end:
             task.result = end.value
             return
-        cache = self._backend.reorder(begun.cache, begun.rows)
-        self._cache = self._backend.join([self._cache, cache]) if self._tasks else cache
         task.search, task.tokens = begun.search, begun.tokens
+        joined = bool(self._tasks)
         self._tasks.append(task)
+        try:
+            cache = self._backend.reorder(begun.cache, begun.rows)
+            self._cache = self._backend.join([self._cache, cache]) if joined else cache
+        except Exception as failed:  # noqa: BLE001 # every decoding gets it
+            self._fail(failed)
 
 
 def run(backend: Backend, decodings: Sequence[Decoding[Result]]) -> list[Result]:

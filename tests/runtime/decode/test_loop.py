@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -209,8 +209,9 @@ def test_a_text_is_the_same_whenever_it_joins(
         assert task.result.tokens == alone(backend, row, search(number)).tokens
 
 
+@pytest.mark.parametrize("call", ["step", "join", "reorder"])
 def test_an_error_of_the_engine_ends_every_text_in_the_batch(
-    backend: Grouped, features: np.ndarray
+    backend: Grouped, features: np.ndarray, call: str
 ) -> None:
     """Each decoding gets it, and may go on with something else."""
 
@@ -218,9 +219,20 @@ def test_an_error_of_the_engine_ends_every_text_in_the_batch(
         """A backend that computes a batch of one, and no larger one."""
 
         def step(self, tokens: np.ndarray, cache: Any) -> np.ndarray:
-            if len(tokens) > 1:
-                raise BundleError("out of memory")
+            self.refuse("step", len(tokens))
             return super().step(tokens, cache)
+
+        def join(self, caches: Sequence[Any]) -> Any:
+            self.refuse("join", len(caches))
+            return super().join(caches)
+
+        def reorder(self, cache: Any, rows: np.ndarray) -> Any:
+            self.refuse("reorder", len(rows))
+            return super().reorder(cache, rows)
+
+        def refuse(self, called: str, rows: int) -> None:
+            if called == call and rows > 1:
+                raise BundleError("out of memory")
 
     small = OutOfMemory(backend.backend)
 
