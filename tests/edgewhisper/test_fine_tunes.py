@@ -43,7 +43,7 @@ def test_added_tokens(
     architecture = open_checkpoint(Workspace.from_environment(), directory).architecture
     assert architecture.vocabulary == 51_872
     assert architecture.suppress[-6:] == tuple(range(51_866, 51_872))
-    built = run("build", "--model", directory, "--recipe", "onnx-int8", "--limit", 2)
+    built = run("build", "--model", directory, "--recipe=onnx-int8", "--limit=2", "--rounds=0")
     assert built.returncode == 0, built.stderr
     bundle = built.stdout.strip().splitlines()[-1].removeprefix("bundle: ")
     assert Path(bundle).name.startswith("checkpoint-1000-")

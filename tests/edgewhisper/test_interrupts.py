@@ -90,8 +90,9 @@ def test_a_sweep_ends(tiny_en: Checkpoint, home: Path, tmp_path: Path, message: 
     assert "Traceback" not in rest
 
 
-def test_a_profile_ends(onnx_bundle: Path, home: Path) -> None:
-    with started(["profile", str(onnx_bundle), "--repeat=50"], home) as process:
+def test_a_profile_ends(onnx_bundle: Path, smoke_clip: Path, home: Path) -> None:
+    command = ["profile", str(onnx_bundle), "--audio", str(smoke_clip), "--repeat=50"]
+    with started(command, home) as process:
         rest = interrupt(process, "profile: 1 of 50")
     assert process.returncode == 130
     assert "Traceback" not in rest
