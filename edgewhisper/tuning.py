@@ -1,7 +1,7 @@
 """The best bundle of a checkpoint under limits, on this machine.
 
 Cheap knowledge first: sizes are computed, then a few development utterances are transcribed, then
-speed and memory are measured. Recipes that are left are evaluated one by one, the best first by
+speed and memory are measured. The others are evaluated one by one, the best first by
 what is preferred, until one passes the gate: no later one can be better.
 
 Resumable: variants, exports and texts are stored in the workspace, timings in the results.
@@ -125,7 +125,7 @@ class _Tuning:
 
     @property
     def pending(self) -> dict[str, Candidate]:
-        """The candidates that are neither left nor chosen."""
+        """The candidates that are neither rejected nor chosen."""
         candidates = self.result.candidates.items()
         return {
             name: candidate for name, candidate in candidates if candidate.outcome == "not done"
@@ -135,8 +135,8 @@ class _Tuning:
         """Replace a candidate, and write the results."""
         self._keep(replace(self.result, candidates=self.result.candidates | {name: candidate}))
 
-    def leave(self, name: str, outcome: Outcome, reason: object) -> None:
-        """Leave a candidate for a reason."""
+    def settle(self, name: str, outcome: Outcome, reason: object) -> None:
+        """Say what became of a candidate, and why."""
         reason = " ".join(str(reason).split()).rstrip(".")
         _log.info("%s: %s: %s", name, outcome, reason)
         self.set(name, replace(self.result.candidates[name], outcome=outcome, reason=reason))
@@ -168,13 +168,13 @@ class _Tuning:
             reason = eligibility.why_not(to_json(recipe), _FORMAT)
             reason = reason or quantizers.unavailable(recipe.library)
             if reason is not None:
-                self.leave(name, "not usable", reason)
+                self.settle(name, "not usable", reason)
                 continue
             try:
                 whole = self.plan.checkpoint
                 source = vocabulary.cut(self.plan.workspace, whole, recipe.languages)
             except EdgeWhisperError as error:
-                self.leave(name, "not usable", error)
+                self.settle(name, "not usable", error)
                 continue
             size = round(exported_bytes(source.config(), recipe))
             self.set(name, replace(candidate, computed_bytes=size))
@@ -184,7 +184,7 @@ class _Tuning:
         largest = self.plan.limits.max_bytes
         if largest is not None and size > largest:
             words = f"{megabytes(size)} {how}, more than {megabytes(largest)}"
-            self.leave(name, "too large", words)
+            self.settle(name, "too large", words)
 
     def screen(self) -> None:
         """Make the exports; leave those that fail the gate on a few development utterances."""
@@ -204,7 +204,7 @@ class _Tuning:
                 variant = self._export(candidate.recipe)
                 records = run.recorded(plan.workspace, variant, options)
             except EdgeWhisperError as error:
-                self.leave(name, "not usable", error)
+                self.settle(name, "not usable", error)
                 continue
             self.variants[name] = variant
             manifest = variant.manifest
@@ -220,7 +220,7 @@ class _Tuning:
             self._check_size(name, manifest.weight_bytes, "exported")
             if verdict is not None and verdict.verdict == "failed":
                 words = f"on {len(speech)} development utterances {gate.explain(verdict)}"
-                self.leave(name, "failed screening", words)
+                self.settle(name, "failed screening", words)
 
     def _export(self, recipe: Recipe) -> Artefact:
         plan = self.plan
@@ -247,14 +247,14 @@ class _Tuning:
         for name in self.pending:
             rtf, rss = self.result.rtf(name), self.result.peak_rss_bytes(name)
             if rtf is None or rss is None:
-                self.leave(name, "not usable", "its speed could not be measured")
+                self.settle(name, "not usable", "its speed could not be measured")
             else:
                 self._check_speed(name, rtf, rss)
 
     def _check_speed(self, name: str, rtf: float, rss: float, how: str = "") -> None:
         if excess := self.plan.limits.excess(rtf, rss):
             outcome, words = excess
-            self.leave(name, outcome, f"{words}{how}")
+            self.settle(name, outcome, f"{words}{how}")
 
     def choose(self) -> Choice | None:
         """Evaluate candidates until the best is known, and return it."""
@@ -264,9 +264,9 @@ class _Tuning:
                 context = choice.report.variant.audio_context
                 chosen = replace(self.result.candidates[name], audio_context=context)
                 self.set(name, chosen)
-                self.leave(name, "chosen", gate.explain(choice.report.gate))
+                self.settle(name, "chosen", gate.explain(choice.report.gate))
                 for other in self.pending:
-                    self.leave(other, "not needed", f"{name} {_BETTER[self.plan.prefer]}")
+                    self.settle(other, "not needed", f"{name} {_BETTER[self.plan.prefer]}")
                 return choice
         return None
 
@@ -305,13 +305,13 @@ class _Tuning:
                 plan.limits.max_wer_increase,
             )
         except EdgeWhisperError as error:
-            self.leave(name, "not usable", error)
+            self.settle(name, "not usable", error)
             return None
         report = replace(report, command=plan.command)
         where = reports.write(report, plan.workspace.new_report(variant.manifest.name))
         self.set(name, replace(candidate, gate=report.gate))
         if report.gate.verdict in {"failed", "not proven"}:
-            self.leave(name, "gate not passed", gate.explain(report.gate))
+            self.settle(name, "gate not passed", gate.explain(report.gate))
             return None
         return Choice(variant, report, where)
 
@@ -334,7 +334,7 @@ class _Tuning:
         self._keep(replace(self.result, settings=measured))
         figures = sorted(self.result.by_threads(name).values())
         if not figures:
-            self.leave(name, "not usable", "its speed could not be measured")
+            self.settle(name, "not usable", "its speed could not be measured")
             return
         fitting = [each for each in figures if self.plan.limits.excess(*each) is None]
         best = (fitting or figures)[0]

@@ -317,9 +317,8 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "exports": partial(results, ROUNDING[0], EXPORTS),
         "results": partial(results, MODELS[0], VARIANTS),
         "engines": engines,
-        "exit codes": exit_codes,
     },
-    ROOT / "docs" / "commands.md": {"help": help_texts},
+    ROOT / "docs" / "commands.md": {"exit codes": exit_codes, "help": help_texts},
     ROOT / "docs" / "devices.md": {"tune": tuned},
     ROOT / "docs" / "reliability.md": {
         "audio": partial(hostile, "audio"),

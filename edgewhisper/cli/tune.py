@@ -118,7 +118,7 @@ def command(
 ) -> None:
     """Find and install the best bundle of a model within limits, on this machine.
 
-    What was done before is not done again. The table tells why each other recipe was left.
+    What was done before is not done again. The table tells why each other recipe was not chosen.
     """
     from edgewhisper import api
     from edgewhisper.cli.terminal import Bars, show_bundle

@@ -39,8 +39,8 @@ class Inputs:
         """
         return min(max(_LEAST_DAMPING, len(self.mean) / (2 * self.count)), 1)
 
-    def second(self) -> Tensor:
-        """Return E[x x^T]: what counts where no bias can take the mean."""
+    def moment(self) -> Tensor:
+        """Return E[x x^T], float32 [inputs, inputs]: it counts where no bias can take the mean."""
         import torch
 
         return self.covariance + torch.outer(self.mean, self.mean)

@@ -190,8 +190,8 @@ def _quantized(module: Any, weights: Weights, inputs: Inputs | None, rounds: boo
     weight, bias = module.weight.detach().flatten(1), bias_of(module).get("bias")
     if inputs is None:
         return _layer(module, _buffers(rounded(weight, weights), weights), bias, rounds)
-    second = inputs.second() if bias is None else inputs.covariance
-    codes = rounded(weight, weights, second, inputs.damping)
+    moment = inputs.moment() if bias is None else inputs.covariance
+    codes = rounded(weight, weights, moment, inputs.damping)
     if bias is not None:
         bias = bias + (weight - codes.values()) @ inputs.mean
     return _layer(module, _buffers(codes, weights), bias, rounds)

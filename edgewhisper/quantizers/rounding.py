@@ -38,22 +38,23 @@ class Codes:
 
 
 def rounded(
-    weight: Tensor, weights: Weights, second: Tensor | None = None, damping: float = 0.01
+    weight: Tensor, weights: Weights, moment: Tensor | None = None, damping: float = 0.01
 ) -> Codes:
     """Round a weight float32 [outputs, inputs] as a recipe says.
 
-    second float32 [inputs, inputs] is the mean of x x^T over inputs x, for the ways that need it.
+    moment float32 [inputs, inputs] is the mean of x x^T over inputs x, for the ways that need it:
+    half of the Hessian of the output's mean squared error, with which GPTQ computes.
     For error feedback, `damping` times the mean of its diagonal is added to its diagonal.
     Scales of groups are float16 values, scales of rows any float32.
     """
     import torch
 
-    calibrated = second is not None and weights.rounding in {"weighted", "error-feedback"}
-    importance = second.diagonal() if calibrated and second is not None else None
+    calibrated = moment is not None and weights.rounding in {"weighted", "error-feedback"}
+    importance = moment.diagonal() if calibrated and moment is not None else None
     parts = [_fitted(rows, weights, importance) for rows in weight.split(_CHUNK)]
     scale, zero = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    if weights.rounding == "error-feedback" and second is not None:
-        codes = _fed_back(weight, scale, zero, second, damping, weights)
+    if weights.rounding == "error-feedback" and moment is not None:
+        codes = _fed_back(weight, scale, zero, moment, damping, weights)
     else:
         values = weight.reshape(*scale.shape, -1)
         codes = _codes(values, scale[..., None], zero[..., None], weights).flatten(1)
@@ -61,7 +62,7 @@ def rounded(
 
 
 def _codes(values: Tensor, scale: Tensor, zero: Tensor, weights: Weights) -> Tensor:
-    """Return the nearest codes, as floats."""
+    """Return the nearest codes, float32 of the shape of the values."""
     lowest, highest = _bounds(weights)
     return (values / scale + zero).round_().clamp_(lowest, highest)
 
@@ -130,11 +131,13 @@ def _fed_back(
     weight: Tensor,
     scale: Tensor,
     zero: Tensor,
-    second: Tensor,
+    moment: Tensor,
     damping: float,
     weights: Weights,
 ) -> Tensor:
-    """Return codes, rounded input by input, each error corrected in the inputs that follow.
+    """Return codes float32 [outputs, inputs], rounded input by input.
+
+    Each error is corrected in the inputs that follow.
 
     Large inputs first: the many small ones that follow correct them. The grid of each group is
     fixed before, so the order leaves groups where they are.
@@ -142,8 +145,8 @@ def _fed_back(
     import torch
 
     inputs, group = weight.shape[1], weight.shape[1] // scale.shape[1]
-    order = second.diagonal().argsort(descending=True)
-    damped = second[order][:, order].double()
+    order = moment.diagonal().argsort(descending=True)
+    damped = moment[order][:, order].double()
     damped.diagonal().add_(max(damping * float(damped.diagonal().mean()), 1e-12))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     factor = torch.linalg.cholesky(inverse, upper=True).float()

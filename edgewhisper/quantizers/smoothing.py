@@ -3,8 +3,8 @@
 SmoothQuant (Xiao et al., arXiv 2211.10438): y = W x = (W diag(s)) (x / s), and the division joins
 the operator that makes x. Here that is a layer norm, before the projections of an attention and
 before fc1, or the value projection, before out_proj: a weighted mean of values scales as they do.
-It is no layer before fc2, whose inputs come out of GELU: gelu(h / s) is not gelu(h) / s. Nor is it
-one before the output layer, whose columns are the token embedding's too.
+No layer can do it for fc2, whose inputs come out of GELU: gelu(h / s) is not gelu(h) / s. None can
+for the output layer, whose columns are the token embedding's too.
 """
 
 from __future__ import annotations

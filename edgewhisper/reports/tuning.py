@@ -1,4 +1,4 @@
-"""The results of `edgewhisper tune`: every recipe and why it was left, as JSON, table and plot."""
+"""The results of `edgewhisper tune`: what became of every recipe, as JSON, table and plot."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 RESULTS, TABLE, PLOT = "tune.json", "table.md", "pareto.svg"
 Prefer = Literal["speed", "size", "accuracy"]
-# What became of a recipe, by how far it came: what it was left for, or that it was chosen.
+# What became of a recipe, by how far it came: why it was rejected, or that it was chosen.
 Outcome = Literal[
     "not usable", "too large", "failed screening", "too slow", "too much memory", "gate not passed",
     "not done", "not needed", "chosen",

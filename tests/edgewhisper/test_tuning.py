@@ -1,4 +1,4 @@
-"""Tuning finds the best bundle within limits, tells why others were left, and goes on."""
+"""Tuning finds the best bundle within limits, tells why others were not chosen, and goes on."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_best_within_the_limits_is_installed(tuned: Path) -> None:
     assert 1 in result.by_threads("onnx-int4")
 
 
-def test_the_table_tells_why_the_others_were_left(tuned: Path) -> None:
+def test_the_table_tells_why_the_others_were_not_chosen(tuned: Path) -> None:
     result = read(tuned)
     outcomes = {name: candidate.outcome for name, candidate in result.candidates.items()}
     assert outcomes == {"onnx-int8": "too large", "onnx-int4": "chosen", "bf16": "not usable"}

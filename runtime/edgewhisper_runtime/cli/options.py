@@ -295,7 +295,7 @@ def decoding(command: F) -> F:
             metavar="N",
             default=_DEFAULT.batch_size,
             show_default=True,
-            help="Windows to decode at once, if greedily and with full audio context.",
+            help="Windows to decode at once, of one recording or of several.",
         ),
         option(
             "Limits (a number, or none)",

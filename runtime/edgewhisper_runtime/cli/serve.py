@@ -58,7 +58,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
     default=16,
     show_default=True,
     type=click.IntRange(0),
-    help="Recordings that may wait for the one that is transcribed.",
+    help="Recordings that may wait beside those that are transcribed.",
 )
 @options.option(
     "Server",

@@ -31,7 +31,7 @@ def weight(tiny_en: Checkpoint) -> Any:
 
 
 @pytest.fixture(scope="module")
-def second() -> Any:
+def moment() -> Any:
     """The mean of x x^T over inputs that depend on each other, some much larger than others."""
     import torch
 
@@ -41,10 +41,10 @@ def second() -> Any:
     return inputs.T @ inputs / len(inputs)
 
 
-def error(weight: Any, codes: Codes, second: Any) -> float:
+def error(weight: Any, codes: Codes, moment: Any) -> float:
     """Return the mean squared error of a layer's outputs."""
     wrong = codes.values() - weight
-    return float(((wrong @ second) * wrong).sum())
+    return float(((wrong @ moment) * wrong).sum())
 
 
 @pytest.mark.parametrize("weights", [INT4, replace(INT4, method="symmetric"), ROWS])
@@ -64,40 +64,40 @@ def test_nearest_is_a_grid_over_the_range(weight: Any, weights: Weights) -> None
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("method", ["symmetric", "asymmetric"])
 def test_each_way_is_better_than_the_one_before(
-    weight: Any, second: Any, bits: int, method: Method
+    weight: Any, moment: Any, bits: int, method: Method
 ) -> None:
     import torch
 
     def codes(rounding: Rounding) -> Codes:
         weights = Weights(f"int{bits}", method, "per-group", 32, rounding=rounding)  # type: ignore[arg-type] # a dtype
-        return rounded(weight, weights, second)
+        return rounded(weight, weights, moment)
 
-    plain, importance = torch.eye(384), second.diagonal().diag()
+    plain, importance = torch.eye(384), moment.diagonal().diag()
     nearest, searched, weighted = map(codes, ("nearest", "searched", "weighted"))
     assert error(weight, searched, plain) < error(weight, nearest, plain)
     assert error(weight, weighted, importance) < error(weight, searched, importance)
-    assert error(weight, codes("error-feedback"), second) < 0.5 * error(weight, weighted, second)
+    assert error(weight, codes("error-feedback"), moment) < 0.5 * error(weight, weighted, moment)
 
 
 @pytest.mark.parametrize("rounding", ["weighted", "error-feedback"])
-def test_rows_of_8_bits_too(weight: Any, second: Any, rounding: Rounding) -> None:
-    codes = rounded(weight, replace(ROWS, rounding=rounding), second)
+def test_rows_of_8_bits_too(weight: Any, moment: Any, rounding: Rounding) -> None:
+    codes = rounded(weight, replace(ROWS, rounding=rounding), moment)
     assert codes.scale.shape == (64, 1)
-    assert error(weight, codes, second) < error(weight, rounded(weight, ROWS), second)
+    assert error(weight, codes, moment) < error(weight, rounded(weight, ROWS), moment)
 
 
-def test_error_feedback_is_gptq(weight: Any, second: Any) -> None:
+def test_error_feedback_is_gptq(weight: Any, moment: Any) -> None:
     """Against its plain form: after each input, the inverse loses that input's row and column."""
     weights = replace(INT4, rounding="error-feedback")
-    ours = rounded(weight, weights, second)
+    ours = rounded(weight, weights, moment)
     scale, zero = (
         each.numpy().repeat(32, axis=1).astype(np.float64) for each in (ours.scale, ours.zero)
     )
-    damped = second.numpy().astype(np.float64)
+    damped = moment.numpy().astype(np.float64)
     damped += 0.01 * damped.diagonal().mean() * np.eye(384)
     inverse, rest = np.linalg.inv(damped), weight.numpy().astype(np.float64)
     codes = np.empty(rest.shape)
-    for at in np.argsort(-second.diagonal().numpy()):
+    for at in np.argsort(-moment.diagonal().numpy()):
         codes[:, at] = np.clip(np.round(rest[:, at] / scale[:, at] + zero[:, at]), 0, 15)
         wrong = rest[:, at] - (codes[:, at] - zero[:, at]) * scale[:, at]
         rest -= np.outer(wrong / inverse[at, at], inverse[at])
@@ -124,7 +124,7 @@ def test_statistics_are_those_of_the_inputs() -> None:
     found = measure(model, [FC1, "model.encoder.conv2"], speaking(model))
     rows = kept[0].flatten(0, -2).numpy()
     np.testing.assert_allclose(found[FC1].mean, rows.mean(0), atol=1e-5)
-    np.testing.assert_allclose(found[FC1].second(), rows.T @ rows / len(rows), atol=1e-4)
+    np.testing.assert_allclose(found[FC1].moment(), rows.T @ rows / len(rows), atol=1e-4)
     np.testing.assert_allclose(found[FC1].covariance, np.cov(rows.T, bias=True), atol=1e-4)
     np.testing.assert_allclose(found[FC1].largest, np.abs(rows).max(0))
     assert found["model.encoder.conv2"].mean.shape == (3 * 128,)

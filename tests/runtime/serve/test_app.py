@@ -13,7 +13,7 @@ import soundfile
 
 from conftest import REPOSITORY
 from edgewhisper_runtime.options import Options
-from edgewhisper_runtime.serve.fields import IGNORED_NAMES, READ
+from edgewhisper_runtime.serve.fields import IGNORED, READ
 from edgewhisper_runtime.text.writers import WRITERS
 from edgewhisper_runtime.transcriber import Transcriber
 from servers import ALIASES, CLIPS, TOKEN, Server
@@ -167,9 +167,13 @@ def test_fields_that_do_nothing_are_named(server: Server, texts: dict[Path, str]
 
 def test_every_field_is_documented() -> None:
     page = (REPOSITORY / "docs" / "serving.md").read_text()
-    names = {*READ, *IGNORED_NAMES}
-    assert {name for name in names if not re.search(rf"`{name}(\[\])?`", page)} == set()
-    assert IGNORED_NAMES.isdisjoint(READ)
+    followed, _, ignored = page.partition("Known fields that have no effect here")
+    assert {name for name in READ if not re.search(rf"`{name}(\[\])?`", followed)} == set()
+    clients = re.findall(
+        r"^- (OpenAI|faster-whisper|whisper\.cpp): ((?:.|\n  )*)", ignored, re.MULTILINE
+    )
+    listed = {client: re.findall(r"`(\w+)`", fields) for client, fields in clients}
+    assert listed == {client: sorted(fields) for client, fields in IGNORED.items()}
 
 
 def test_options_of_other_servers_clients_are_followed(
