@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -25,10 +26,11 @@ _SHOWN = 5  # utterances that a message names
 class Comparison:
     """d = variant error rate - baseline error rate, in points of `metric`, with 95 % intervals.
 
-    `over_utterances` and `over_speakers` are the paired intervals (the second is None where fewer
-    than two speakers are known, and both are in files of earlier versions); `interval` is at each
-    end the wider of the two. Shares are of utterances: with no more errors than the baseline's,
-    and with the same text. `speakers` is how many are known, 0 if one utterance has none.
+    `over_utterances` and `over_speakers` are the paired intervals (the second is None where no
+    speaker is known or all is of one, and both are in files of earlier versions); `interval` is at
+    each end the wider of the two. Shares are of texts: with no more errors than the baseline's, and
+    the same. `utterances` counts an utterance once, in however many conditions it was decoded;
+    `speakers` are those known, `unknown_speakers` the utterances that name none.
     """
 
     d: float
@@ -40,6 +42,7 @@ class Comparison:
     over_utterances: Interval | None = None
     over_speakers: Interval | None = None
     speakers: Count = 0
+    unknown_speakers: Count = 0
     metric: Metric = "WER"
 
 
@@ -54,17 +57,18 @@ def compare(baseline: Records, variant: Records) -> Comparison:
     intervals = {level: one.interval() for level, one in of_each.items()}
     interval = widest(list(intervals.values()))
     pairs = list(zip(before, after, counts_before, counts_after, strict=True))
-    speakers = {record.speaker for record in before}
+    speakers = {record.utterance: record.speaker for record in before}
     return Comparison(
         d=of_each["utterances"].rate,
         interval=interval,
         difference_shown=not interval.low <= 0 <= interval.high,
         share_not_worse=float(np.mean([a.errors <= b.errors for _, _, b, a in pairs])),
         share_same_text=float(np.mean([b.hypothesis == a.hypothesis for b, a, _, _ in pairs])),
-        utterances=len(pairs),
+        utterances=len(speakers),
         over_utterances=intervals["utterances"],
         over_speakers=intervals.get("speakers"),
-        speakers=len(speakers) if all(speakers) else 0,
+        speakers=len({*speakers.values()} - {""}),
+        unknown_speakers=list(speakers.values()).count(""),
         metric=normalizing.metric(record.rule for record in before),
     )
 
@@ -78,6 +82,19 @@ def p_value(baseline: Records, variant: Records, limit: float) -> float:
     before, after = _paired(baseline, variant)
     of_each = _estimates(before, count_errors(before), count_errors(after))
     return max(one.p_value(limit) for one in of_each.values())
+
+
+def utterances_needed(baseline: Records, variant: Records, limit: float) -> int | None:
+    """Return how many utterances would show d to be above or below a limit, if d stays.
+
+    About, and as many as both intervals need. None where d is at the limit. Raises DataError as
+    `compare` does.
+    """
+    before, after = _paired(baseline, variant)
+    of_each = _estimates(before, count_errors(before), count_errors(after))
+    times = [one.needed(limit) for one in of_each.values()]
+    count = len({record.utterance for record in before})
+    return max((math.ceil(count * each) for each in times if each is not None), default=None)
 
 
 def matching(baseline: Records, variant: Records) -> dict[str, list[Record]]:
@@ -165,4 +182,5 @@ def _estimates(
         np.array(differences),
         np.array([count.words for count in before]),
         [record.speaker for record in records],
+        [record.utterance for record in records],
     )

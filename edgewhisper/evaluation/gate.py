@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from edgewhisper.evaluation.comparison import Comparison, Records, Share, compare, p_value
+from edgewhisper.evaluation.comparison import (
+    Comparison,
+    Records,
+    Share,
+    compare,
+    p_value,
+    utterances_needed,
+)
 from edgewhisper.evaluation.wer import Record
 from edgewhisper_runtime.bundle import Verdict
 from edgewhisper_runtime.bundle.fields import between
@@ -72,15 +79,15 @@ def judge(
         splits = {split: PartVerdict("not judged") for split in baseline}
         return GateVerdict("not judged", limit, splits, overall, reason=NOT_JUDGED)
     splits = {
-        split: _judge(compare({split: records}, {split: variant[split]}), limit)
+        split: _judge({split: records}, {split: variant[split]}, limit)
         for split, records in baseline.items()
     }
     languages = sorted({record.language for records in baseline.values() for record in records})
     by_language = {
-        language: _judge(compare(_of(baseline, language), _of(variant, language)), limit)
+        language: _judge(_of(baseline, language), _of(variant, language), limit)
         for language in (languages if len(languages) > 1 else [])
     }
-    together = _judge(overall, limit)
+    together = _judge(baseline, variant, limit)
     parts = [*splits.values(), *by_language.values()]
     failed = any(part.verdict == "failed" for part in parts)
     return GateVerdict(
@@ -161,19 +168,13 @@ def _of(splits: Records, language: str) -> dict[str, list[Record]]:
     }
 
 
-def _judge(comparison: Comparison, limit: float) -> PartVerdict:
-    d, low, high = comparison.d, comparison.interval.low, comparison.interval.high
-    if high <= limit:
+def _judge(baseline: Records, variant: Records, limit: float) -> PartVerdict:
+    comparison = compare(baseline, variant)
+    if comparison.interval.high <= limit:
         return PartVerdict("passed", comparison=comparison)
-    if low > limit:
+    if comparison.interval.low > limit:
         return PartVerdict("failed", comparison=comparison)
-    if comparison.share_not_worse == 1:  # the bound on what was never seen shrinks with the number
-        needed = math.ceil(comparison.utterances * high / limit) if limit else None
-        return PartVerdict("not proven", needed, comparison)
-    # The interval's half-width shrinks with the square root of the number of utterances.
-    distance = abs(limit - d)
-    half_width = high - d if d < limit else d - low
-    needed = math.ceil(comparison.utterances * (half_width / distance) ** 2) if distance else None
+    needed = utterances_needed(baseline, variant, limit)
     return PartVerdict("not proven", needed, comparison)
 
 

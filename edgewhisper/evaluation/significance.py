@@ -12,7 +12,7 @@ and the blockwise one (Liu and Peng 2019), see docs/results/coverage.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +50,21 @@ class Estimate:
         """Return the interval that leaves out `tail` at each end, to a millionth of a point."""
         return Interval(round(self._low(tail), _DIGITS), round(self._high(tail), _DIGITS))
 
+    def needed(self, limit: float) -> float | None:
+        """Return how many times as much data would put the 95 % interval on one side of a limit.
+
+        If the rate stays: with m times the data the standard error shrinks by the square root of m,
+        what one unseen error is worth by m. None where the rate is at the limit.
+        """
+        distance = abs(limit - self.rate)
+        spread = self._half_width(TAIL)
+        unseen = (self.rising if self.rate < limit else self.falling) * math.log(1 / TAIL)
+        if not distance:
+            return None
+        # spread * x + unseen * x**2 = distance, where x = 1 / sqrt(m), and unseen may be 0
+        x = 2 * distance / (spread + math.sqrt(spread**2 + 4 * unseen * distance))
+        return x**-2
+
     def p_value(self, limit: float) -> float:
         """Return the one-sided p-value of "the true rate is above the limit".
 
@@ -82,19 +97,24 @@ class Estimate:
 
 
 def estimate(
-    errors: NDArray[np.int64], units: NDArray[np.int64], clusters: Sequence[str] | None = None
+    errors: NDArray[np.int64],
+    units: NDArray[np.int64],
+    clusters: Sequence[Hashable] | None = None,
+    repeats: float = 1.0,
 ) -> Estimate:
-    """Return 100 * sum(errors) / sum(units) of utterances [n], and how well it is known.
+    """Return 100 * sum(errors) / sum(units) of texts [n], and how well it is known.
 
-    `errors` are those of one system, or the differences between two, by utterance. `clusters`
-    names the cluster of each, such as its speaker; None: each utterance is one of its own.
+    `errors` are those of one system, or the differences between two. `clusters` names the cluster
+    of each text, such as its speaker; None: each is one of its own. `repeats` is how many texts an
+    utterance has on average: what goes wrong in one may go wrong in all of them.
     """
-    if clusters is not None:
-        names, index = np.unique(np.array(clusters), return_inverse=True)
-        sums = np.zeros((2, len(names)), dtype=np.int64)
-        np.add.at(sums[0], index, errors)
-        np.add.at(sums[1], index, units)
-        errors, units = sums
+    clusters = range(len(errors)) if clusters is None else clusters
+    numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
+    index = [numbers[cluster] for cluster in clusters]
+    sums = np.zeros((2, len(numbers)), dtype=np.int64)
+    np.add.at(sums[0], index, errors)
+    np.add.at(sums[1], index, units)
+    errors, units = sums
     count, total, size = len(errors), errors.sum(), units.sum()
     alike = np.array_equal(errors * size, units * total)
     standard_error = 0.0
@@ -103,7 +123,7 @@ def estimate(
         standard_error = math.sqrt(
             (count - 1) / count * ((without - 100 * total / size) ** 2).sum()
         )
-    one_error = 100 / size
+    one_error = 100 * repeats / size
     return Estimate(
         rate=float(100 * total / size),
         standard_error=standard_error,
@@ -114,15 +134,27 @@ def estimate(
 
 
 def estimates(
-    errors: NDArray[np.int64], units: NDArray[np.int64], speakers: Sequence[str]
+    errors: NDArray[np.int64],
+    units: NDArray[np.int64],
+    speakers: Sequence[str],
+    utterances: Sequence[Hashable] | None = None,
 ) -> dict[Level, Estimate]:
-    """Return the estimate over utterances, and over speakers where two or more are known.
+    """Return the estimate over utterances, and over speakers where any is known.
 
-    What one speaker says tells nothing of others, so there is no estimate over one.
+    `utterances` names the utterance of each text: one that was decoded in several conditions has
+    several texts, which go together; None: each text is of its own. An utterance whose speaker is
+    not known, "", counts as a speaker's of its own. What one speaker says tells nothing of others,
+    so there is no estimate over one.
     """
-    found: dict[Level, Estimate] = {"utterances": estimate(errors, units)}
-    if all(speakers) and len(set(speakers)) > 1:
-        found["speakers"] = estimate(errors, units, speakers)
+    utterances = range(len(errors)) if utterances is None else utterances
+    repeats = len(utterances) / len(set(utterances))
+    found: dict[Level, Estimate] = {"utterances": estimate(errors, units, utterances, repeats)}
+    by_speaker = [
+        (speaker, None if speaker else utterance)
+        for speaker, utterance in zip(speakers, utterances, strict=True)
+    ]
+    if any(speakers) and len(set(by_speaker)) > 1:
+        found["speakers"] = estimate(errors, units, by_speaker, repeats)
     return found
 
 

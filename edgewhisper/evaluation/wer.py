@@ -45,6 +45,11 @@ class Record:
         """How the texts are scored."""
         return normalizing.rule(self.language, self.normalizer)
 
+    @property
+    def utterance(self) -> tuple[str, str]:
+        """What is the same in every condition that the utterance was decoded in."""
+        return self.id, self.reference
+
 
 @dataclass(frozen=True)
 class ErrorCounts:
@@ -167,6 +172,7 @@ def summarize_errors(records: Sequence[Record]) -> ErrorSummary:
         np.array([count.errors for count in counts]),
         np.array([count.words for count in counts]),
         [record.speaker for record in records],
+        [record.utterance for record in records],
     )
     # No error can be below zero, so none went unseen there.
     interval = widest([replace(one, falling=0.0).interval() for one in of_each.values()])

@@ -81,9 +81,16 @@ def both_intervals(comparison: Comparison) -> str:
     over_utterances = comparison.over_utterances
     text = f"over utterances {'' if over_utterances is None else signed(over_utterances)}"
     if comparison.over_speakers is not None:
-        return f"{text}, over {comparison.speakers} speakers {signed(comparison.over_speakers)}"
+        over = f"over {_number_of(comparison.speakers, 'speaker')}"
+        if unknown := comparison.unknown_speakers:
+            over += f" (not known of {_number_of(unknown, 'utterance')})"
+        return f"{text}, {over} {signed(comparison.over_speakers)}"
     known = "one speaker, so of others nothing" if comparison.speakers else "speakers not known"
     return f"{text}, {known}"
+
+
+def _number_of(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def metric(report: Report) -> Metric:

@@ -83,13 +83,62 @@ def test_one_utterance_tells_nothing() -> None:
 def test_one_speaker_tells_nothing_of_others() -> None:
     differences, words = np.array([1, 0, -1, 2]), np.full(4, 10)
     assert estimates(differences, words, ["a"] * 4).keys() == {"utterances"}
-    assert estimates(differences, words, ["a", "b", "a", ""]).keys() == {"utterances"}
     both = estimates(differences, words, ["a", "b", "a", "b"])
     assert both.keys() == {"utterances", "speakers"}
     # Two speakers have one degree of freedom: the quantile is 12.7.
     assert both["speakers"].interval().high - both["speakers"].rate == pytest.approx(
         t.ppf(0.975, 1) * both["speakers"].standard_error, abs=1e-5
     )
+
+
+def test_an_unknown_speaker_is_one_of_its_own() -> None:
+    """One that is not named does not hide what is known of the others."""
+    generator = np.random.default_rng(1)
+    words, names = np.full(60, 10), [str(number) for number in np.repeat(np.arange(6), 10)]
+    differences = np.repeat([0, 1, 0, 2, 0, 1], 10) + generator.integers(0, 2, 60)
+    widths = []
+    for speakers in (names, ["", *names[1:]], ["", *names[1:-1], ""], [""] * 60):
+        intervals = {
+            level: one.interval() for level, one in estimates(differences, words, speakers).items()
+        }
+        widths.append(widest(list(intervals.values())))
+        assert ("speakers" in intervals) is any(speakers)
+    known, one_unknown, two_unknown, none_known = (each.high - each.low for each in widths)
+    assert one_unknown == pytest.approx(known, rel=0.3)
+    assert two_unknown > 1.5 * none_known
+    mixed = estimates(differences, words, ["a"] * 59 + [""])["speakers"]
+    assert mixed.clusters == 2
+
+
+def test_an_utterance_in_several_conditions_is_one_utterance() -> None:
+    """The same texts once more, or a thousand times more, prove nothing more."""
+    generator = np.random.default_rng(2)
+    for differences in (generator.integers(-1, 2, 40), np.zeros(40, int)):
+        words, names = generator.integers(5, 30, 40), [str(number % 8) for number in range(40)]
+        once = estimates(differences, words, names)
+        often = estimates(
+            np.tile(differences, 21), np.tile(words, 21), names * 21, list(range(40)) * 21
+        )
+        assert often.keys() == once.keys()
+        for level, one in once.items():
+            assert often[level].interval() == one.interval()
+            assert often[level].p_value(5.0) == one.p_value(5.0)
+
+
+@pytest.mark.parametrize(
+    "differences", [[3, -1, 0, 2, 4, -2], [0] * 6, [-1, 0, 0, -1, 0, 0], [1, 1, 1, 1, 1, 1]]
+)
+@pytest.mark.parametrize("distance", [-0.3, 0.3])
+def test_so_much_more_of_the_same_settles_it(differences: list[int], distance: float) -> None:
+    found = estimate(np.array(differences), np.full(6, 10))
+    limit = found.rate + distance
+    times = found.needed(limit)
+    assert times is not None
+    # the quantiles of Student's t shrink with the data too
+    for count, settled in ((round(0.3 * times), False), (round(1.1 * times), True)):
+        interval = estimate(np.tile(differences, count), np.full(6 * count, 10)).interval()
+        assert (not interval.low <= limit <= interval.high) is settled
+    assert found.needed(found.rate) is None
 
 
 def test_errors_that_go_together_make_an_interval_over_speakers_wider() -> None:
