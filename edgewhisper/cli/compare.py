@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from edgewhisper.cli import options
 from edgewhisper.evaluation.normalizing import RULES, NormalizerName
@@ -47,6 +49,17 @@ def transcripts(command: F) -> F:
     )
 
 
+def refuse_unused(context: click.Context, files: Sequence[Path]) -> None:
+    """Raise click.UsageError for options about transcripts that no file of transcripts follows."""
+    about = {"reference": [path for path in files if path.suffix == ".trn"]}
+    about |= {"language": [*files], "normalizer": [*files]}
+    for name, followed_by in about.items():
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and not followed_by:
+            kind = "a trn file" if files else "transcripts"
+            raise click.UsageError(f"'--{name}' changes nothing without {kind}.", context)
+
+
 @click.command(
     "compare",
     cls=Sectioned,
@@ -67,7 +80,9 @@ def transcripts(command: F) -> F:
     help="Directory for compare.json, compare.md and compare.html.",
 )
 @options.as_json("All figures on stdout, instead of tables.")
+@click.pass_context
 def command(
+    context: click.Context,
     first: Path,
     others: tuple[Path, ...],
     reference: Path | None,
@@ -85,12 +100,14 @@ def command(
     """
     from edgewhisper import api
     from edgewhisper.cli.table import page_tables
-    from edgewhisper.reports import compare_page
+    from edgewhisper.reports import compare_page, systems
     from edgewhisper_runtime.bundle import to_json
     from edgewhisper_runtime.errors import DataError
 
+    paths = (first, *others)
+    refuse_unused(context, [path for path in paths if systems.kind(path) == "transcripts"])
     result = api.compare(
-        (first, *others),
+        paths,
         references=reference,
         language=language or "en",
         normalizer=normalizer,

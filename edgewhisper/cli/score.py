@@ -81,6 +81,8 @@ def command(
     """
     from edgewhisper.reports import Report, exchange, transcripts
 
+    files = [] if export else [file] if other is None else [file, other]
+    compare.refuse_unused(context, [path for path in files if _rescorer(path) is None])
     if export is not None:
         if other is not None:
             raise click.UsageError("--export writes one report; leave out OTHER.")

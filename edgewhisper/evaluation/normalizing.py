@@ -85,9 +85,14 @@ def remark(language: str, references: Iterable[str]) -> str:
     """Return what a reader of a language's error rate must know of its texts; mostly nothing."""
     if language in {"zh", "yue"}:
         return "Traditional and Simplified characters count as different."
-    if language != "en" and any(_has_marks(reference) for reference in references):
+    if language == "en" or not any(_has_marks(reference) for reference in references):
+        return ""
+    if language in CHARACTER_LANGUAGES:
         return "The normalizer removes combining marks, so errors in vowel signs are not counted."
-    return ""
+    return (
+        "The normalizer puts spaces in place of combining marks, so words are counted in the pieces "
+        "between them."
+    )
 
 
 @lru_cache

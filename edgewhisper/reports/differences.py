@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, get_args
 
-from edgewhisper.evaluation.comparison import Comparison, compare
+from edgewhisper.evaluation.comparison import Comparison, Records, compare
 from edgewhisper.evaluation.normalizing import Normalizer
-from edgewhisper.evaluation.wer import Record
 from edgewhisper.reports.systems import Size, Source, System
 from edgewhisper.reports.timing import MEMORY, TIMES, TimedFigure
+from edgewhisper_runtime.cli.recordings import MEDIA_SUFFIXES, SUFFIXES
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.measure.machine import Machine
 
@@ -125,10 +125,12 @@ def _place(common: Path, path: Path) -> str:
 
 
 def _difference(first: Source, other: Source) -> Difference:
-    before, after = first.records, other.records
+    before: Records = first.records
+    after: Records = other.records
     by_split = before.keys() == after.keys()
     if not by_split:  # transcripts of other engines name no splits
         before, after = _joined(before), _joined(after)
+    before, after = _named_alike(before, after)
     reason = _rates_reason(first, other)
     splits = before if by_split and len(before) > 1 else {}
     return Difference(
@@ -139,8 +141,40 @@ def _difference(first: Source, other: Source) -> Difference:
     )
 
 
-def _joined(records: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Record, ...]]:
+def _joined(records: Records) -> Records:
     return {"": tuple(record for of_split in records.values() for record in of_split)}
+
+
+def _named_alike(before: Records, after: Records) -> tuple[Records, Records]:
+    """Return the records of two systems, with names of files as ids where whole paths differ.
+
+    Other engines may have the audio elsewhere, or on another machine. Where two files have one
+    name, the ids stay as they are.
+    """
+    if _ids(before) == _ids(after):
+        return before, after
+    by_name = _by_file_name(before), _by_file_name(after)
+    kept = all(
+        len(_ids(new)) == len(_ids(old)) for new, old in zip(by_name, (before, after), strict=True)
+    )
+    return by_name if kept else (before, after)
+
+
+def _by_file_name(records: Records) -> Records:
+    return {
+        split: [replace(record, id=_file_name(record.id)) for record in of_split]
+        for split, of_split in records.items()
+    }
+
+
+def _ids(records: Records) -> set[tuple[str, str]]:
+    return {(split, record.id) for split, of_split in records.items() for record in of_split}
+
+
+def _file_name(name: str) -> str:
+    """Return the name of an audio file without its directory and suffix; another id as it is."""
+    path = PureWindowsPath(name)  # which knows both kinds of separators
+    return path.stem if path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES else path.name
 
 
 def _rates_reason(first: Source, other: Source) -> str:
@@ -152,9 +186,7 @@ def _rates_reason(first: Source, other: Source) -> str:
     return ""
 
 
-def _rate(
-    before: Mapping[str, Sequence[Record]], after: Mapping[str, Sequence[Record]], reason: str
-) -> RateDifference:
+def _rate(before: Records, after: Records, reason: str) -> RateDifference:
     comparison = None
     if not reason:
         try:

@@ -66,7 +66,8 @@ def write_trn(report: Report, role: Role, directory: Path) -> list[Path]:
 def write_model_card(report: Report, role: Role, directory: Path) -> list[Path]:
     """Write the metadata of a Hugging Face model card with its results (`model-index`).
 
-    One result for each split and language, so each is a WER or a CER.
+    One result for each split and language, so each is a WER or a CER, with the number of utterances
+    that it is of.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -80,11 +81,11 @@ def write_model_card(report: Report, role: Role, directory: Path) -> list[Path]:
                 EvalResult(
                     task_type="automatic-speech-recognition",
                     task_name="Automatic Speech Recognition",
-                    dataset_name=f"{report.dataset.name} {split}",
+                    dataset_name=f"{report.dataset.name} {split} ({score.utterances} utterances)",
                     dataset_type="librispeech_asr" if known else _slug(report.dataset.name),
                     dataset_config=known["config"] if known else language,
                     dataset_split=_HUB_SPLITS[known["split"]] if known else split,
-                    dataset_args={"language": language},
+                    dataset_args={"language": language, "utterances": score.utterances},
                     metric_type=score.metric.lower(),
                     metric_name=f"{score.metric} ({score.normalizer})",
                     metric_value=round(score.wer, 2),

@@ -80,23 +80,35 @@ def read(
     the other arguments are those of `transcripts.read`. Raises BundleError for a bundle that is not
     intact, DataError for what is none of these.
     """
-    if path.is_dir():
+    found = kind(path)
+    if found == "bundle":
         return _bundle(path)
-    content = _json(path)
-    if "records" in content:
+    if found == "report":
         return _report(Report.read(path), path, path, "report")
-    if "runs" in content:
-        return _profile(path, content)
-    if "rows" in content or "differences" in content:
-        raise DataError(
-            f"{path} holds a sweep or a comparison, which is of many systems. Name a bundle, the "
-            "report.json of a build or evaluation, a profile, or transcripts."
-        )
+    if found == "profile":
+        return _profile(path, _json(path))
     records = transcripts.read(path, references, language, normalizer)
     return _scored(
         {"": tuple(records)}, {},
         name=path.stem, source=str(path), sha256=describe_file(path).sha256, kind="transcripts",
     )  # fmt: skip
+
+
+def kind(path: Path) -> Kind:
+    """Return what a path holds; raise DataError for results of many systems."""
+    if path.is_dir():
+        return "bundle"
+    content = _json(path)
+    if "records" in content:
+        return "report"
+    if "runs" in content:
+        return "profile"
+    if "rows" in content or "differences" in content:
+        raise DataError(
+            f"{path} holds a sweep or a comparison, which is of many systems. Name a bundle, the "
+            "report.json of a build or evaluation, a profile, or transcripts."
+        )
+    return "transcripts"
 
 
 def _json(path: Path) -> dict[str, Any]:

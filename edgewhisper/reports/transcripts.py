@@ -18,6 +18,7 @@ from edgewhisper.evaluation.formats import Problem, lines
 from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.evaluation.wer import Record
 from edgewhisper.reports.results import Report
+from edgewhisper_runtime.decode.repetition import is_looping
 from edgewhisper_runtime.errors import DataError, EdgeWhisperError
 from edgewhisper_runtime.text.languages import to_code
 
@@ -39,12 +40,12 @@ def read(
     if path.suffix == ".trn":
         if references is None:
             raise DataError(f"{path} has no references. Name their trn file with --reference.")
-        records, problems = _read_trn(path, references, language)
+        records, problems = _read_trn(path, references, language, normalizer)
     else:
         if _is_report(path):
             variant = Report.read(path).records["variant"]
             return [record for of_split in variant.values() for record in of_split]
-        records, problems = _read_json_lines(path, language)
+        records, problems = _read_json_lines(path, language, normalizer)
     if problems:
         raise DataError(
             f"{path} cannot be scored: {checking.listed(problems)}. Mend these lines, or take them "
@@ -52,7 +53,7 @@ def read(
         )
     if not records:
         raise DataError(f"{path} has no texts. Name another file.")
-    return [replace(record, normalizer=normalizer) for record in records]
+    return records
 
 
 def _is_report(path: Path) -> bool:
@@ -63,48 +64,54 @@ def _is_report(path: Path) -> bool:
     return isinstance(content, dict) and "records" in content
 
 
-def _read_json_lines(path: Path, language: str) -> tuple[list[Record], list[Problem]]:
+def _read_json_lines(
+    path: Path, language: str, normalizer: NormalizerName | None
+) -> tuple[list[Record], list[Problem]]:
     records: list[Record] = []
     problems: list[Problem] = []
     numbers: dict[str, int] = {}
-    named: set[str] = set()  # records that have an id of their own
     for line in lines.objects(path):
         if isinstance(line, Problem):
             problems.append(line)
             continue
         number, values = line
         try:
-            record = _record(values, language)
+            record = _record(values, language, normalizer)
             if record.id in numbers:
                 raise ValueError(f"{record.id} is in line {numbers[record.id]} too")
         except (ValueError, TypeError, EdgeWhisperError) as error:
             problems.append(Problem(f"{path}:{number}", str(error).rstrip(".")))
             continue
         numbers[record.id] = number
-        named |= {record.id} if values.get("id") else set()
         records.append(record)
-    # Other engines' paths may be those of another machine, so names of files are compared.
-    names = [record.id if record.id in named else Path(record.id).stem for record in records]
-    if len(set(names)) == len(names):
-        records = [replace(r, id=name) for r, name in zip(records, names, strict=True)]
     return records, problems
 
 
-def _record(values: dict[str, Any], language: str) -> Record:
+def _record(values: dict[str, Any], language: str, normalizer: NormalizerName | None) -> Record:
     """Return a line's record; raise an error for what is wrong with it."""
-    reference = _text(values, "text", "reference")
-    own = to_code(_text(values, "language", "lang", default=language)) or language
-    if not normalizing.units(reference, normalizing.rule(own)):
-        raise ValueError("no words are left of the reference")
-    return Record(
+    hypothesis = _text(values, "pred_text", "hypothesis")
+    record = Record(
         id=_text(values, "id", "audio_filepath"),
         speaker=_text(values, "speaker", default=""),
-        reference=reference,
-        hypothesis=_text(values, "pred_text", "hypothesis"),
+        reference=_text(values, "text", "reference"),
+        hypothesis=hypothesis,
         duration=_number(values, "duration"),
         seconds=_number(values, "time", "seconds"),
-        language=own,
+        problem=_problem(hypothesis),
+        language=to_code(_text(values, "language", "lang", default=language)) or language,
+        normalizer=normalizer,
     )
+    if not normalizing.units(record.reference, record.rule):
+        raise ValueError("no words are left of the reference")
+    return record
+
+
+def _problem(hypothesis: str) -> str | None:
+    """Return what is wrong with a text, as far as the text alone shows it."""
+    words = hypothesis.split()
+    if not words:
+        return "empty"
+    return "looping" if is_looping(words) else None
 
 
 def _text(values: dict[str, Any], *keys: str, default: str | None = None) -> str:
@@ -128,10 +135,13 @@ def _number(values: dict[str, Any], *keys: str) -> float:
     return float(number)
 
 
-def _read_trn(path: Path, references: Path, language: str) -> tuple[list[Record], list[Problem]]:
+def _read_trn(
+    path: Path, references: Path, language: str, normalizer: NormalizerName | None
+) -> tuple[list[Record], list[Problem]]:
     """Read both files; the speaker is what stands before an id's first hyphen or underscore.
 
-    So sclite reads its ids of the kind "spu_id".
+    So sclite reads its ids of the kind "spu_id". Where that is the same for all, such as "rec", it
+    is no speaker's name.
     """
     problems: list[Problem] = []
     expected = _trn_texts(references, problems)
@@ -140,14 +150,16 @@ def _read_trn(path: Path, references: Path, language: str) -> tuple[list[Record]
     for key, (where, reference) in expected.items():
         if key not in texts:
             problems.append(Problem(where, f"{path} has no text of {key}"))
-        if not normalizing.units(reference, normalizing.rule(language)):
+        if not normalizing.units(reference, normalizing.rule(language, normalizer)):
             problems.append(Problem(where, "no words are left of the reference"))
         speaker, separator, _ = re.sub("_", "-", key, count=1).partition("-")
         hypothesis = texts.get(key, ("", ""))[1]
         records.append(
             Record(key, speaker if separator else "", reference, hypothesis, 0.0, 0.0,
-                   language=language)
+                   _problem(hypothesis), language, normalizer)
         )  # fmt: skip
+    if len({record.speaker for record in records}) == 1:
+        records = [replace(record, speaker="") for record in records]
     problems += [
         Problem(where, f"{references} has no reference of {key}")
         for key, (where, _) in texts.items()

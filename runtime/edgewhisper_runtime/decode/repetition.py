@@ -22,8 +22,8 @@ def compression_ratio(text: str) -> float:
     return len(raw) / len(zlib.compress(raw)) if raw else 0.0
 
 
-def is_looping(tokens: Sequence[int]) -> bool:
-    """Tell whether the tokens end in a phrase that is repeated as failed decoding does.
+def is_looping(tokens: Sequence[int] | Sequence[str]) -> bool:
+    """Tell whether the tokens, or words, end in a phrase that is repeated as failed decoding does.
 
     A phrase of up to 8 tokens at least three times, 12 tokens or more in all.
     """
@@ -50,7 +50,7 @@ def is_suspect(tokens: Sequence[int]) -> bool:
     )
 
 
-def _repeats(tokens: Sequence[int], at_least: int) -> bool:
+def _repeats(tokens: Sequence[int] | Sequence[str], at_least: int) -> bool:
     """Tell whether the tokens end in repetitions of one phrase that are `at_least` tokens long."""
     for length in range(1, _LONGEST_REPEATED_PHRASE + 1):
         repeats = max(_FEWEST_REPEATS, -(-at_least // length))

@@ -65,8 +65,9 @@ def test_composed_and_decomposed_characters_are_the_same() -> None:
 
 def test_what_a_reader_must_know() -> None:
     assert "Simplified" in remark("zh", ["四川"])
-    assert "combining marks" in remark("th", ["ที่นี่"])
-    assert "combining marks" in remark("hi", ["हिन्दी"])
+    assert "vowel signs are not counted" in remark("th", ["ที่นี่"])
+    assert units("नमस्ते", rule("hi")) == ["नमस", "त"]
+    assert "in the pieces" in remark("hi", ["नमस्ते"])
     assert remark("de", ["Größe"]) == remark("en", ["naïve"]) == ""
 
 

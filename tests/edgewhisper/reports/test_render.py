@@ -131,7 +131,10 @@ def test_other_tools_read_an_export(report: Report, tmp_path: Path, run: Run) ->
     (card,) = (tmp_path / "model-card").iterdir()
     (entry,) = ModelCard(card.read_text()).data.eval_results
     assert (entry.metric_type, entry.metric_value) == ("wer", round(wer.wer, 2))
-    assert (entry.dataset_split, entry.dataset_args) == ("smoke", {"language": "en"})
+    assert (entry.dataset_split, entry.dataset_args) == (
+        "smoke", {"language": "en", "utterances": 3},
+    )  # fmt: skip
+    assert entry.dataset_name.endswith("smoke (3 utterances)")
 
 
 def test_languages_and_rules_are_named(report: Report) -> None:

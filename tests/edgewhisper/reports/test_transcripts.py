@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Run
+from conftest import REPOSITORY, Run
 from edgewhisper.evaluation.comparison import compare
 from edgewhisper.evaluation.wer import summarize_errors
 from edgewhisper.reports import transcripts
@@ -28,22 +28,88 @@ def write(path: Path, lines: list[object]) -> Path:
 
 def test_json_lines(tmp_path: Path) -> None:
     records = transcripts.read(write(tmp_path / "nemo.jsonl", LINES))
-    assert [r.id for r in records] == ["84-121123-0001", "84-121123-0002", "c"]
+    assert [r.id for r in records] == [line["audio_filepath"] for line in LINES]
+    assert [r.problem for r in records] == [None, "empty", None]
     assert [r.language for r in records] == ["en", "en", "ja"]
     assert (records[0].duration, records[0].seconds, records[1].duration) == (3.5, 0.2, 0.0)
     summary = summarize_errors(records)
+    assert (summary.empty, summary.looping) == (1, 0)
     assert summary.metric == "MER"
     assert (summary.substitutions + summary.deletions, summary.words) == (3, 4 + 1 + 4)
 
 
-def test_files_of_one_name_are_kept_apart(tmp_path: Path) -> None:
-    lines = [{"audio_filepath": f"{n}/a.wav", "text": "yes", "pred_text": "yes"} for n in "12"]
-    assert [r.id for r in transcripts.read(write(tmp_path / "a.jsonl", lines))] == [
-        "1/a.wav",
-        "2/a.wav",
+def test_a_text_that_repeats_itself_is_counted(tmp_path: Path) -> None:
+    lines = [
+        {"id": "a", "text": "so it was", "pred_text": "so it was" + " and so on" * 9},
+        {"id": "b", "text": "no, no, no", "pred_text": "no, no, no"},
     ]
-    named = [{"id": "x.1", "text": "yes", "pred_text": "yes"}]
-    assert transcripts.read(write(tmp_path / "b.jsonl", named))[0].id == "x.1"
+    assert summarize_errors(transcripts.read(write(tmp_path / "a.jsonl", lines))).looping == 1
+
+
+def test_audio_in_another_place_is_the_same_utterance(tmp_path: Path, run: Run) -> None:
+    """Ids of a report's utterances are paths below the data; other machines have other paths."""
+    names = ["calls/a.1.flac", "calls/b.flac", "calls/c.WAV"]
+    line = {"text": "one more word", "pred_text": "one more word"}
+    ours = [{"audio_filepath": name, **line} for name in names]
+    first = write(tmp_path / "ours.jsonl", ours)
+    for number, place in enumerate(("/mnt/{}", "C:\\data\\{}", "{}")):
+        theirs = [{"audio_filepath": place.format(Path(name).name), **line} for name in names]
+        other = write(tmp_path / f"theirs{number}.jsonl", theirs)
+        result = run("score", first, other, "--json")
+        assert result.returncode == 0, result.stderr
+    bare = write(tmp_path / "bare.jsonl", [{"id": Path(n).stem, **line} for n in names])
+    assert run("score", first, bare).returncode == 0
+    apart = [{"audio_filepath": f"{n}/a.wav", **line} for n in "123"]
+    result = run("score", write(tmp_path / "apart.jsonl", apart), first)
+    assert result.returncode == 8
+    assert "1/a.wav" in result.stderr
+    again = write(tmp_path / "again.jsonl", apart)
+    assert run("score", tmp_path / "apart.jsonl", again).returncode == 0
+
+
+def test_a_report_is_compared_with_what_was_exported_of_it(tmp_path: Path, run: Run) -> None:
+    stored = REPOSITORY / "docs" / "results" / "languages" / "german.json"
+    exported = run("score", stored, "--export", "leaderboard", "--output", tmp_path)
+    result = run("score", exported.stdout.strip(), stored, "--language", "de", "--json")
+    assert result.returncode == 0, result.stderr
+    ((difference),) = json.loads(result.stdout)["differences"].values()
+    assert difference["overall"]["comparison"]["d"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a.jsonl", "--reference", "r.trn"), "'--reference' changes nothing without a trn file"),
+        (("report.json", "--language", "fr"), "'--language' changes nothing without transcripts"),
+        (("report.json", "--normalizer", "basic"), "'--normalizer' changes nothing"),
+        (("report.json", "report.json", "--normalizer", "basic"), "'--normalizer' changes nothing"),
+        (("report.json", "--export", "trn", "--language", "fr"), "'--language' changes nothing"),
+    ],
+)
+def test_options_that_change_nothing_are_refused(
+    tmp_path: Path, run: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    write(tmp_path / "a.jsonl", LINES)
+    (tmp_path / "r.trn").write_text("yes (a-1)\n")
+    stored = REPOSITORY / "docs" / "results" / "languages" / "german.json"
+    (tmp_path / "report.json").symlink_to(stored)
+    named = [tmp_path / each if "." in each else each for each in arguments]
+    result = run("score", *named)
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+def test_the_normalizer_that_is_named_decides_what_is_left(tmp_path: Path) -> None:
+    path = write(tmp_path / "uh.jsonl", [{"id": "a", "text": "uh", "pred_text": "uh"}])
+    with pytest.raises(DataError, match=r"uh\.jsonl:1: no words are left"):
+        transcripts.read(path)
+    (record,) = transcripts.read(path, normalizer="basic")
+    assert record.normalizer == "basic"
+    german = write(
+        tmp_path / "de.jsonl", [{"id": "a", "text": "uh", "pred_text": "", "lang": "de"}]
+    )
+    with pytest.raises(DataError, match=r"de\.jsonl:1: no words are left"):
+        transcripts.read(german, normalizer="english")
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
@@ -89,6 +155,10 @@ def test_trn_pairs(tmp_path: Path) -> None:
         ("anna-1", "anna", "the bat sat"),
         ("bo_2", "bo", ""),
     ]
+    reference.write_text("the cat sat (rec_000)\na c (rec_001)\n")
+    hypothesis.write_text("the bat sat (rec_000)\n(rec_001)\n")
+    assert [r.speaker for r in transcripts.read(hypothesis, reference)] == ["", ""]
+    reference.write_text(";; comment\nthe cat sat (anna-1)\na (b) c (bo_2)\n")
     hypothesis.write_text("the bat sat (anna-1)\nmore (carl-3)\nno id\n{ um / @ } x (bo_2)\n")
     with pytest.raises(DataError) as raised:
         transcripts.read(hypothesis, reference)
