@@ -73,6 +73,7 @@ def check(
     utterances, problems = datasets.read(card, splits, Bars())
     languages = {split: sorted({u.language for u in of}) for split, of in utterances.items()}
     speakers = {split: len({u.speaker for u in of} - {""}) for split, of in utterances.items()}
+    unknown = {split: sum(not u.speaker for u in of) for split, of in utterances.items()}
     hours = {split: sum(u.duration for u in of) / 3600 for split, of in utterances.items()}
     if as_json:
         splits_found = {
@@ -80,6 +81,7 @@ def check(
                 "utterances": len(of_split),
                 "hours": hours[split],
                 "speakers": speakers[split],
+                "without_speaker": unknown[split],
                 "languages": languages[split],
             }
             for split, of_split in utterances.items()
@@ -88,8 +90,8 @@ def check(
         click.echo(json.dumps(content | {"problems": [vars(problem) for problem in problems]}))
     else:
         rows = [
-            (split, str(len(of_split)), f"{hours[split]:.2f}", str(speakers[split] or "unknown"),
-             ", ".join(languages[split]))
+            (split, str(len(of_split)), f"{hours[split]:.2f}",
+             _speakers(speakers[split], unknown[split]), ", ".join(languages[split]))
             for split, of_split in utterances.items()
         ]  # fmt: skip
         click.echo(f"{card.name}, read as {card.format}")
@@ -101,6 +103,13 @@ def check(
             f"{card.path} has {checking.counted(problems)}, shown above. Mend them, or evaluate "
             "with --skip-bad, which leaves such utterances out."
         )
+
+
+def _speakers(known: int, unknown: int) -> str:
+    """Return how many speakers are known, and how many utterances name none."""
+    if not known:
+        return "unknown"
+    return f"{known}, {unknown} without" if unknown else str(known)
 
 
 @command.command("librispeech", cls=Sectioned, examples=("", "--split dev-clean"))

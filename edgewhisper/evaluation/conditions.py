@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from edgewhisper.evaluation.formats import tree
 from edgewhisper_runtime.audio import SAMPLE_RATE
 from edgewhisper_runtime.audio import load as load_audio
 from edgewhisper_runtime.bundle import parse, to_json
@@ -224,8 +225,7 @@ def _files(hashes: HashCache, directory: Path) -> dict[str, str]:
     """Return the SHA-256 of each audio file in and below a directory, by its path there."""
     files = {
         path.relative_to(directory).as_posix(): hashes.describe(path).sha256
-        for path in sorted(directory.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        for path in (tree.files(directory, SUFFIXES) if directory.is_dir() else ())
     }
     if not files:
         raise DataError(

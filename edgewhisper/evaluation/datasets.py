@@ -64,7 +64,7 @@ class Dataset:
 
     def record(self, limit: int | None) -> DatasetRecord:
         """Return what a report says of it, evaluated on at most `limit` utterances of a split."""
-        skipped = len(self.skipped)
+        skipped = len({problem.where for problem in self.skipped})  # one may have several
         return DatasetRecord(self.name, self.synthetic, limit, self.card.licence, skipped)
 
 
@@ -100,7 +100,7 @@ def find_dataset(
     if empty := [split for split, of_split in utterances.items() if not of_split]:
         raise DataError(f"{card.path}: no utterance of {empty[0]} can be used. Name other data.")
     if problems:
-        _log.warning("%d problems in the data; these utterances are left out", len(problems))
+        _log.warning("%s in the data; what they are of is left out", checking.counted(problems))
     return Dataset(card, utterances, tuple(problems), root)
 
 
@@ -195,6 +195,8 @@ def _chosen(card: Card, splits: tuple[str, ...], present: Sequence[str]) -> tupl
     """Return the splits to evaluate on; raise DataError for one that is not there."""
     usual = tuple(split for split in present if split.startswith("test")) or tuple(present)
     chosen = splits or card.splits or usual
+    if not present:
+        raise DataError(f"{card.path} has no data of the format {card.format}. Name other data.")
     if absent := [split for split in chosen if split not in present]:
         have = ", ".join(present) or "none"
         hint = suggest(absent[0], present, "Name one of these with --split.")

@@ -90,8 +90,8 @@ def remark(language: str, references: Iterable[str]) -> str:
     if language in CHARACTER_LANGUAGES:
         return "The normalizer removes combining marks, so errors in vowel signs are not counted."
     return (
-        "The normalizer puts spaces in place of combining marks, so words are counted in the pieces "
-        "between them."
+        "The normalizer puts spaces in place of combining marks, so words are counted in the "
+        "pieces between them."
     )
 
 

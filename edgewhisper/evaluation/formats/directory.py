@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgewhisper.evaluation.formats import Entry, Problem, Source
+from edgewhisper.evaluation.formats import Entry, Problem, Source, tree
 from edgewhisper_runtime.cli.recordings import MEDIA_SUFFIXES, SUFFIXES
 
 _TEXT = ".txt"
@@ -14,7 +14,7 @@ _AUDIO = SUFFIXES | MEDIA_SUFFIXES
 
 def matches(path: Path) -> bool:
     """Return whether there is a text with audio beside it."""
-    return path.is_dir() and any(_audio_of(text) for text in path.rglob(f"*{_TEXT}"))
+    return path.is_dir() and any(_audio_of(text) for text in tree.files(path, {_TEXT}))
 
 
 def splits(source: Source) -> tuple[str, ...]:
@@ -24,8 +24,8 @@ def splits(source: Source) -> tuple[str, ...]:
 
 def entries(source: Source, split: str) -> Iterator[Entry | Problem]:  # noqa: ARG001 # there is one
     """Yield the entries by path; the id is the path below the directory."""
-    texts = {path.with_suffix(""): path for path in source.path.rglob(f"*{_TEXT}")}
-    audio = {path for path in source.path.rglob("*") if path.suffix.lower() in _AUDIO}
+    texts = {path.with_suffix(""): path for path in tree.files(source.path, {_TEXT})}
+    audio = {*tree.files(source.path, _AUDIO)}
     alone = texts.keys() - {path.with_suffix("") for path in audio}
     for path in sorted({*audio, *(texts[key] for key in alone)}):
         text = texts.get(path.with_suffix(""))

@@ -90,11 +90,14 @@ def _path(base: Path, name: str) -> Path:
 
 
 def _text(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> str:
-    """Return a value as a text, "" where there is none; raise ValueError for a list or table."""
+    """Return a value as a text, "" where there is none; raise ValueError for what is no text.
+
+    NaN is none: pandas has it in place of a value that is missing.
+    """
     value = row.get(columns.get(field, ""))
-    if value is None:
+    if value is None or value != value:  # noqa: PLR0124 # NaN is the value that is not itself
         return ""
-    if isinstance(value, (str, int, float)):
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value).strip()
     raise ValueError(f"{columns[field]} is a {type(value).__name__}, not a text")
 

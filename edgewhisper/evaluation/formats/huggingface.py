@@ -54,7 +54,8 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
         where = f"{source.path} {split}:{number + 1}"
         values = dict(row)
         for column, label in labels.items():
-            values[column] = label.int2str(values[column])
+            if values[column] is not None:
+                values[column] = label.int2str(values[column])
         values[columns["audio"]], name = _audio(values[columns["audio"]], cache, base)
         item = fields.entry(where, values, columns, base)
         if isinstance(item, Entry) and "id" not in columns:

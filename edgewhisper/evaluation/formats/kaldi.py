@@ -75,10 +75,13 @@ def _directories(path: Path) -> dict[str, Path]:
     """Return Kaldi's data directories, by name: the path itself, or those in it."""
     if not path.is_dir():
         return {}
-    candidates = [path] if (path / _AUDIO).is_file() else sorted(path.iterdir())
+    if (path / _AUDIO).is_file():
+        candidates = {path.resolve().name: path}
+    else:
+        candidates = {directory.name: directory for directory in sorted(path.iterdir())}
     return {
-        directory.resolve().name: directory
-        for directory in candidates
+        name: directory
+        for name, directory in candidates.items()
         if (directory / _AUDIO).is_file() and (directory / _TEXT).is_file()
     }
 

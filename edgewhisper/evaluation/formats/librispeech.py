@@ -8,7 +8,8 @@ from pathlib import Path
 from edgewhisper.evaluation.formats import Entry, Problem, Source, lines
 from edgewhisper_runtime.cli.recordings import MEDIA_SUFFIXES, SUFFIXES
 
-_TRANSCRIPTS = "*/*/*.trans.txt"  # below a split
+_CHAPTERS, _TRANSCRIPT = "*/*", "*.trans.txt"
+_TRANSCRIPTS = f"{_CHAPTERS}/{_TRANSCRIPT}"  # below a split
 
 
 def matches(path: Path) -> bool:
@@ -25,18 +26,23 @@ def splits(source: Source) -> tuple[str, ...]:
 def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
     """Yield the entries by id; the speaker is the directory's name."""
     found: list[tuple[str, Entry | Problem]] = []
-    for transcript in sorted((source.path / split).glob(_TRANSCRIPTS)):
-        directory = transcript.parent
+    chapters = (path for path in (source.path / split).glob(_CHAPTERS) if path.is_dir())
+    for directory in sorted(chapters):
         audio: dict[str, Path] = {}
         for path in sorted(directory.iterdir(), reverse=True):
             if path.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES:
                 audio[path.stem] = path
-        for line in lines.pairs(transcript):
-            if isinstance(line, Problem):
-                found.append(("", line))
-                continue
-            number, key, text = line
-            where = f"{transcript}:{number}"
-            path = audio.get(key, directory / f"{key}.flac")
-            found.append((key, Entry(where, path, text, key, directory.parent.name)))
+        alone = dict(audio)
+        for transcript in sorted(directory.glob(_TRANSCRIPT)):
+            for line in lines.pairs(transcript):
+                if isinstance(line, Problem):
+                    found.append(("", line))
+                    continue
+                number, key, text = line
+                where = f"{transcript}:{number}"
+                path = audio.get(key, directory / f"{key}.flac")
+                found.append((key, Entry(where, path, text, key, directory.parent.name)))
+                alone.pop(key, None)
+        reason = f"has no line in a {_TRANSCRIPT[1:]} beside it"
+        found += [(key, Problem(str(path), reason)) for key, path in alone.items()]
     yield from (item for _, item in sorted(found, key=lambda pair: pair[0]))

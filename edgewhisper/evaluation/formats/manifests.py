@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from edgewhisper.evaluation.formats import Entry, Problem, Source, fields
 from edgewhisper_runtime.errors import DataError
 
-Row = tuple[int, Mapping[str, Any]]  # the number of its line, and its values by column
+Row = tuple[int | str, Mapping[str, Any]]  # its line, or lines, and its values by column
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,14 @@ class Manifest:
     def splits(self, source: Source) -> tuple[str, ...]:
         """Return the names of the splits: of the files, or those that the rows of a file name."""
         if source.path.is_dir():
-            return tuple(file.stem for file in self._files(source.path))
+            files = self._files(source.path)
+            for one, other in pairwise(sorted(files, key=lambda file: file.stem)):
+                if one.stem == other.stem:
+                    raise DataError(
+                        f"{source.path} has {one.name} and {other.name}, which are one split by "
+                        "their names. Name one of them with --data, or rename one."
+                    )
+            return tuple(file.stem for file in files)
         names = dict.fromkeys(split for split, _ in self._items(source, source.path) if split)
         return tuple(names) or (source.path.stem,)
 

@@ -7,6 +7,7 @@ in double quotes (RFC 4180), except between tabs, where quotes are part of the t
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,24 +39,29 @@ def _dialect(header: str) -> dict[str, Any]:
     return {"delimiter": delimiter, "quoting": quoting, "strict": True}
 
 
-class _Lines:
+class _Lines(Iterator[str]):
     """The lines of a table as csv reads them; it may take several for a row.
 
-    `first` is the number of the first line of a row, `problems` those of lines that are left out.
+    `taken` are those of a row, `problems` those of lines that are left out.
     """
 
     def __init__(self, path: Path) -> None:
         self._lines = lines.read(path)
-        self.first = 0
+        self._again: deque[tuple[int, str]] = deque()
+        self.taken: list[tuple[int, str]] = []
         self.problems: list[Problem] = []
 
-    def __iter__(self) -> Iterator[str]:
-        for line in self._lines:
-            if isinstance(line, Problem):
-                self.problems.append(line)
-            else:
-                self.first = self.first or line[0]
-                yield line[1] + "\n"
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        while isinstance(line, Problem):
+            self.problems.append(line)
+            line = next(self._lines)
+        self.taken.append(line)
+        return line[1] + "\n"
+
+    def give_back(self) -> None:
+        """Let all lines of the row but the first be read again."""
+        self._again.extendleft(reversed(self.taken[1:]))
 
 
 def _rows(path: Path) -> Iterator[Row | Problem]:
@@ -64,7 +70,7 @@ def _rows(path: Path) -> Iterator[Row | Problem]:
     reader = csv.reader(given, **_dialect(header))
     columns: list[str] | None = None
     while True:
-        given.first = 0
+        given.taken = []
         row: list[str] | None = None
         try:
             row = next(reader)
@@ -72,21 +78,26 @@ def _rows(path: Path) -> Iterator[Row | Problem]:
             yield from given.problems
             return
         except csv.Error as error:
-            given.problems.append(Problem(f"{path}:{given.first}", f"is not CSV ({error})"))
+            # a quote that is not closed takes the rows that follow into its value
+            given.give_back()
+            number = given.taken[0][0]
+            given.problems.append(Problem(f"{path}:{number}", f"is not CSV ({error})"))
         yield from given.problems
         given.problems.clear()
         if row is None:
             continue
+        first, last = given.taken[0][0], given.taken[-1][0]
+        where = str(first) if first == last else f"{first} to {last}"
         if columns is None:
             columns = _header(path, row)
         elif len(row) != len(columns):
             yield Problem(
-                f"{path}:{given.first}",
+                f"{path}:{where}",
                 f"has {len(row)} values, and the header has {len(columns)}: a value with a "
                 "delimiter in it must stand in quotes",
             )
         else:
-            yield given.first, dict(zip(columns, row, strict=True))
+            yield where, dict(zip(columns, row, strict=True))
 
 
 def _header(path: Path, row: list[str]) -> list[str]:

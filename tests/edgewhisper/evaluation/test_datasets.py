@@ -294,7 +294,7 @@ def test_bad_utterances_are_left_out_and_listed_where_that_is_asked_for(
     assert len(dataset.utterances["bad"]) == 2
     places = {int(problem.where.rsplit(":", 1)[1]) for problem in dataset.skipped}
     assert places == set(REASONS)
-    assert dataset.record(None).skipped == len(dataset.skipped)
+    assert dataset.record(None).skipped == len(REASONS)
 
 
 def test_tables_with_bad_rows(workspace: Workspace, directory: Path, german: list[Row]) -> None:
@@ -310,9 +310,120 @@ def test_tables_with_bad_rows(workspace: Workspace, directory: Path, german: lis
     assert [u.reference for u in dataset.utterances["werk"]] == ["guten Tag", "ja, genau"]
     reasons = {problem.where: problem.reason for problem in dataset.skipped}
     assert "has 3 values, and the header has 2" in reasons[f"{path}:3"]
-    assert "a line break" in reasons[f"{path}:5"]
+    assert "a line break" in reasons[f"{path}:5 to 6"]
     assert "is not UTF-8" in reasons[f"{path}:7"]
     assert "is not CSV" in reasons[f"{path}:8"]
+
+
+@pytest.mark.parametrize("rest", ["", 'd.ogg,"so, so"\n', 'd.ogg,he said "so"\n'])
+def test_a_quote_that_is_not_closed_costs_its_own_row_alone(
+    workspace: Workspace, directory: Path, smoke_clip: Path, rest: str
+) -> None:
+    for name in "abcd":
+        (directory / f"{name}.ogg").symlink_to(smoke_clip)
+    path = directory / "calls.csv"
+    path.write_text(f'path,text\na.ogg,one\nb.ogg,"tis the season\nc.ogg,three\n{rest}')
+    dataset = find_dataset(workspace, path, language="en", skip_bad=True)
+    names = [utterance.path.name for utterance in dataset.utterances["calls"]]
+    assert names == ["a.ogg", "c.ogg", *(["d.ogg"] if rest else [])]
+    assert [problem.where for problem in dataset.skipped] == [f"{path}:3"]
+
+
+def test_an_utterance_with_two_problems_is_left_out_once(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    path = directory / "werk.csv"
+    path.write_text(
+        f"path,text,lang,duration\nclips/{german[0][0].name},ja,de,\n"
+        f"clips/{german[1][0].name},nein,klingon,999\n"
+    )
+    dataset = find_dataset(workspace, path, skip_bad=True)
+    assert len(dataset.skipped) == 2
+    assert dataset.record(None).skipped == 1
+
+
+def test_what_is_missing_in_a_table_of_pandas_is_missing(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    nan = float("nan")
+    rows = [
+        {"audio_filepath": f"clips/{clip.name}", "text": text, "speaker": speaker, "lang": "de"}
+        for (clip, _), text, speaker in zip(german, ["eins", nan, True], [nan, "b", 3], strict=True)
+    ]
+    path = directory / "werk.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = find_dataset(workspace, path, skip_bad=True)
+    assert [(u.reference, u.speaker) for u in dataset.utterances["werk"]] == [("eins", "")]
+    reasons = [problem.reason for problem in dataset.skipped]
+    assert reasons == ["the text is empty", "text is a bool, not a text"]
+
+
+def test_links_to_directories_are_followed(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    """Of directories with texts, and of Kaldi's, which have the names of the links."""
+    where = beside(directory, german)
+    for suffix in (".ogg", ".txt"):
+        (directory / "more").mkdir(exist_ok=True)
+        (where / "u2").with_suffix(suffix).rename((directory / "more" / "u2").with_suffix(suffix))
+    (where / "linked").symlink_to(directory / "more")
+    (where / "linked" / "back").symlink_to(where)
+    dataset = find_dataset(workspace, where, language="de")
+    assert [u.id for u in dataset.utterances["test"]] == ["linked/u2.ogg", "u0.ogg", "u1.ogg"]
+
+    sets = directory / "sets"
+    sets.mkdir()
+    for split in ("dev", "test"):
+        of_split = directory / f"of-{split}"
+        of_split.mkdir()
+        (sets / split).symlink_to(kaldi(of_split, german[:1] if split == "dev" else german[1:]))
+        (of_split / "clips").symlink_to(directory / "clips")
+    counts = {}
+    for split in ("dev", "test"):
+        counts |= {
+            name: len(of) for name, of in find_dataset(workspace, sets, (split,)).utterances.items()
+        }
+    assert counts == {"dev": 1, "test": 2}
+
+
+def test_audio_without_a_transcript_is_a_problem(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    where = librispeech(directory, german)
+    chapter = where / "test" / "s0" / "1"
+    (chapter / "u9.ogg").symlink_to(german[0][0])
+    (where / "test" / "s1" / "1" / "s1-1.trans.txt").unlink()
+    with pytest.raises(DataError) as error:
+        find_dataset(workspace, where)
+    for path in (chapter / "u9.ogg", where / "test" / "s1" / "1" / "u1.ogg"):
+        assert f"{path}: has no line in a .trans.txt beside it" in str(error.value)
+
+
+def test_splits_that_cannot_be_told_apart_or_are_not_there(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    path = common_voice(directory, german)
+    (path / "test.csv").write_text("path,text\n")
+    with pytest.raises(DataError, match=r"has test\.csv and test\.tsv, which are one split"):
+        find_dataset(workspace, path)
+    (directory / "empty").mkdir()
+    (directory / "card.toml").write_text('path = "empty"\nformat = "table"\n')
+    with pytest.raises(DataError, match="has no data of the format table"):
+        find_dataset(workspace, directory / "card.toml")
+
+
+def test_a_language_that_is_missing_in_a_column_of_labels(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="needs Hugging Face's datasets")
+    rows = [{"audio": str(clip), "text": text, "language": None} for clip, text in german]
+    features = datasets.Features(
+        audio=datasets.Value("string"), text=datasets.Value("string"),
+        language=datasets.ClassLabel(names=["en", "de"]),
+    )  # fmt: skip
+    saved = datasets.Dataset.from_list(rows, features=features)
+    datasets.DatasetDict({"test": saved}).save_to_disk(directory / "saved")
+    assert find_dataset(workspace, directory / "saved", language="de").languages == {"de": 3}
 
 
 def test_a_kaldi_directory_executes_nothing(
