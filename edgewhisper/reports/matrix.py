@@ -86,11 +86,13 @@ def _cells(result: SweepResult, name: str, row: SweepRow, splits: Sequence[str])
 
 
 def verdict(result: SweepResult, name: str) -> str:
-    """Return the gate's verdict on a recipe, with a star where it passes by Holm's too."""
+    """Return the gate's verdict on a recipe and its limit; a star where it passes by Holm's too."""
     gate = result.measured[name].gate
     if gate is None:
         return "baseline"
-    return f"{gate.verdict} *" if name in result.passed_by_holm else gate.verdict
+    star = " *" if name in result.passed_by_holm else ""
+    limit = "" if gate.verdict == "not judged" else f", limit {gate.max_wer_increase:g}"
+    return f"{gate.verdict}{star}{limit}"
 
 
 def to_plot(result: SweepResult) -> str:
@@ -223,7 +225,8 @@ def _footer(result: SweepResult) -> str:
     text = (
         f"{result.model.name} on {result.dataset.name}: {data}. In brackets: the difference from "
         "fp32 in points, with its paired 95 % interval (over utterances and over speakers, the "
-        f"wider at each end). The gate judges all splits together{in_all}. {_scoring(result)} "
+        f"wider at each end). The gate judges all splits together{in_all}, by the limit of the "
+        f"recipe, in points. {_scoring(result)} "
         f"{note}{' ' if note else ''}MB: the weights of the artefact that was measured. The study "
         "calls weight-only recipes dynamic too."
     )
