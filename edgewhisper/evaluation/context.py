@@ -14,6 +14,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def choose(
         _log.info("no development speech beside the data: adaptive context has its usual settings")
         return DEFAULT
     path = _results_path(workspace, artefact, options, speech)
-    if path.exists():
+    with suppress(FileNotFoundError, ValueError):  # a damaged choice is made again
         return parse(Adaptive, json.loads(path.read_text(encoding="utf-8")))
     contexts = Contexts(artefact, options.threads)
     trials = []

@@ -11,6 +11,7 @@ import pytest
 from edgewhisper.evaluation import context, datasets
 from edgewhisper.evaluation.context import Decoding, Trial, Window
 from edgewhisper.evaluation.datasets import Utterance
+from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import load
 from edgewhisper_runtime.bundle import Adaptive, Artefact
@@ -83,3 +84,30 @@ def test_errors_raise_the_threshold_until_they_are_gone() -> None:
     assert chosen.min_log_probability is not None
     assert chosen.min_log_probability > -1.75 + 0.01
     assert chosen in context.candidates([*right, wrong], 1.0)[1:]
+
+
+def test_what_was_chosen_is_not_chosen_again_unless_it_is_damaged(
+    workspace: Workspace, onnx_bundle: Path, utterances: list[Utterance], tmp_path: Path
+) -> None:
+    for split in ("dev", "test"):
+        lines = [
+            {"audio_filepath": str(one.path), "text": one.reference, "language": "en"}
+            for one in (utterances[:2] if split == "dev" else utterances[2:3])
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"{split}.jsonl").write_text(text)
+    options = EvaluationOptions(datasets.find_dataset(workspace, tmp_path), threads=2)
+    artefact, own = Artefact.verified(onnx_bundle), Workspace(tmp_path / "home")
+    decoded: list[int] = []
+
+    def choose() -> Adaptive:
+        return context.choose(own, artefact, options, lambda _task, done, _of: decoded.append(done))
+
+    chosen = choose()
+    assert decoded == [1, 2]
+    assert choose() == chosen
+    assert decoded == [1, 2]
+    (path,) = own.evaluations.glob("*/adaptive.json")
+    path.write_text("{")
+    assert choose() == chosen
+    assert decoded == [1, 2, 1, 2]
