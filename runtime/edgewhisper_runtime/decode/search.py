@@ -104,8 +104,10 @@ class Texts:
 
     @property
     def best(self) -> Hypothesis:
-        """See `Search.best`."""
-        return max(self.texts, key=lambda text: text.log_probability)
+        """The most likely of the texts that have not failed: one that repeats itself is likely."""
+        return max(
+            self.texts, key=lambda text: (not self._has_failed(text.tokens), text.log_probability)
+        )
 
 
 def samples(

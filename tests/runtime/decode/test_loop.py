@@ -10,6 +10,7 @@ import pytest
 
 from edgewhisper_runtime.decode import loop
 from edgewhisper_runtime.decode.loop import Backend
+from edgewhisper_runtime.decode.repetition import is_looping
 from edgewhisper_runtime.decode.rules import TokenRules
 from edgewhisper_runtime.decode.search import Beam, Hypothesis, Search, Texts, samples
 from edgewhisper_runtime.engines.groups import Grouped
@@ -183,6 +184,24 @@ def test_many_samples_contain_a_likely_text(backend: Backend, features: np.ndarr
         return text.log_probability
 
     assert best_of(16) > best_of(1)
+
+
+def test_a_sample_that_repeats_itself_is_not_the_best() -> None:
+    """However likely its tokens are."""
+    logits = np.zeros((2, VOCABULARY), np.float32)
+    logits[:, 5] = 9
+
+    def first_repeats(given: np.ndarray) -> np.ndarray:
+        return np.array([5, 10 + len(search.texts[1].tokens)])[-len(given) :]
+
+    search = Texts(RULES, 2, first_repeats, is_looping)
+    going = np.arange(2)
+    while len(going) == 2:
+        going, _ = search.advance(logits.copy())
+    repeating, varied = search.texts
+    assert len({*repeating.tokens}) == 1 < len({*varied.tokens})
+    assert repeating.log_probability > varied.log_probability
+    assert search.best is varied
 
 
 @pytest.mark.parametrize("width", [1, 3])
