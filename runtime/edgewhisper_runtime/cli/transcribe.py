@@ -24,7 +24,7 @@ from edgewhisper_runtime.errors import (
     TranscriptError,
     printable,
 )
-from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.options import Options, Task
 from edgewhisper_runtime.text.subtitles import STANDARD, Layout
 from edgewhisper_runtime.text.writers import WRITERS, clock
 
@@ -136,7 +136,7 @@ def command(
     threads: int | None,
     audio_context: AudioContext | None,
     language: str | None,
-    task: str,
+    task: Task,
     timestamps: bool | None,
     **decoding: Any,
 ) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.batch import Batch
-from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.options import Options, Task
 from edgewhisper_runtime.serve.errors import OVERLOADED, STOPPING, Refusal
 from edgewhisper_runtime.serve.metrics import Metrics
 from edgewhisper_runtime.transcriber import Transcriber
@@ -46,7 +46,7 @@ class Submission:
 
     path: Path
     language: str | None
-    task: str
+    task: Task
     options: Options
 
     def open(self, transcriber: Transcriber, check: Callable[[], None]) -> TranscriptBuilder:
