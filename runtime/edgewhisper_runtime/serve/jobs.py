@@ -267,10 +267,19 @@ class Jobs:
                 if (job := self._queue.get()) is None:
                     return
                 running.append(job)
-                job.begin(transcriber, batch)
-            started = perf_counter()
-            batch.step()
-            for job in running:
-                job.advance(batch)
+                with self._counted_as_work():
+                    job.begin(transcriber, batch)
+            with self._counted_as_work():
+                batch.step()
+                for job in running:
+                    job.advance(batch)
             running[:] = [job for job in running if not job.done]
+
+    @contextmanager
+    def _counted_as_work(self) -> Iterator[None]:
+        """Add the time of a block to the metric, also where it fails."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
             self._metrics.work.inc(perf_counter() - started)
