@@ -168,6 +168,18 @@ def test_options(transcriber: Transcriber, speech_and_pauses: tuple[np.ndarray, 
     assert "Dashwoode" in updates[0].final
 
 
+def test_every_utterance_has_its_own_language(bundle_of: BundleOf, data: Path) -> None:
+    base = load(bundle_of("whisper-base", "onnx-int8"), threads=2, audio_context="adaptive")
+    clips = [data / "multilingual" / of / f"fleurs-{of}-000.ogg" for of in ("de", "fr")]
+    pause = np.zeros(2 * audio.SAMPLE_RATE, np.float32)
+    samples = np.concatenate([part for clip in clips for part in (audio.load(clip), pause)])
+    updates = hear(base, samples, len(samples), Options(multilingual=True))
+    assert [update.ended for update in updates] == [True, True]
+    for clip, update in zip(clips, updates, strict=True):
+        said = clip.with_suffix(".txt").read_text()
+        assert jiwer.wer(words(said), words(update.final)) < 0.4
+
+
 def test_what_it_cannot_take(transcriber: Transcriber) -> None:
     with pytest.raises(EdgeWhisperError, match="only transcribes English"):
         Live(transcriber, Options(language="de"))

@@ -91,7 +91,14 @@ _CLEAR_LINE = "\r\x1b[K"
 @options.option(
     "Output", "--verbose", is_flag=True, help="Show the text of one file on stderr as it comes."
 )
-@options.option("Output", "--json", "as_json", is_flag=True, help="The same as --format json.")
+@options.option(
+    "Output",
+    "--json",
+    "as_json",
+    live=True,
+    is_flag=True,
+    help="The same as --format json; with --mic and --live, an object for every look.",
+)
 @options.option(
     "Output",
     "--overwrite",
@@ -103,6 +110,7 @@ _CLEAR_LINE = "\r\x1b[K"
     "Engine",
     "-m",
     "--bundle",
+    live=True,
     type=Bundle(),
     envvar="EDGEWHISPER_BUNDLE",
     help="Bundle to run: its directory, or its name where it was built.",
@@ -112,6 +120,7 @@ _CLEAR_LINE = "\r\x1b[K"
 @options.option(
     "Speech",
     "--task",
+    live=True,
     type=click.Choice(["transcribe", "translate"]),
     default="transcribe",
     show_default=True,
