@@ -67,7 +67,10 @@ class Live:
         """
         self._decoder = transcriber.decoder
         self._tokenizer = transcriber.decoder.tokenizer
-        self._request = self._decoder.request(options, timestamps=False)
+        untimed = replace(
+            options, timestamps=None, words=False, hallucination_silence_threshold=None
+        )
+        self._request = self._decoder.request(untimed, timestamps=False)
         self._detector = vad.load_detector(options.vad) or vad.EnergyGate()
         self._rest = np.zeros(0, dtype=np.float32)  # samples that are no whole frame yet
         self._frames = 0
@@ -133,7 +136,7 @@ class Live:
     def _decode_so_far(self) -> Update:
         """Decode the utterance so far; words that are equal in the last decoding are final."""
         self._decoded_frames = len(self._utterance)
-        options = replace(self._request.options, beam_size=1, temperatures=(0.0,), words=False)
+        options = replace(self._request.options, beam_size=1, temperatures=(0.0,))
         # Speech that is cut off always has a low probability; agreement decides what is kept.
         decoded = self._decode(replace(self._request, options=options, provisional=True))
         tokens = [*self._final, *decoded.tokens]

@@ -25,6 +25,10 @@ _CONDITIONED_BATCH = (
     "windows decoded at once cannot build on each other: leave out batch_size or "
     "condition_on_previous_text."
 )
+_WORDS_WITHOUT_TIMESTAMPS = (
+    "the times of words are found with timestamps: leave out words, or timestamps=False "
+    "(--no-timestamps)."
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Options:
 
     Audio longer than a window is cut at pauses, and text comes without times. With `timestamps`
     the model says when each phrase begins and ends, and a window begins where the last phrase of
-    the one before ended; `words` asks for the time of each word too. With a `batch_size` that many
+    the one before ended; `words` asks for the time of each word too, which takes timestamps: where
+    `timestamps` is None they are decoded for words only. With a `batch_size` that many
     windows are decoded at once, cut at pauses in any case. `prompt` and `hotwords` are put before
     every window: all hotwords, and as much of the prompt's end as has room beside them in half of
     the decoder's positions, as in openai-whisper. The text of earlier windows is put there only
@@ -82,7 +87,7 @@ class Options:
     min_log_probability: float | None = -1.0
     max_no_speech: float | None = 0.6
     min_end_probability: float | None = 0.95
-    timestamps: bool = False
+    timestamps: bool | None = None
     words: bool = False
     prompt: str = ""
     hotwords: tuple[str, ...] = ()
@@ -112,6 +117,7 @@ class Options:
     def _faults(self) -> Iterator[tuple[bool, str]]:
         """Yield, for values that may not fit together, whether they do not, and a message."""
         yield bool(self.batch_size) and self.condition_on_previous_text, _CONDITIONED_BATCH
+        yield self.words and self.timestamps is False, _WORDS_WITHOUT_TIMESTAMPS
         ordered = all(a <= b for a, b in pairwise(self.clip_timestamps))
         yield (
             not ordered or any(start == end for start, end in self.clips),
@@ -154,7 +160,7 @@ class Options:
     @property
     def timed(self) -> bool:
         """Whether timestamps are to be decoded."""
-        return self.timestamps or self.words
+        return bool(self.timestamps or self.words)
 
     @property
     def sequential(self) -> bool:

@@ -173,9 +173,11 @@ def command(
     chosen_formats = set(WRITERS) if _ALL in formats else set(formats)
     chosen_formats = chosen_formats | ({"json"} if as_json else set()) or {"txt"}
     layout = Layout(max_line_width, max_line_count, max_words_per_line)
-    timestamps = chosen_formats != {"txt"} if timestamps is None else timestamps
+    if timestamps is None and chosen_formats != {"txt"}:
+        timestamps = True
     decoding_options = Options(language=language, task=task, timestamps=timestamps, **decoding)
-    jobs.check_formats(chosen_formats, timestamps, to_stdout=output_dir is None, count=len(inputs))
+    timed = decoding_options.timed
+    jobs.check_formats(chosen_formats, timed, to_stdout=output_dir is None, count=len(inputs))
     planned = jobs.plan(inputs, chosen_formats, output_dir)
     waiting = planned if overwrite else jobs.undone(planned)
     if not waiting:

@@ -195,6 +195,8 @@ def test_names_that_collide(
         (["a.wav", "--json", "--format", "vtt"], 2, "stdout takes one format"),
         (["a.wav", "b.wav", "--format", "srt"], 2, "stdout takes the srt of one file"),
         (["a.wav", "--format", "tsv", "--no-timestamps"], 2, "leave out --no-timestamps"),
+        (["a.wav", "--words", "--no-timestamps"], 1, "leave out words"),
+        (["a.wav", "--words", "--no-timestamps", "--json"], 1, "leave out words"),
         (["a.wav", "--format", "doc"], 2, "'doc' is not one of"),
         (["a.wav", "--output-dir", __file__], 2, "is a file"),
         (["a.wav", "--temperature", "0,hot"], 2, "--temperature"),
