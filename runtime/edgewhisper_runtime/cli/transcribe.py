@@ -38,6 +38,7 @@ _REMEDY = {
 }
 _ALL = "all"
 _CLEAR_LINE = "\r\x1b[K"
+_Failure = tuple[str, int]  # what failed, and the exit code of its first error
 
 
 @click.command(
@@ -158,7 +159,12 @@ def command(
     from edgewhisper_runtime.live import Live
     from edgewhisper_runtime.loading import load
 
-    inputs = [] if mic or live else recordings.find(files)
+    failures: list[_Failure] = []
+
+    def report(directory: Path, error: Exception) -> None:
+        failures.append((click.format_filename(directory), streams.report(error)))
+
+    inputs = [] if mic or live else recordings.find(files, report)
     if bundle is None:
         raise BundleError(
             "no bundle is named, and none was built here. Name one with --bundle DIR, or set "
@@ -180,22 +186,22 @@ def command(
     jobs.check_formats(chosen_formats, timed, to_stdout=output_dir is None, count=len(inputs))
     planned = jobs.plan(inputs, chosen_formats, output_dir)
     waiting = planned if overwrite else jobs.undone(planned)
-    if not waiting:
-        return
-    if output_dir is not None:
-        jobs.check_directory(output_dir)
-    transcriber = load(bundle, device, threads, audio_context)
-    with ExitStack() as stack:
-        paths = [stack.enter_context(job.recording.opened()) for job in waiting]
-        if len(inputs) == 1:
-            transcripts = _transcribe_one(transcriber, paths[0], decoding_options, verbose=verbose)
-        else:
-            transcripts = transcriber.transcribe_many(paths, decoding_options)
-        failures = _write_all(waiting, paths, transcripts, layout, several=len(inputs) > 1)
+    count = len(failures) + len(waiting)
+    if waiting:
+        if output_dir is not None:
+            jobs.check_directory(output_dir)
+        transcriber = load(bundle, device, threads, audio_context)
+        with ExitStack() as stack:
+            paths = [stack.enter_context(job.recording.opened()) for job in waiting]
+            if len(inputs) == 1:
+                transcripts = _transcribe_one(transcriber, paths[0], decoding_options, verbose)
+            else:
+                transcripts = transcriber.transcribe_many(paths, decoding_options)
+            failures += _write_all(waiting, paths, transcripts, layout, several=len(inputs) > 1)
     if failures:
-        if len(inputs) > 1:
-            names = ", ".join(job.recording.label for job, _ in failures)
-            streams.say(f"{len(failures)} of {len(waiting)} failed: {names}")
+        if count > 1:
+            names = ", ".join(label for label, _ in failures)
+            streams.say(f"{len(failures)} of {count} failed: {names}")
         sys.exit(failures[0][1])
 
 
@@ -237,8 +243,8 @@ def _write_all(
     transcripts: Iterator[Transcript | Exception],
     layout: Layout,
     several: bool,
-) -> list[tuple[jobs.Job, int]]:
-    """Write the transcripts in order; return the jobs that failed, with their exit codes."""
+) -> list[_Failure]:
+    """Write the transcripts in order; return the recordings that failed."""
     failures = []
     # Text on the same terminal would break up the progress bar.
     shown = several and sys.stderr.isatty() and not (waiting[0].on_stdout and sys.stdout.isatty())
@@ -254,7 +260,7 @@ def _write_all(
             else:
                 errors = _write(job, transcript, seconds, layout, prefixed=several)
             codes = [streams.report(error, job.recording.label, before) for error in errors]
-            failures += [(job, code) for code in codes[:1]]
+            failures += [(job.recording.label, code) for code in codes[:1]]
             begin = time.perf_counter()
     return failures
 

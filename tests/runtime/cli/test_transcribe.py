@@ -155,6 +155,30 @@ def test_one_bad_file_among_good_ones(transcribe: Transcribe, talks: Path, tmp_p
     assert summary == f"3 of 6 failed: {failed}"
 
 
+def test_a_directory_that_cannot_be_read_costs_no_other(
+    transcribe: Transcribe, talks: Path, tmp_path: Path
+) -> None:
+    """Its path is longer than any that the system takes."""
+    here = os.open(talks, os.O_RDONLY)
+    top = talks / ("d" * 200)
+    for _ in range(21):
+        os.mkdir(top.name, dir_fd=here)
+        inside = os.open(top.name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inside
+    os.close(here)
+    (tmp_path / "nothing").mkdir()
+    done = transcribe(tmp_path / "nothing", talks, "--output-dir", tmp_path / "output")
+    subprocess.run(["rm", "-r", top], check=True)
+    assert done.returncode == 3
+    assert below(tmp_path / "output") == ["monday/one.txt", "one.txt", "two.txt"]
+    none, deep, summary = done.stderr.splitlines()
+    assert none.startswith(f"error: {tmp_path / 'nothing'} holds no audio file")
+    assert deep.startswith(f"error: {top}/")
+    assert "could not be read (File name too long)" in deep
+    assert summary.startswith(f"2 of 5 failed: {tmp_path / 'nothing'}, {top}/")
+
+
 def test_a_transcript_that_is_no_good_is_written_and_reported(
     transcribe: Transcribe, smoke_clip: Path, tmp_path: Path
 ) -> None:
