@@ -16,7 +16,7 @@ from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.bundle.atomic import FULL, write_text
 from edgewhisper_runtime.cli import jobs, options, recordings, streams
 from edgewhisper_runtime.cli import live as listening
-from edgewhisper_runtime.cli.values import Bundle
+from edgewhisper_runtime.cli.values import Bundle, OutputDirectory
 from edgewhisper_runtime.errors import (
     BundleError,
     EdgeWhisperError,
@@ -52,7 +52,7 @@ _Failure = tuple[str, int]  # what failed, and the exit code of its first error
     "Output",
     "-o",
     "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputDirectory(),
     help="Write a file for each of FILES and each format here; else, the text goes to stdout.",
 )
 @options.option(

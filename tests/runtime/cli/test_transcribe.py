@@ -239,6 +239,31 @@ def test_what_makes_no_sense(
     assert message in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize("name", ["talk.srt", "talk.JSON", "deep/talk.vtt", "there.txt"])
+def test_an_output_directory_that_is_named_like_a_file(
+    transcribe: Transcribe, smoke_clip: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "there.txt").write_text("by hand")
+    path = tmp_path / name
+    refused = transcribe(smoke_clip, "-o", path)
+    assert refused.returncode == 2
+    ending = path.suffix[1:].lower()
+    assert f"`-f {ending} > {path}`" in refused.stderr
+    assert f"`-o {path.with_suffix('')} -f {ending}`" in refused.stderr
+    assert below(tmp_path) == ["there.txt"]
+
+
+def test_an_output_directory_may_have_any_name_that_is_there(
+    transcribe: Transcribe, smoke_clip: Path, tmp_path: Path
+) -> None:
+    for name in ("of.2024", "subtitles.srt"):
+        output = tmp_path / name
+        if output.suffix == ".srt":
+            output.mkdir()
+        assert transcribe(smoke_clip, "-o", output).returncode == 0
+        assert below(output) == [f"{smoke_clip.stem}.txt"]
+
+
 def test_every_option_of_decoding_is_taken(transcribe: Transcribe, smoke_clip: Path) -> None:
     done = transcribe(
         smoke_clip, "--language", "ENGLISH", "--beam-size", 1, "--best-of", 2, "--temperature", 0,
