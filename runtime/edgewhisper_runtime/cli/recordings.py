@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from edgewhisper_runtime.errors import AudioError, printable
+from edgewhisper_runtime.errors import AudioError, counted, printable
 
 # The files that are taken from a directory; how a file is read depends on its content only.
 SUFFIXES = frozenset({
@@ -119,8 +119,8 @@ def _below(directory: Path, on_error: Callable[[Path, AudioError], object]) -> l
     label = click.format_filename(directory)
     if left_out:
         click.echo(
-            f"{label}: {len(left_out)} files are left out, as {', '.join(sorted(set(left_out)))} "
-            "take PyAV to read: pip install 'edgewhisper-runtime[media]'.",
+            f"{label}: {counted(len(left_out), 'file')} left out for want of PyAV "
+            f"({', '.join(sorted(set(left_out)))}): pip install 'edgewhisper-runtime[media]'.",
             err=True,
         )
     if not inputs and not unreadable:

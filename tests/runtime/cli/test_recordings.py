@@ -73,7 +73,9 @@ def test_what_needs_pyav_is_taken_where_it_is(
     monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
     assert len(names(tree)) == 4
     message = capsys.readouterr().err
-    assert "2 files are left out, as .m4a, .mp4 take PyAV" in message
+    assert "2 files left out for want of PyAV (.m4a, .mp4)" in message
+    assert len(names(tree / "deep")) == 2
+    assert "1 file left out for want of PyAV (.mp4)" in capsys.readouterr().err
 
 
 def test_a_pipe_in_a_directory_is_left_alone(tree: Path) -> None:
