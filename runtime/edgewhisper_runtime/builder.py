@@ -135,8 +135,9 @@ class TranscriptBuilder:
 
     @property
     def _most_open(self) -> int:
-        """How many windows may be decoded at once; the first tells the language of the others."""
-        return (self._options.batch_size or 1) if self._request.options.language else 1
+        """How many windows may be decoded at once: one, as long as it has to tell the language."""
+        ready = self._options.multilingual or self._request.options.language
+        return (self._options.batch_size or 1) if ready else 1
 
     def _continued(self, stream: Iterable[Samples]) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows, each from where the text ended."""

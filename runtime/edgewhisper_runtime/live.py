@@ -55,8 +55,9 @@ class Live:
     that two decodings in a row agree on are final (local agreement: Macháček et al. 2023, Turning
     Whisper into a real-time transcription system); later decodings begin with them. An utterance
     ends with a pause, or when a window would soon have no more room, and is then decoded with all
-    that the options ask for. Options about times and batches have no effect. Utterances need a
-    voice detector: where `vad` is "none" it is the energy gate.
+    that the options ask for. With `multilingual` the language is detected anew in every decoding.
+    Options about times, clips and batches have no effect. Utterances need a voice detector: where
+    `vad` is "none" it is the energy gate.
     """
 
     def __init__(self, transcriber: Transcriber, options: Options = _DEFAULT) -> None:
@@ -66,7 +67,10 @@ class Live:
         """
         self._decoder = transcriber.decoder
         self._tokenizer = transcriber.decoder.tokenizer
-        self._request = self._decoder.request(options, timestamps=False)
+        untimed = replace(
+            options, timestamps=None, words=False, hallucination_silence_threshold=None
+        )
+        self._request = self._decoder.request(untimed, timestamps=False)
         self._detector = vad.load_detector(options.vad) or vad.EnergyGate()
         self._rest = np.zeros(0, dtype=np.float32)  # samples that are no whole frame yet
         self._frames = 0
@@ -132,7 +136,7 @@ class Live:
     def _decode_so_far(self) -> Update:
         """Decode the utterance so far; words that are equal in the last decoding are final."""
         self._decoded_frames = len(self._utterance)
-        options = replace(self._request.options, beam_size=1, temperatures=(0.0,), words=False)
+        options = replace(self._request.options, beam_size=1, temperatures=(0.0,))
         # Speech that is cut off always has a low probability; agreement decides what is kept.
         decoded = self._decode(replace(self._request, options=options, provisional=True))
         tokens = [*self._final, *decoded.tokens]
@@ -191,11 +195,14 @@ class Live:
         return Update(final, partial, ended, self._frames * vad.FRAME / SAMPLE_RATE)
 
     def _decode(self, request: Request) -> Decoded:
-        """Decode the text after the final tokens; enough speech settles the language."""
+        """Decode the text after the final tokens.
+
+        Enough speech settles the language, unless each utterance may have its own.
+        """
         samples = np.concatenate(self._utterance)
         draft = self._last_tokens[len(self._final) :]
         decoded = self._decoder.decode(samples, replace(request, prefix=self._final), draft)
-        if len(self._utterance) >= _LANGUAGE_KNOWN:
+        if len(self._utterance) >= _LANGUAGE_KNOWN and not request.options.multilingual:
             options = replace(self._request.options, language=decoded.request.language)
             self._request = replace(self._request, options=options)
         return decoded

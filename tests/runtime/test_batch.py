@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import BundleOf
+from counting import Counting
 from edgewhisper_runtime import Options, audio, load
 from edgewhisper_runtime.batch import Batch
 from edgewhisper_runtime.errors import AudioError
@@ -68,3 +69,25 @@ def test_a_batch_size_changes_no_text(
     one_by_one = transcriber.transcribe_many(clips, Options(**options))
     together = transcriber.transcribe_many(clips, Options(batch_size=3, **options))
     assert list(map(text, together)) == list(map(text, one_by_one))
+
+
+def test_windows_with_languages_of_their_own_are_decoded_at_once(
+    bundle_of: BundleOf, data: Path
+) -> None:
+    """No window waits for another: the texts are the same, in fewer steps."""
+    transcriber = load(bundle_of("whisper-base", "onnx-int8"), threads=2, wrap=Counting)
+    counting = transcriber.decoder.backend
+    assert isinstance(counting, Counting)
+    files = [data / "multilingual" / of / f"fleurs-{of}-000.ogg" for of in ("de", "fr", "es")]
+    parts = list(map(audio.load, files))
+    ends = np.cumsum([len(part) for part in parts]) / audio.SAMPLE_RATE
+    clips = (0.0, ends[0], ends[0], ends[1], ends[1])  # one window each
+    results, steps = [], []
+    for batch_size in (None, 3):
+        before = counting.steps
+        options = Options(multilingual=True, clip_timestamps=clips, batch_size=batch_size)
+        results.append(transcriber.transcribe(np.concatenate(parts), options))
+        steps.append(counting.steps - before)
+    assert [segment.language for segment in results[1].segments] == ["de", "fr", "es"]
+    assert results[1].text == results[0].text
+    assert steps[1] < 0.7 * steps[0]

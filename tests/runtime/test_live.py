@@ -137,7 +137,7 @@ def test_speech_without_a_pause_is_cut_between_words(transcriber: Transcriber, d
     likely = vad.load_detector().feed(samples)
     frames = samples[: len(likely) * vad.FRAME].reshape(-1, vad.FRAME)
     spoken = frames[likely >= 0.6].ravel()[: 60 * audio.SAMPLE_RATE]
-    updates = hear(transcriber, spoken, len(spoken))
+    updates = hear(transcriber, spoken, len(spoken), Options(timestamps=False))
     ends = [update.seconds for update in updates if update.ended]
     assert len(ends) == 3
     assert max(np.diff([0, *ends])) <= 28
@@ -166,6 +166,26 @@ def test_options(transcriber: Transcriber, speech_and_pauses: tuple[np.ndarray, 
     updates = hear(transcriber, samples, len(samples), options)
     assert jiwer.wer(words(said), everything(updates)) < 0.2
     assert "Dashwoode" in updates[0].final
+
+
+def test_options_about_times_have_no_effect(
+    transcriber: Transcriber, speech_and_pauses: tuple[np.ndarray, str]
+) -> None:
+    samples, _ = speech_and_pauses
+    timed = Options(timestamps=True, words=True, hallucination_silence_threshold=0.5)
+    assert hear(transcriber, samples, 16_000, timed) == hear(transcriber, samples, 16_000)
+
+
+def test_every_utterance_has_its_own_language(bundle_of: BundleOf, data: Path) -> None:
+    base = load(bundle_of("whisper-base", "onnx-int8"), threads=2, audio_context="adaptive")
+    clips = [data / "multilingual" / of / f"fleurs-{of}-000.ogg" for of in ("de", "fr")]
+    pause = np.zeros(2 * audio.SAMPLE_RATE, np.float32)
+    samples = np.concatenate([part for clip in clips for part in (audio.load(clip), pause)])
+    updates = hear(base, samples, len(samples), Options(multilingual=True))
+    assert [update.ended for update in updates] == [True, True]
+    for clip, update in zip(clips, updates, strict=True):
+        said = clip.with_suffix(".txt").read_text()
+        assert jiwer.wer(words(said), words(update.final)) < 0.4
 
 
 def test_what_it_cannot_take(transcriber: Transcriber) -> None:

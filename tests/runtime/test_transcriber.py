@@ -149,10 +149,10 @@ def test_the_text_is_that_of_transformers_generate(
 def test_options_that_mean_nothing_are_refused() -> None:
     with pytest.raises(EdgeWhisperError, match="one of silence, zeros, not 'noise'"):
         Options(padding="noise")  # type: ignore[arg-type]
-    with pytest.raises(EdgeWhisperError, match="vad is one of auto, silero, energy, none"):
+    with pytest.raises(EdgeWhisperError, match="vad must be one of auto, silero, energy, none"):
         Options(vad="loud")  # type: ignore[arg-type]
     assert (Options(vad=True).vad, Options(vad=False).vad) == ("auto", "none")  # type: ignore[arg-type]
-    with pytest.raises(EdgeWhisperError, match="negative"):
+    with pytest.raises(EdgeWhisperError, match="at least 0"):
         Options(seed=-1)
     with pytest.raises(EdgeWhisperError, match="at least 1"):
         Options(beam_size=0)

@@ -45,16 +45,16 @@ class Job:
         return None in self.outputs.values()
 
 
-def check_formats(formats: set[str], timestamps: bool, to_stdout: bool, count: int) -> None:
+def check_formats(formats: set[str], timed: bool, to_stdout: bool, count: int) -> None:
     """Raise UsageError for formats that contradict each other or the number of recordings."""
-    timed = sorted(formats & _TIMED_FORMATS)
-    if timed and not timestamps:
-        raise click.UsageError(f"{timed[0]} is made of times; leave out --no-timestamps.")
+    made_of_times = sorted(formats & _TIMED_FORMATS)
+    if made_of_times and not timed:
+        raise click.UsageError(f"{made_of_times[0]} is made of times; leave out --no-timestamps.")
     if to_stdout and len(formats) > 1:
         raise click.UsageError("stdout takes one format; for more, add --output-dir DIR.")
-    if to_stdout and timed and count > 1:
+    if to_stdout and made_of_times and count > 1:
         raise click.UsageError(
-            f"stdout takes the {timed[0]} of one file; for {count}, add --output-dir DIR."
+            f"stdout takes the {made_of_times[0]} of one file; for {count}, add --output-dir DIR."
         )
 
 

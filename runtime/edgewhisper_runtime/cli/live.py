@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.audio.capture import Capture
     from edgewhisper_runtime.live import Live, Update
 
-_FILE_OPTIONS = {
-    "batch_size", "files", "formats", "output_dir", "overwrite", "timestamps", "vad", "words",
-}  # fmt: skip
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LATE = 10.0  # seconds
 _CLEAR_LINE = "\r\x1b[K"
@@ -34,11 +31,16 @@ def sources(command: options.F) -> options.F:
     return options.add(
         command,
         options.option(
-            "Live", "--mic", is_flag=True, help="Listen to the microphone, until Ctrl-C."
+            "Live",
+            "--mic",
+            live=True,
+            is_flag=True,
+            help="Listen to the microphone, until Ctrl-C.",
         ),
         options.option(
             "Live",
             "--input-device",
+            live=True,
             belongs_to="--mic",
             metavar="NAME",
             help="Another microphone than the system's own: its number or a part of its name; "
@@ -47,6 +49,7 @@ def sources(command: options.F) -> options.F:
         options.option(
             "Live",
             "--live",
+            live=True,
             is_flag=True,
             help="Listen to stdin: raw samples, signed 16-bit little-endian, mono, 16 kHz.",
         ),
@@ -66,8 +69,8 @@ def open_source(mic: bool, input_device: str | None, live: bool) -> Capture | No
         raise click.UsageError("--mic and --live are two sources; choose one.")
     context = click.get_current_context()
     for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in _FILE_OPTIONS and source is ParameterSource.COMMANDLINE:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and not getattr(parameter, "live", False):
             argument = isinstance(parameter, click.Argument)
             hint = "FILES" if argument else parameter.get_error_hint(context)
             raise click.UsageError(f"{hint} is for recordings, not for --mic or --live.")

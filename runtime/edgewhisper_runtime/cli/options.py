@@ -107,10 +107,15 @@ class Group(Sectioned, click.Group):
 
 class _Option(click.Option):
     def __init__(
-        self, *names: Any, section: str, belongs_to: str | None = None, **settings: Any
+        self,
+        *names: Any,
+        section: str,
+        belongs_to: str | None = None,
+        live: bool = False,
+        **settings: Any,
     ) -> None:
         super().__init__(*names, **settings)
-        self.section, self.belongs_to = section, belongs_to
+        self.section, self.belongs_to, self.live = section, belongs_to, live
 
     def handle_parse_result(
         self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
@@ -127,6 +132,8 @@ def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
     """Add an option as `click.option` does, for help under the title `section`.
 
     With `belongs_to`, the long name of another option, it is refused where that is not given.
+    `live` options are for speech while it comes too; all others are for recordings, and refused
+    where there are none.
     """
     return click.option(*names, cls=_Option, section=section, **settings)
 
@@ -137,6 +144,7 @@ def language(default: str | None = None) -> Callable[[F], F]:
         "Speech",
         "-l",
         "--language",
+        live=True,
         type=languages.to_code,
         metavar="LANGUAGE",
         default=default or "auto",
@@ -149,10 +157,13 @@ def engine(command: F) -> F:
     """Add the options of `loading.load`: --device, --threads, --audio-context."""
     return add(
         command,
-        option("Engine", "--device", default="cpu", show_default=True, help="cpu or cuda."),
+        option(
+            "Engine", "--device", live=True, default="cpu", show_default=True, help="cpu or cuda."
+        ),
         option(
             "Engine",
             "--threads",
+            live=True,
             type=click.IntRange(1, MAX_THREADS),
             metavar="N",
             help="Threads to compute with; all usable cores by default.",
@@ -160,6 +171,7 @@ def engine(command: F) -> F:
         option(
             "Engine",
             "--audio-context",
+            live=True,
             type=click.Choice(["full", "adaptive"]),
             help="Encode whole windows of 30 s, or what there is and a margin; the bundle's by "
             "default.",
@@ -179,11 +191,16 @@ def decoding(command: F) -> F:
             help="Leave out what is not speech.",
         ),
         option(
-            "Speech", "--prompt", default="", help="Text to go on from: its spelling, its style."
+            "Speech",
+            "--prompt",
+            live=True,
+            default="",
+            help="Text to go on from: its spelling, its style.",
         ),
         option(
             "Speech",
             "--hotwords",
+            live=True,
             type=split_words,
             metavar="WORD,WORD",
             default="",
@@ -192,6 +209,7 @@ def decoding(command: F) -> F:
         option(
             "Speech",
             "--condition-on-previous-text",
+            live=True,
             is_flag=True,
             help="Go on from what was said before: steadier style, but errors carry over too.",
         ),
@@ -212,6 +230,7 @@ def decoding(command: F) -> F:
         option(
             "Speech",
             "--multilingual",
+            live=True,
             is_flag=True,
             help="Detect the language in every window, not only in the first.",
         ),
@@ -219,6 +238,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--beam-size",
+            live=True,
             type=click.IntRange(1),
             metavar="N",
             default=_DEFAULT.beam_size,
@@ -229,6 +249,7 @@ def decoding(command: F) -> F:
             "Decoding",
             "--temperature",
             "temperatures",
+            live=True,
             type=Several(Number()),
             metavar="T,T",
             default=",".join(f"{t:g}" for t in _DEFAULT.temperatures),
@@ -238,6 +259,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--best-of",
+            live=True,
             type=click.IntRange(1),
             metavar="N",
             default=_DEFAULT.best_of,
@@ -247,6 +269,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--repetition-penalty",
+            live=True,
             type=Number(1, MAX_PENALTY),
             metavar="X",
             default=_DEFAULT.repetition_penalty,
@@ -256,6 +279,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--no-repeat-ngram",
+            live=True,
             type=click.IntRange(0),
             metavar="N",
             default=_DEFAULT.no_repeat_ngram,
@@ -265,6 +289,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--suppress",
+            live=True,
             type=Several(click.INT),
             metavar="ID,ID",
             default=",".join(map(str, _DEFAULT.suppress)),
@@ -274,6 +299,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--seed",
+            live=True,
             type=click.IntRange(0),
             metavar="N",
             default=_DEFAULT.seed,
@@ -283,6 +309,7 @@ def decoding(command: F) -> F:
         option(
             "Decoding",
             "--padding",
+            live=True,
             type=click.Choice(get_args(Padding)),
             default=_DEFAULT.padding,
             show_default=True,
@@ -300,6 +327,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--max-compression-ratio",
+            live=True,
             type=Limit(),
             metavar="X",
             default=_DEFAULT.max_compression_ratio,
@@ -309,6 +337,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--min-log-probability",
+            live=True,
             type=Limit(),
             metavar="X",
             default=_DEFAULT.min_log_probability,
@@ -327,6 +356,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--max-no-speech",
+            live=True,
             type=Limit(),
             metavar="X",
             default=_DEFAULT.max_no_speech,
@@ -336,6 +366,7 @@ def decoding(command: F) -> F:
         option(
             "Limits (a number, or none)",
             "--min-end-probability",
+            live=True,
             type=Limit(),
             metavar="X",
             default=_DEFAULT.min_end_probability,

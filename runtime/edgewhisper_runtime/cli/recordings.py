@@ -5,16 +5,16 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from edgewhisper_runtime.bundle.atomic import storage_errors
-from edgewhisper_runtime.errors import AudioError, printable
+from edgewhisper_runtime.errors import AudioError, counted, printable
 
 # The files that are taken from a directory; how a file is read depends on its content only.
 SUFFIXES = frozenset({
@@ -55,12 +55,12 @@ class Input:
                 yield path
 
 
-def find(arguments: Sequence[str]) -> list[Input]:
+def find(arguments: Sequence[str], on_error: Callable[[Path, AudioError], object]) -> list[Input]:
     """Return the inputs that FILES names, in its order; directories and patterns sorted.
 
     The name of a file in a directory is its path below that directory. A path that does not exist
-    is returned as it is. Raises AudioError for a directory without audio, UsageError for no FILES,
-    two stdins, or an empty name.
+    is returned as it is. `on_error` is called for each directory that cannot be read, or that has
+    no audio. Raises UsageError for no FILES, two stdins, or an empty name.
     """
     if not arguments:
         raise click.UsageError("name the FILES to transcribe; --mic and --live listen instead.")
@@ -79,7 +79,10 @@ def find(arguments: Sequence[str]) -> list[Input]:
             )
         for path in _matches(argument):
             is_directory = os.path.isdir(path)  # noqa: PTH112 # Path.is_dir refuses a name too long
-            inputs += _below(path) if is_directory else [Input(path, Path(path.name))]
+            if is_directory:
+                inputs += _below(path, on_error)
+            else:
+                inputs.append(Input(path, Path(path.name)))
     return inputs
 
 
@@ -91,38 +94,47 @@ def _matches(argument: str) -> list[Path]:
     return [Path(match) for match in sorted(matches) or [argument]]
 
 
-def _below(directory: Path) -> list[Input]:
+def _below(directory: Path, on_error: Callable[[Path, AudioError], object]) -> list[Input]:
     """Return the audio files of a directory and of those in it, hidden ones left out."""
     from edgewhisper_runtime.audio.decoders import has_media
 
     suffixes = SUFFIXES | MEDIA_SUFFIXES
     inputs: list[Input] = []
     left_out: list[str] = []
-    with storage_errors(directory):
-        for parent, children, names in os.walk(directory, onerror=_refuse):
-            children[:] = sorted(name for name in children if not name.startswith("."))
-            for path in (Path(parent, name) for name in sorted(names) if name[0] != "."):
-                suffix = path.suffix.lower()
-                if suffix not in suffixes or not path.is_file():  # a pipe may never say anything
-                    continue
-                if suffix in MEDIA_SUFFIXES and not has_media():
-                    left_out.append(suffix)
-                else:
-                    inputs.append(Input(path, path.relative_to(directory)))
+    unreadable: list[OSError] = []
+    for parent, children, names in os.walk(directory, onerror=unreadable.append):
+        children[:] = sorted(name for name in children if not name.startswith("."))
+        for path in (Path(parent, name) for name in sorted(names) if name[0] != "."):
+            suffix = path.suffix.lower()
+            if suffix not in suffixes or not _may_be_file(path):
+                continue
+            if suffix in MEDIA_SUFFIXES and not has_media():
+                left_out.append(suffix)
+            else:
+                inputs.append(Input(path, path.relative_to(directory)))
+    for error in unreadable:
+        path = Path(error.filename)
+        message = f"{click.format_filename(path)} could not be read ({error.strerror}); what it "
+        on_error(path, AudioError(message + "holds is left out. Check its permissions and path."))
     label = click.format_filename(directory)
     if left_out:
         click.echo(
-            f"{label}: {len(left_out)} files are left out, as {', '.join(sorted(set(left_out)))} "
-            "take PyAV to read: pip install 'edgewhisper-runtime[media]'.",
+            f"{label}: {counted(len(left_out), 'file')} left out for want of PyAV "
+            f"({', '.join(sorted(set(left_out)))}): pip install 'edgewhisper-runtime[media]'.",
             err=True,
         )
-    if not inputs:
-        raise AudioError(
+    if not inputs and not unreadable:
+        message = (
             f"{label} holds no audio file. Looked for {', '.join(sorted(suffixes))} in it and "
             "below; name files with other suffixes one by one."
         )
+        on_error(directory, AudioError(message))
     return inputs
 
 
-def _refuse(error: OSError) -> None:
-    raise error
+def _may_be_file(path: Path) -> bool:
+    """Tell whether a path is a file, or one that may not be looked at; a pipe may never end."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:  # reading it gives the better error
+        return not isinstance(error, FileNotFoundError)

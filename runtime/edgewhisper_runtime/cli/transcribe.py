@@ -16,7 +16,7 @@ from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.bundle.atomic import FULL, write_text
 from edgewhisper_runtime.cli import jobs, options, recordings, streams
 from edgewhisper_runtime.cli import live as listening
-from edgewhisper_runtime.cli.values import Bundle
+from edgewhisper_runtime.cli.values import Bundle, OutputDirectory
 from edgewhisper_runtime.errors import (
     BundleError,
     EdgeWhisperError,
@@ -24,7 +24,7 @@ from edgewhisper_runtime.errors import (
     TranscriptError,
     printable,
 )
-from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.options import Options, Task
 from edgewhisper_runtime.text.subtitles import STANDARD, Layout
 from edgewhisper_runtime.text.writers import WRITERS, clock
 
@@ -38,6 +38,7 @@ _REMEDY = {
 }
 _ALL = "all"
 _CLEAR_LINE = "\r\x1b[K"
+_Failure = tuple[str, int]  # what failed, and the exit code of its first error
 
 
 @click.command(
@@ -51,7 +52,7 @@ _CLEAR_LINE = "\r\x1b[K"
     "Output",
     "-o",
     "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputDirectory(),
     help="Write a file for each of FILES and each format here; else, the text goes to stdout.",
 )
 @options.option(
@@ -91,7 +92,14 @@ _CLEAR_LINE = "\r\x1b[K"
 @options.option(
     "Output", "--verbose", is_flag=True, help="Show the text of one file on stderr as it comes."
 )
-@options.option("Output", "--json", "as_json", is_flag=True, help="The same as --format json.")
+@options.option(
+    "Output",
+    "--json",
+    "as_json",
+    live=True,
+    is_flag=True,
+    help="The same as --format json; with --mic and --live, an object for every look.",
+)
 @options.option(
     "Output",
     "--overwrite",
@@ -103,6 +111,7 @@ _CLEAR_LINE = "\r\x1b[K"
     "Engine",
     "-m",
     "--bundle",
+    live=True,
     type=Bundle(),
     envvar="EDGEWHISPER_BUNDLE",
     help="Bundle to run: its directory, or its name where it was built.",
@@ -112,6 +121,7 @@ _CLEAR_LINE = "\r\x1b[K"
 @options.option(
     "Speech",
     "--task",
+    live=True,
     type=click.Choice(["transcribe", "translate"]),
     default="transcribe",
     show_default=True,
@@ -136,7 +146,7 @@ def command(
     threads: int | None,
     audio_context: AudioContext | None,
     language: str | None,
-    task: str,
+    task: Task,
     timestamps: bool | None,
     **decoding: Any,
 ) -> None:
@@ -149,7 +159,12 @@ def command(
     from edgewhisper_runtime.live import Live
     from edgewhisper_runtime.loading import load
 
-    inputs = [] if mic or live else recordings.find(files)
+    failures: list[_Failure] = []
+
+    def report(directory: Path, error: Exception) -> None:
+        failures.append((click.format_filename(directory), streams.report(error)))
+
+    inputs = [] if mic or live else recordings.find(files, report)
     if bundle is None:
         raise BundleError(
             "no bundle is named, and none was built here. Name one with --bundle DIR, or set "
@@ -164,27 +179,29 @@ def command(
     chosen_formats = set(WRITERS) if _ALL in formats else set(formats)
     chosen_formats = chosen_formats | ({"json"} if as_json else set()) or {"txt"}
     layout = Layout(max_line_width, max_line_count, max_words_per_line)
-    timestamps = chosen_formats != {"txt"} if timestamps is None else timestamps
+    if timestamps is None and chosen_formats != {"txt"}:
+        timestamps = True
     decoding_options = Options(language=language, task=task, timestamps=timestamps, **decoding)
-    jobs.check_formats(chosen_formats, timestamps, to_stdout=output_dir is None, count=len(inputs))
+    timed = decoding_options.timed
+    jobs.check_formats(chosen_formats, timed, to_stdout=output_dir is None, count=len(inputs))
     planned = jobs.plan(inputs, chosen_formats, output_dir)
     waiting = planned if overwrite else jobs.undone(planned)
-    if not waiting:
-        return
-    if output_dir is not None:
-        jobs.check_directory(output_dir)
-    transcriber = load(bundle, device, threads, audio_context)
-    with ExitStack() as stack:
-        paths = [stack.enter_context(job.recording.opened()) for job in waiting]
-        if len(inputs) == 1:
-            transcripts = _transcribe_one(transcriber, paths[0], decoding_options, verbose=verbose)
-        else:
-            transcripts = transcriber.transcribe_many(paths, decoding_options)
-        failures = _write_all(waiting, paths, transcripts, layout, several=len(inputs) > 1)
+    count = len(failures) + len(waiting)
+    if waiting:
+        if output_dir is not None:
+            jobs.check_directory(output_dir)
+        transcriber = load(bundle, device, threads, audio_context)
+        with ExitStack() as stack:
+            paths = [stack.enter_context(job.recording.opened()) for job in waiting]
+            if len(inputs) == 1:
+                transcripts = _transcribe_one(transcriber, paths[0], decoding_options, verbose)
+            else:
+                transcripts = transcriber.transcribe_many(paths, decoding_options)
+            failures += _write_all(waiting, paths, transcripts, layout, several=len(inputs) > 1)
     if failures:
-        if len(inputs) > 1:
-            names = ", ".join(job.recording.label for job, _ in failures)
-            streams.say(f"{len(failures)} of {len(waiting)} failed: {names}")
+        if count > 1:
+            names = ", ".join(label for label, _ in failures)
+            streams.say(f"{len(failures)} of {count} failed: {names}")
         sys.exit(failures[0][1])
 
 
@@ -226,8 +243,8 @@ def _write_all(
     transcripts: Iterator[Transcript | Exception],
     layout: Layout,
     several: bool,
-) -> list[tuple[jobs.Job, int]]:
-    """Write the transcripts in order; return the jobs that failed, with their exit codes."""
+) -> list[_Failure]:
+    """Write the transcripts in order; return the recordings that failed."""
     failures = []
     # Text on the same terminal would break up the progress bar.
     shown = several and sys.stderr.isatty() and not (waiting[0].on_stdout and sys.stdout.isatty())
@@ -243,7 +260,7 @@ def _write_all(
             else:
                 errors = _write(job, transcript, seconds, layout, prefixed=several)
             codes = [streams.report(error, job.recording.label, before) for error in errors]
-            failures += [(job, code) for code in codes[:1]]
+            failures += [(job.recording.label, code) for code in codes[:1]]
             begin = time.perf_counter()
     return failures
 

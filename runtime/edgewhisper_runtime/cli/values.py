@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from edgewhisper_runtime.errors import BundleError, printable, suggest
 from edgewhisper_runtime.options import split_words
+from edgewhisper_runtime.text.writers import WRITERS
 
 
 def completions(incomplete: str, names: Iterable[str]) -> list[CompletionItem]:
@@ -53,6 +54,27 @@ class Bundle(click.ParamType[Path]):
 
 def _names(bundles: Path) -> list[str]:
     return sorted(path.name for path in bundles.glob("*") if path.is_dir())
+
+
+class OutputDirectory(click.Path):
+    """A directory, there or not; one whose name ends as a transcript's must be there."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the directory; fail for a name that looks like a file's."""
+        path = Path(value)
+        ending = path.suffix.lower().removeprefix(".")
+        if ending in WRITERS and not path.is_dir():
+            self.fail(
+                f"{printable(str(path))} is to be a directory, and is named like a file. For one "
+                f"file, write `-f {ending} > {printable(str(path))}`; for a directory, `-o "
+                f"{printable(str(path.with_suffix('')))} -f {ending}`.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
 
 
 class Number(click.FloatRange):

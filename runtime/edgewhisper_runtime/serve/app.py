@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgewhisper_runtime.bundle import Manifest
+from edgewhisper_runtime.options import Task
 from edgewhisper_runtime.serve.endpoint import IGNORED_HEADER, TranscriptEndpoint, Uploads
 from edgewhisper_runtime.serve.errors import Refusal, report
 from edgewhisper_runtime.serve.jobs import Jobs
@@ -75,7 +76,7 @@ def build(
     async def show_metrics(_request: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    def endpoint(task: str) -> TranscriptEndpoint:
+    def endpoint(task: Task) -> TranscriptEndpoint:
         return TranscriptEndpoint(task, jobs, metrics, uploads, tuple(models))
 
     app = Starlette(

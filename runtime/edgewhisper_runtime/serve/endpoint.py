@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
+from edgewhisper_runtime.options import Task
 from edgewhisper_runtime.serve import answers
 from edgewhisper_runtime.serve.errors import STOPPING, Refusal, report
 from edgewhisper_runtime.serve.form import read
@@ -57,7 +58,7 @@ class TranscriptEndpoint:
     """The endpoint of one task, transcribe or translate."""
 
     def __init__(
-        self, task: str, jobs: Jobs, metrics: Metrics, uploads: Uploads, models: tuple[str, ...]
+        self, task: Task, jobs: Jobs, metrics: Metrics, uploads: Uploads, models: tuple[str, ...]
     ) -> None:
         self._task = task
         self._jobs = jobs
@@ -72,7 +73,7 @@ class TranscriptEndpoint:
                 read(Request(scope, receive), self._uploads.largest, self._models) as form,
                 self._uploads.store(form.file) as path,
             ):
-                task = "translate" if form.translate else self._task
+                task: Task = "translate" if form.translate else self._task
                 submission = Submission(path, form.language, task, form.options)
                 headers = {IGNORED_HEADER: ", ".join(form.ignored)} if form.ignored else {}
                 with self._jobs.job(submission) as job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from edgewhisper_runtime.serve.fields import IGNORED_NAMES, READ
 from edgewhisper_runtime.text import languages
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
-_STREAMED_FORMATS = ("json", "text")
+_PLAIN_FORMATS = ("json", "text")  # without times; they can be streamed
 _GRANULARITIES = ("segment", "word")
+_LIST = re.compile(r"\[\d*\]$")  # what clients add to the name for each entry of a list
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _MOST_FIELDS = 100
 _FORM_BYTES = 64 * 1024  # what a form takes beside its file
@@ -112,15 +114,12 @@ def _limited(request: Request, largest: int) -> Request:
 
 
 def _check(fields: FormData, models: Collection[str]) -> Form:
-    ignored = []
-    for field in dict.fromkeys(fields):
-        name = field.removesuffix("[]")
-        if name in IGNORED_NAMES:
-            ignored.append(name)
-        elif name not in READ:
+    for field in fields:
+        if field.partition("[")[0] not in IGNORED_NAMES and _LIST.sub("", field) not in READ:
             raise Refusal(
                 400, f"parameter {field!r} is not supported. Use {', '.join(READ)}.", param=field
             )
+    names = dict.fromkeys(field.partition("[")[0] for field in fields)
     file = fields.get("file")
     if not isinstance(file, UploadFile):
         raise Refusal(400, "there is no file in the form. Add one named file.", param="file")
@@ -134,7 +133,7 @@ def _check(fields: FormData, models: Collection[str]) -> Form:
         )
     response_format = _choice("response_format", _text(fields, "response_format"), FORMATS, "json")
     stream = _truth(fields, "stream", default=False)
-    if stream and response_format not in _STREAMED_FORMATS:
+    if stream and response_format not in _PLAIN_FORMATS:
         raise Refusal(
             400, f"{response_format} cannot be streamed; use json.", param="response_format"
         )
@@ -142,14 +141,21 @@ def _check(fields: FormData, models: Collection[str]) -> Form:
         _choice("timestamp_granularities", text, _GRANULARITIES, "segment")
         for text in _texts(fields, "timestamp_granularities")
     ]
-    if _truth(fields, "word_timestamps", default=False):
-        granularities += _GRANULARITIES
     if granularities and response_format != "verbose_json":
         raise Refusal(
             400,
             "timestamp_granularities go with response_format verbose_json only.",
             param="timestamp_granularities",
         )
+    if _truth(fields, "word_timestamps", default=False):
+        if response_format in _PLAIN_FORMATS:
+            raise Refusal(
+                400,
+                f"{response_format} has no times; word_timestamps go with response_format "
+                "verbose_json, srt and vtt.",
+                param="word_timestamps",
+            )
+        granularities += _GRANULARITIES
     granularities = granularities or ["segment"]
     return Form(
         file=file,
@@ -159,7 +165,7 @@ def _check(fields: FormData, models: Collection[str]) -> Form:
         language=_language(fields),
         translate=_truth(fields, "translate", default=False),
         options=_options(fields, response_format, granularities),
-        ignored=ignored,
+        ignored=[name for name in names if name in IGNORED_NAMES],
     )
 
 
@@ -188,7 +194,7 @@ def _options(fields: FormData, response_format: str, granularities: Collection[s
         max_no_speech=_limit(
             fields, "no_speech_threshold", "no_speech_thold", default=plain.max_no_speech
         ),
-        timestamps=response_format not in _STREAMED_FORMATS,
+        timestamps=response_format not in _PLAIN_FORMATS,
         words="word" in granularities,
         prompt=_text(fields, "prompt") or _text(fields, "initial_prompt"),
         hotwords=tuple(word.strip() for word in hotwords if word.strip()),
@@ -279,8 +285,8 @@ def _text(fields: FormData, name: str) -> str:
 
 
 def _texts(fields: FormData, name: str) -> list[str]:
-    """Return all values of a field, which a list's may spell with brackets."""
-    values = [*fields.getlist(name), *fields.getlist(f"{name}[]")]
+    """Return all values of a field, whose name a list may spell with brackets."""
+    values = [value for field, value in fields.multi_items() if _LIST.sub("", field) == name]
     return [value for value in values if isinstance(value, str)]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.batch import Batch
-from edgewhisper_runtime.options import Options
+from edgewhisper_runtime.options import Options, Task
 from edgewhisper_runtime.serve.errors import OVERLOADED, STOPPING, Refusal
 from edgewhisper_runtime.serve.metrics import Metrics
 from edgewhisper_runtime.transcriber import Transcriber
@@ -46,7 +46,7 @@ class Submission:
 
     path: Path
     language: str | None
-    task: str
+    task: Task
     options: Options
 
     def open(self, transcriber: Transcriber, check: Callable[[], None]) -> TranscriptBuilder:
@@ -267,10 +267,19 @@ class Jobs:
                 if (job := self._queue.get()) is None:
                     return
                 running.append(job)
-                job.begin(transcriber, batch)
-            started = perf_counter()
-            batch.step()
-            for job in running:
-                job.advance(batch)
+                with self._counted_as_work():
+                    job.begin(transcriber, batch)
+            with self._counted_as_work():
+                batch.step()
+                for job in running:
+                    job.advance(batch)
             running[:] = [job for job in running if not job.done]
+
+    @contextmanager
+    def _counted_as_work(self) -> Iterator[None]:
+        """Add the time of a block to the metric, also where it fails."""
+        started = perf_counter()
+        try:
+            yield
+        finally:
             self._metrics.work.inc(perf_counter() - started)

@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import click
 import jiwer
 import numpy as np
 import pytest
 import soundfile
 
 from conftest import BundleOf, Run
+from edgewhisper_runtime.cli import transcribe
 
 RATE = 16_000
 BLOCK = RATE // 10
@@ -218,6 +220,42 @@ def test_what_means_nothing_together(
     refused = run("transcribe", "--bundle", tmp_path, *arguments, script="edgewhisper-runtime")
     assert refused.returncode == 2
     assert why in refused.stderr
+
+
+# Options that change what is done with speech while it comes.
+FOLLOWED = {
+    "mic", "input_device", "live", "as_json",
+    "bundle", "device", "threads", "audio_context",
+    "language", "task", "prompt", "hotwords", "condition_on_previous_text", "multilingual",
+    "beam_size", "temperatures", "best_of", "repetition_penalty", "no_repeat_ngram", "suppress",
+    "seed", "padding", "max_compression_ratio", "min_log_probability", "max_no_speech",
+    "min_end_probability",
+}  # fmt: skip
+# Right values of options that do not take a 1.
+VALUES = {"bundle": ".", "language": "en"}
+
+
+@pytest.mark.parametrize(
+    "option", [each for each in transcribe.params if isinstance(each, click.Option)], ids=str
+)
+def test_every_option_is_followed_or_refused(
+    run: Run, tmp_path: Path, option: click.Option
+) -> None:
+    """What is followed fails later: the directory is no bundle."""
+    source = "--mic" if option.name == "input_device" else "--live"
+    value = [getattr(option.type, "choices", [VALUES.get(option.name, "1")])[0]]
+    for name in (*option.opts, *option.secondary_opts):
+        result = run(
+            *("transcribe", "--bundle", tmp_path),
+            *dict.fromkeys([source, name]),
+            *([] if option.is_flag else value),
+            script="edgewhisper-runtime",
+        )
+        if option.name in FOLLOWED and {source, name} != {"--live", "--mic"}:
+            assert result.returncode not in {0, 2}, result.stderr
+        else:
+            assert result.returncode == 2, result.stderr
+            assert "for recordings" in result.stderr or name in {"--mic", "--overwrite"}
 
 
 def test_no_such_microphone(run: Run, bundle: Path) -> None:

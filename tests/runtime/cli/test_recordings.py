@@ -6,6 +6,9 @@ import io
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -30,8 +33,17 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
+def find(*arguments: object) -> list[recordings.Input]:
+    """Find what has no error."""
+
+    def fail(_directory: Path, error: AudioError) -> None:
+        raise error
+
+    return recordings.find(list(map(str, arguments)), fail)
+
+
 def names(*arguments: object) -> list[str]:
-    return [str(found.name) for found in recordings.find([str(a) for a in arguments])]
+    return [str(found.name) for found in find(*arguments)]
 
 
 def test_directories_are_searched_and_keep_relative_names(tree: Path) -> None:
@@ -61,7 +73,9 @@ def test_what_needs_pyav_is_taken_where_it_is(
     monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
     assert len(names(tree)) == 4
     message = capsys.readouterr().err
-    assert "2 files are left out, as .m4a, .mp4 take PyAV" in message
+    assert "2 files left out for want of PyAV (.m4a, .mp4)" in message
+    assert len(names(tree / "deep")) == 2
+    assert "1 file left out for want of PyAV (.mp4)" in capsys.readouterr().err
 
 
 def test_a_pipe_in_a_directory_is_left_alone(tree: Path) -> None:
@@ -72,6 +86,48 @@ def test_a_pipe_in_a_directory_is_left_alone(tree: Path) -> None:
 def test_a_directory_without_audio(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="holds no audio file"):
         names(tmp_path)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Read as a user who may not read everything, as root may."""
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"), [(0o000, "could not be read"), (0o444, "may not be read")]
+)
+def test_a_directory_that_may_not_be_read_costs_no_other_file(
+    smoke_clip: Path, mode: int, why: str
+) -> None:
+    """One without permission to read it, and one that may be listed while its files may not."""
+    with tempfile.TemporaryDirectory() as top:  # pytest's own directories are private
+        for name in ("a.opus", "private/b.opus", "z.opus"):
+            path = Path(top, "talks", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(smoke_clip, path)
+        for path in (Path(top), Path(top, "talks")):
+            path.chmod(0o755)
+        private = Path(top, "talks", "private")
+        private.chmod(mode)
+        errors = []
+        with unprivileged():
+            inputs = recordings.find([f"{top}/talks"], lambda _, error: errors.append(error))
+            for each in inputs:
+                try:
+                    assert len(audio.load(each.path))
+                except AudioError as error:
+                    errors.append(error)
+        private.chmod(0o755)
+    (error,) = errors
+    assert str(error).startswith(str(private))
+    assert why in str(error)
+    assert {"a.opus", "z.opus"} <= {str(each.name) for each in inputs}
 
 
 @pytest.mark.parametrize("suffix", sorted(recordings.SUFFIXES))
@@ -87,7 +143,7 @@ def test_every_suffix_is_one_that_is_read(tmp_path: Path, suffix: str) -> None:
 
 
 def test_stdin_is_a_file_for_a_while(smoke_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (found,) = recordings.find(["-"])
+    (found,) = find("-")
     assert (found.label, str(found.name)) == ("stdin", "stdin")
     with smoke_clip.open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
@@ -101,7 +157,7 @@ def test_stdin_without_an_end(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(spool, "LIMIT", 3 << 20)
-    (found,) = recordings.find(["-"])
+    (found,) = find("-")
     for size in (3 << 20, (3 << 20) + 1):
         content = smoke_clip.read_bytes().ljust(size, b"\0")
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -115,7 +171,7 @@ def test_stdin_without_an_end(
 
 
 def test_stdin_that_is_no_audio_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    (found,) = recordings.find(["-"])
+    (found,) = find("-")
     with Path("/dev/zero").open() as endless:
         monkeypatch.setattr(sys, "stdin", endless)
         with found.opened() as path, pytest.raises(AudioError, match="of no format that is read"):
@@ -124,12 +180,12 @@ def test_stdin_that_is_no_audio_is_not_read_to_its_end(monkeypatch: pytest.Monke
 
 def test_stdin_is_read_once() -> None:
     with pytest.raises(click.UsageError, match="once"):
-        recordings.find(["-", "-"])
+        find("-", "-")
 
 
 def test_an_empty_name_is_not_the_current_directory() -> None:
     with pytest.raises(click.UsageError, match="empty name"):
-        recordings.find([""])
+        find("")
 
 
 def test_names_that_are_no_unicode_can_be_said(tmp_path: Path, smoke_clip: Path) -> None:
@@ -138,7 +194,7 @@ def test_names_that_are_no_unicode_can_be_said(tmp_path: Path, smoke_clip: Path)
         shutil.copy(smoke_clip, path)
     except OSError:
         pytest.skip("this file system takes Unicode names only")
-    (found,) = recordings.find([str(path)])
+    (found,) = find(str(path))
     found.label.encode()
     with found.opened() as opened:
         assert opened == path

@@ -155,6 +155,30 @@ def test_one_bad_file_among_good_ones(transcribe: Transcribe, talks: Path, tmp_p
     assert summary == f"3 of 6 failed: {failed}"
 
 
+def test_a_directory_that_cannot_be_read_costs_no_other(
+    transcribe: Transcribe, talks: Path, tmp_path: Path
+) -> None:
+    """Its path is longer than any that the system takes."""
+    here = os.open(talks, os.O_RDONLY)
+    top = talks / ("d" * 200)
+    for _ in range(21):
+        os.mkdir(top.name, dir_fd=here)
+        inside = os.open(top.name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inside
+    os.close(here)
+    (tmp_path / "nothing").mkdir()
+    done = transcribe(tmp_path / "nothing", talks, "--output-dir", tmp_path / "output")
+    subprocess.run(["rm", "-r", top], check=True)
+    assert done.returncode == 3
+    assert below(tmp_path / "output") == ["monday/one.txt", "one.txt", "two.txt"]
+    none, deep, summary = done.stderr.splitlines()
+    assert none.startswith(f"error: {tmp_path / 'nothing'} holds no audio file")
+    assert deep.startswith(f"error: {top}/")
+    assert "could not be read (File name too long)" in deep
+    assert summary.startswith(f"2 of 5 failed: {tmp_path / 'nothing'}, {top}/")
+
+
 def test_a_transcript_that_is_no_good_is_written_and_reported(
     transcribe: Transcribe, smoke_clip: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +219,8 @@ def test_names_that_collide(
         (["a.wav", "--json", "--format", "vtt"], 2, "stdout takes one format"),
         (["a.wav", "b.wav", "--format", "srt"], 2, "stdout takes the srt of one file"),
         (["a.wav", "--format", "tsv", "--no-timestamps"], 2, "leave out --no-timestamps"),
+        (["a.wav", "--words", "--no-timestamps"], 1, "leave out words"),
+        (["a.wav", "--words", "--no-timestamps", "--json"], 1, "leave out words"),
         (["a.wav", "--format", "doc"], 2, "'doc' is not one of"),
         (["a.wav", "--output-dir", __file__], 2, "is a file"),
         (["a.wav", "--temperature", "0,hot"], 2, "--temperature"),
@@ -211,6 +237,31 @@ def test_what_makes_no_sense(
     done = transcribe(*arguments)
     assert done.returncode == code, done.stderr
     assert message in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["talk.srt", "talk.JSON", "deep/talk.vtt", "there.txt"])
+def test_an_output_directory_that_is_named_like_a_file(
+    transcribe: Transcribe, smoke_clip: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "there.txt").write_text("by hand")
+    path = tmp_path / name
+    refused = transcribe(smoke_clip, "-o", path)
+    assert refused.returncode == 2
+    ending = path.suffix[1:].lower()
+    assert f"`-f {ending} > {path}`" in refused.stderr
+    assert f"`-o {path.with_suffix('')} -f {ending}`" in refused.stderr
+    assert below(tmp_path) == ["there.txt"]
+
+
+def test_an_output_directory_may_have_any_name_that_is_there(
+    transcribe: Transcribe, smoke_clip: Path, tmp_path: Path
+) -> None:
+    for name in ("of.2024", "subtitles.srt"):
+        output = tmp_path / name
+        if output.suffix == ".srt":
+            output.mkdir()
+        assert transcribe(smoke_clip, "-o", output).returncode == 0
+        assert below(output) == [f"{smoke_clip.stem}.txt"]
 
 
 def test_every_option_of_decoding_is_taken(transcribe: Transcribe, smoke_clip: Path) -> None:

@@ -72,6 +72,15 @@ def test_subtitles(server: Server, bundle: Path, transcriber: Transcriber, subti
     expected = transcriber.transcribe(clip, options=Options(timestamps=True))
     assert answer == WRITERS[subtitles](expected)
     assert "-->" in answer
+    by_words = server.client.audio.transcriptions.create(
+        file=clip,
+        model="whisper-1",
+        response_format=subtitles,
+        extra_body={"word_timestamps": True},
+    )
+    expected = transcriber.transcribe(clip, options=Options(timestamps=True, words=True))
+    assert by_words == WRITERS[subtitles](expected)
+    assert by_words != answer
 
 
 def test_a_stream_says_the_text_bit_by_bit(
@@ -123,11 +132,9 @@ def test_translation_takes_a_multilingual_model(server: Server) -> None:
         ({"extra_body": {"vad_filter": "perhaps"}}, openai.BadRequestError, "vad_filter"),
         ({"extra_body": {"no_speech_thold": "nan"}}, openai.BadRequestError, "no_speech_thold"),
         ({"extra_body": {"translate": True}}, openai.BadRequestError, None),
-        (
-            {"extra_body": {"word_timestamps": True}},
-            openai.BadRequestError,
-            "timestamp_granularities",
-        ),
+        ({"extra_body": {"word_timestamps": True}}, openai.BadRequestError, "word_timestamps"),
+        ({"extra_body": {"temperature": {"low": 0}}}, openai.BadRequestError, "temperature[low]"),
+        ({"extra_body": {"clips": {"end": 1}}}, openai.BadRequestError, "clips[end]"),
         (
             {"timestamp_granularities": ["word"]},
             openai.BadRequestError,
@@ -163,6 +170,26 @@ def test_fields_that_do_nothing_are_named(server: Server, texts: dict[Path, str]
     assert sorted(streamed.headers["X-EdgeWhisper-Ignored"].split(", ")) == sorted(others)
     plain = create(file=CLIPS[0], model="whisper-1", prompt="Bread.", language="auto")
     assert "X-EdgeWhisper-Ignored" not in plain.headers
+
+
+def test_fields_that_are_objects(server: Server, texts: dict[Path, str]) -> None:
+    """Clients send each entry of an object as a field of its own, and so do some with lists."""
+    answer = server.client.audio.transcriptions.with_raw_response.create(
+        file=CLIPS[0],
+        model="whisper-1",
+        response_format="verbose_json",
+        chunking_strategy={"type": "server_vad", "threshold": 0.5},
+        extra_body={
+            "vad_parameters": {"threshold": 0.5, "speech": {"pad_ms": 400}},
+            "timestamp_granularities[0]": "word",
+            "timestamp_granularities[1]": "segment",
+        },
+    )
+    named = answer.headers["X-EdgeWhisper-Ignored"].split(", ")
+    assert sorted(named) == ["chunking_strategy", "vad_parameters"]
+    transcription = answer.parse()
+    assert [word.word for word in transcription.words] == transcription.text.split()
+    assert transcription.segments
 
 
 def test_every_field_is_documented() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any
 
+import numpy as np
 import openai
 
 from counting import Counting
@@ -16,6 +18,7 @@ from edgewhisper_runtime import load
 from edgewhisper_runtime.options import Options
 from edgewhisper_runtime.serve.jobs import MOST_UPLOADS, Jobs, Submission
 from edgewhisper_runtime.serve.metrics import Metrics
+from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import Transcript
 from servers import CLIPS, PLACES, WAITING, Server, Upload, overloaded, wait_until
 
@@ -103,6 +106,54 @@ def test_a_short_recording_does_not_wait_for_a_long_one(
     assert upload.text() == texts[long]
 
 
+class Timed(Counting):
+    """A backend that adds up the time in it; its encoder takes two seconds longer."""
+
+    seconds = 0.0
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = perf_counter()
+        yield
+        self.seconds += perf_counter() - started
+
+    def encode(self, features: np.ndarray) -> Any:
+        with self._timed():
+            sleep(2)
+            return super().encode(features)
+
+    def step(self, tokens: np.ndarray, cache: Any) -> np.ndarray:
+        with self._timed():
+            return super().step(tokens, cache)
+
+
+def test_all_work_is_counted_and_no_waiting(bundle: Path) -> None:
+    """The window of a short recording is encoded as it joins the batch."""
+    metrics, backends = Metrics(), []
+
+    def load_timed() -> Transcriber:
+        transcriber = load(bundle, wrap=Timed)
+        backends.append(transcriber.decoder.backend)
+        return transcriber
+
+    with closing(Jobs(load_timed, 4, 60, metrics)) as jobs:
+        while jobs.state == "loading":
+            sleep(0.1)
+        sleep(1)
+        started = perf_counter()
+        asyncio.run(transcribed(jobs, CLIPS[0]))
+    elapsed = perf_counter() - started  # the worker has ended
+    work = metrics.registry.get_sample_value("edgewhisper_work_seconds_total")
+    assert 2 < backends[0].seconds <= work <= elapsed
+
+
+async def transcribed(jobs: Jobs, clip: Path) -> str:
+    with jobs.job(Submission(clip, None, "transcribe", Options())) as job:
+        while not isinstance(result := await job.result(), Transcript):
+            pass
+    return result.text
+
+
 class NoRoomAtFirst(Counting):
     """A backend that has no memory for the first batch of several recordings."""
 
@@ -116,16 +167,12 @@ class NoRoomAtFirst(Counting):
 
 
 def test_a_batch_that_fails_costs_no_later_recording(bundle: Path, texts: dict[Path, str]) -> None:
-    async def text(clip: Path) -> str:
-        with jobs.job(Submission(clip, None, "transcribe", Options())) as job:
-            while not isinstance(result := await job.result(), Transcript):
-                pass
-        return result.text
-
     async def ask() -> None:
-        both = await asyncio.gather(*map(text, CLIPS[:2]), return_exceptions=True)
+        both = await asyncio.gather(
+            *(transcribed(jobs, clip) for clip in CLIPS[:2]), return_exceptions=True
+        )
         assert [type(each) for each in both] == [MemoryError] * 2
-        assert await text(CLIPS[0]) == texts[CLIPS[0]]
+        assert await transcribed(jobs, CLIPS[0]) == texts[CLIPS[0]]
 
     with closing(Jobs(lambda: load(bundle, wrap=NoRoomAtFirst), 4, 60, Metrics())) as jobs:
         asyncio.run(asyncio.wait_for(ask(), 60))

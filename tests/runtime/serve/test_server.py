@@ -68,6 +68,7 @@ def test_silence_without_end_does_not_keep_the_server(bundle: Path, tmp_path: Pa
         wait_until(lambda: bool(server.stored))
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
+        assert "not finished in time: 1 recording\n" in server.process.stderr.read()
 
 
 def test_a_recording_that_takes_too_long_is_given_up(bundle: Path, tmp_path: Path) -> None:
