@@ -65,8 +65,8 @@ def check(
     problem.
     """
     from edgewhisper.cli.terminal import Bars
-    from edgewhisper.evaluation import cards, checking, datasets
-    from edgewhisper_runtime.errors import DataError, printable
+    from edgewhisper.evaluation import cards, datasets
+    from edgewhisper_runtime.errors import DataError, amount, printable
 
     card = cards.find(workspace, data)
     card = replace(card, language=language or card.language)
@@ -100,8 +100,8 @@ def check(
             click.echo(printable(str(problem)))
     if problems:
         raise DataError(
-            f"{card.path} has {checking.counted(problems)}, shown above. Mend them, or evaluate "
-            "with --skip-bad, which leaves such utterances out."
+            f"{card.path} has {amount(len(problems), 'problem')}, shown above. Mend them, or "
+            "evaluate with --skip-bad, which leaves such utterances out."
         )
 
 

@@ -124,6 +124,7 @@ def _figures(path: Path, records: list[Record]) -> tuple[dict[str, Any], str]:
     from edgewhisper.evaluation import normalizing, wer
     from edgewhisper.reports.render import UNITS
     from edgewhisper_runtime.bundle import to_json
+    from edgewhisper_runtime.errors import amount
 
     summary, languages = wer.summarize_errors(records), wer.by_language(records)
     content = {
@@ -135,13 +136,14 @@ def _figures(path: Path, records: list[Record]) -> tuple[dict[str, Any], str]:
     interval = summary.interval
     head = (
         f"{path}: {summary.metric} {summary.wer:.2f} % (95 %: {interval.low:.2f} to "
-        f"{interval.high:.2f}), {summary.utterances} utterances, {summary.words} "
+        f"{interval.high:.2f}), {amount(summary.utterances, 'utterance')}, {summary.words} "
         f"{UNITS[summary.metric]}; substitutions {summary.substitutions}, deletions "
         f"{summary.deletions}, insertions {summary.insertions}"
     )
     lines = [
-        f"  {language}: {score.metric} {score.wer:.2f} %, {score.utterances} utterances, "
-        f"{score.normalizer}{'. ' + score.remark if score.remark else ''}"
+        f"  {language}: {score.metric} {score.wer:.2f} %, "
+        f"{amount(score.utterances, 'utterance')}, {score.normalizer}"
+        f"{'. ' + score.remark if score.remark else ''}"
         for language, score in languages.items()
     ]
     return content, "\n".join([head, *lines])

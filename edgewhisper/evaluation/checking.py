@@ -15,7 +15,7 @@ from edgewhisper.evaluation.formats import Entry, Problem
 from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.progress import Progress, ignore
 from edgewhisper_runtime import audio
-from edgewhisper_runtime.errors import AudioError, EdgeWhisperError
+from edgewhisper_runtime.errors import AudioError, EdgeWhisperError, amount
 from edgewhisper_runtime.text.languages import to_code
 
 # A stated duration may be rounded, and a lossy format adds some silence.
@@ -99,16 +99,11 @@ def check(
     return {split: tuple(of) for split, of in usable.items()}, list(dict.fromkeys(problems))
 
 
-def counted(problems: Sequence[object]) -> str:
-    """Return how many problems there are, in words."""
-    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-
-
 def describe(problems: list[Problem], usable: int) -> str:
     """Return all problems in one line, for an error."""
     return (
-        f"{counted(problems)} in the data, {usable} utterances without one. Nothing was "
-        "transcribed. Mend them, or leave these utterances out with --skip-bad. "
+        f"{amount(len(problems), 'problem')} in the data, {amount(usable, 'utterance')} without "
+        "one. Nothing was transcribed. Mend them, or leave these utterances out with --skip-bad. "
         f"{listed(problems)}"
     )
 

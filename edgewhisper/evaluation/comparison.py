@@ -14,7 +14,7 @@ from edgewhisper.evaluation.significance import Estimate, Level, estimates, wide
 from edgewhisper.evaluation.wer import ErrorCounts, Record, count_errors
 from edgewhisper_runtime.bundle import Interval, Metric
 from edgewhisper_runtime.bundle.fields import Count, between
-from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.errors import DataError, amount
 
 Records = Mapping[str, Sequence[Record]]  # by split
 Share = Annotated[float, between(0, 1)]
@@ -159,8 +159,7 @@ def _names(keys: Iterable[Key]) -> str:
     """Return the names of some utterances, and how many there are."""
     names = [f"{key} of {split}" if split else key for split, key in sorted(keys)]
     shown = ", ".join(names[:_SHOWN])
-    utterances = "1 utterance" if len(names) == 1 else f"{len(names)} utterances"
-    return f"{utterances} ({shown}{', ...' if len(names) > _SHOWN else ''})"
+    return f"{amount(len(names), 'utterance')} ({shown}{', ...' if len(names) > _SHOWN else ''})"
 
 
 def _scored_apart(first: Record, second: Record) -> bool:

@@ -17,7 +17,7 @@ from edgewhisper.evaluation.librispeech import find_card, root_of
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import DatasetRecord
-from edgewhisper_runtime.errors import DataError, suggest
+from edgewhisper_runtime.errors import DataError, amount, suggest
 from edgewhisper_runtime.text.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def find_dataset(
     if empty := [split for split, of_split in utterances.items() if not of_split]:
         raise DataError(f"{card.path}: no utterance of {empty[0]} can be used. Name other data.")
     if problems:
-        _log.warning("%s in the data; what they are of is left out", checking.counted(problems))
+        _log.warning(
+            "%s in the data; what they are of is left out", amount(len(problems), "problem")
+        )
     return Dataset(card, utterances, tuple(problems), root)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from edgewhisper.evaluation.checking import counted
 from edgewhisper.evaluation.wer import GroupScore
 from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import Recipe
@@ -40,6 +39,7 @@ from edgewhisper.reports.wording import (
     proof,
     unsigned,
 )
+from edgewhisper_runtime.errors import amount
 
 ROLES: tuple[Literal["baseline"], Literal["variant"]] = ("baseline", "variant")
 _SHOWN = 10  # changed texts that are not folded
@@ -112,7 +112,7 @@ def _sections(report: Report) -> Iterator[Section]:
     yield Section("Errors and outputs", (_errors(report),))
     if report.skipped:
         reasons = tuple(map(Text, report.skipped))
-        left_out = Folded(f"{counted(reasons)} in the data", reasons)
+        left_out = Folded(f"{amount(len(reasons), 'problem')} in the data", reasons)
         yield Section("Left out of the data", (left_out,))
     yield Section("To repeat it", tuple(_provenance(report)))
 

@@ -16,6 +16,7 @@ from edgewhisper.evaluation import normalizing
 from edgewhisper.evaluation.wer import Record
 from edgewhisper.reports.results import Report
 from edgewhisper_runtime.bundle import atomic
+from edgewhisper_runtime.errors import amount
 
 Role = Literal["baseline", "variant"]
 # LibriSpeech's splits as the hub has them: configuration and split of librispeech_asr.
@@ -76,12 +77,13 @@ def write_model_card(report: Report, role: Role, directory: Path) -> list[Path]:
     for split, summary in report.summary.items():
         scores = (summary.baseline if role == "baseline" else summary.variant).by_language
         for language, score in scores.items():
+            size = amount(score.utterances, "utterance")
             known = _LIBRISPEECH.fullmatch(split) if report.dataset.name == "LibriSpeech" else None
             results.append(
                 EvalResult(
                     task_type="automatic-speech-recognition",
                     task_name="Automatic Speech Recognition",
-                    dataset_name=f"{report.dataset.name} {split} ({score.utterances} utterances)",
+                    dataset_name=f"{report.dataset.name} {split} ({size})",
                     dataset_type="librispeech_asr" if known else _slug(report.dataset.name),
                     dataset_config=known["config"] if known else language,
                     dataset_split=_HUB_SPLITS[known["split"]] if known else split,

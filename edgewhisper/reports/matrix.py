@@ -13,6 +13,7 @@ from edgewhisper.recipes import BASELINE, Recipe
 from edgewhisper.reports.plots import INK, name_points, to_svg
 from edgewhisper.reports.results import FailedRow, SweepResult, SweepRow
 from edgewhisper.reports.wording import both_intervals, left_out
+from edgewhisper_runtime.errors import amount
 from edgewhisper_runtime.measure.figures import undisturbed
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _wer(row: SweepRow, split: str, of: int) -> str:
         interval = comparison.interval
         text += f" ({comparison.d:+.2f}: {interval.low:+.2f} to {interval.high:+.2f})"
     if summary.utterances < of:
-        text += f", given up after {summary.utterances} utterances"
+        text += f", given up after {amount(summary.utterances, 'utterance')}"
     return text
 
 
@@ -219,7 +220,7 @@ def _footer(result: SweepResult) -> str:
     sizes = {split: len(utterances) for split, utterances in result.utterances.items()}
     if result.conditions:
         sizes = {each.split: sizes[name] for name, each in result.conditions.items()}
-    data = ", ".join(f"{size} utterances of {split}" for split, size in sizes.items())
+    data = ", ".join(f"{amount(size, 'utterance')} of {split}" for split, size in sizes.items())
     in_all = ", in all conditions" if result.conditions else ""
     note = many_comparisons(result)
     text = (

@@ -24,6 +24,7 @@ from edgewhisper_runtime.errors import (
     GateFailedError,
     GateNotProvenError,
     RecipeError,
+    amount,
 )
 from edgewhisper_runtime.measure.figures import ProfileRun, counted, undisturbed
 from edgewhisper_runtime.measure.machine import Machine
@@ -301,7 +302,9 @@ def _number(figure: float | None, form: str, factor: float = 1) -> str:
 
 def _notes(result: TuningResult) -> list[str]:
     """Return what was asked for, what was measured, and how the chosen bundle is run best."""
-    data = ", ".join(f"{count} utterances of {split}" for split, count in result.splits.items())
+    data = ", ".join(
+        f"{amount(count, 'utterance')} of {split}" for split, count in result.splits.items()
+    )
     asked = (
         f"{result.model.name} on {result.dataset.name}: {data}. Limits: {result.limits}; "
         f"{result.prefer} preferred. Differences are in points, with their paired 95 % intervals"

@@ -10,6 +10,7 @@ from edgewhisper.evaluation.gate import GateVerdict
 from edgewhisper.reports.results import Report
 from edgewhisper.reports.view import Tone
 from edgewhisper_runtime.bundle import CensusRow, Interval, Metric, Verdict
+from edgewhisper_runtime.errors import amount
 from edgewhisper_runtime.measure.machine import Machine
 
 TONES: dict[Verdict, Tone] = {
@@ -81,16 +82,12 @@ def both_intervals(comparison: Comparison) -> str:
     over_utterances = comparison.over_utterances
     text = f"over utterances {'' if over_utterances is None else signed(over_utterances)}"
     if comparison.over_speakers is not None:
-        over = f"over {_number_of(comparison.speakers, 'speaker')}"
+        over = f"over {amount(comparison.speakers, 'speaker')}"
         if unknown := comparison.unknown_speakers:
-            over += f" (not known of {_number_of(unknown, 'utterance')})"
+            over += f" (not known of {amount(unknown, 'utterance')})"
         return f"{text}, {over} {signed(comparison.over_speakers)}"
     known = "one speaker, so of others nothing" if comparison.speakers else "speakers not known"
     return f"{text}, {known}"
-
-
-def _number_of(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def metric(report: Report) -> Metric:

@@ -27,7 +27,7 @@ def suggest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"Did you mean {close[0]}?" if close else otherwise
 
 
-def counted(count: int, noun: str) -> str:
+def amount(count: int, noun: str) -> str:
     """Return "1 file" or "2 files" for a noun such as "file"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from edgewhisper_runtime.errors import AudioError, counted, printable
+from edgewhisper_runtime.errors import AudioError, amount, printable
 
 # The files that are taken from a directory; how a file is read depends on its content only.
 SUFFIXES = frozenset({
@@ -119,7 +119,7 @@ def _below(directory: Path, on_error: Callable[[Path, AudioError], object]) -> l
     label = click.format_filename(directory)
     if left_out:
         click.echo(
-            f"{label}: {counted(len(left_out), 'file')} left out for want of PyAV "
+            f"{label}: {amount(len(left_out), 'file')} left out for want of PyAV "
             f"({', '.join(sorted(set(left_out)))}): pip install 'edgewhisper-runtime[media]'.",
             err=True,
         )

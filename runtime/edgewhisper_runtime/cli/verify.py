@@ -9,7 +9,7 @@ import click
 
 from edgewhisper_runtime.cli import options
 from edgewhisper_runtime.cli.values import Bundle
-from edgewhisper_runtime.errors import counted
+from edgewhisper_runtime.errors import amount
 
 
 @click.command("verify", cls=options.Sectioned, examples=("bundle/",))
@@ -27,6 +27,6 @@ def command(bundle: Path, as_json: bool) -> None:
     total = sum(file.bytes for file in manifest.files.values())
     verdict = manifest.evaluation.verdict if manifest.evaluation else "did not run"
     click.echo(
-        f"{manifest.name}: {counted(len(manifest.files), 'file')} intact, {total / 1e6:.1f} MB"
+        f"{manifest.name}: {amount(len(manifest.files), 'file')} intact, {total / 1e6:.1f} MB"
     )
     click.echo(f"gate: {verdict}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgewhisper_runtime.errors import NotMeasurableError, counted
+from edgewhisper_runtime.errors import NotMeasurableError, amount
 from edgewhisper_runtime.measure import machine
 from edgewhisper_runtime.measure.conditions import Watch
 from edgewhisper_runtime.measure.energy import EnergyMeter
@@ -172,5 +172,5 @@ def to_text(findings: list[Finding]) -> str:
         details = (finding.note, finding.remedy and f"remedy: {finding.remedy}")
         lines += [f"  {'':<{width}}  {detail}" for detail in details if detail]
     problems = sum(finding.is_problem for finding in findings)
-    count = counted(problems, "problem") if problems else "no problems"
+    count = amount(problems, "problem") if problems else "no problems"
     return "\n".join([*lines, "", f"{count}."])

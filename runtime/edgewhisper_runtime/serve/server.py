@@ -17,7 +17,7 @@ import click
 import uvicorn
 
 from edgewhisper_runtime.bundle import AudioContext, read_manifest
-from edgewhisper_runtime.errors import EdgeWhisperError, counted
+from edgewhisper_runtime.errors import EdgeWhisperError, amount
 from edgewhisper_runtime.loading import load
 from edgewhisper_runtime.serve.app import Access, build
 from edgewhisper_runtime.serve.connections import Connection
@@ -153,5 +153,5 @@ class _Server(uvicorn.Server):
             )
         if monotonic() < self._deadline:
             return False
-        click.echo(f"not finished in time: {counted(self._jobs.give_up(), 'recording')}", err=True)
+        click.echo(f"not finished in time: {amount(self._jobs.give_up(), 'recording')}", err=True)
         return True
