@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def clips(
 
     for start, end in intervals:
         first = round(start * SAMPLE_RATE)
-        yield first, clip(first, end * SAMPLE_RATE)
+        yield first, clip(first, end if math.isinf(end) else round(end * SAMPLE_RATE))
 
 
 class Reader:

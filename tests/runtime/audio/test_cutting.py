@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import islice, pairwise
 from random import Random
 
 import numpy as np
@@ -79,6 +79,23 @@ def test_clips_are_cut_to_the_sample(block: int) -> None:
     assert [first for first, _ in whole] == [8000, 16_000, 48_000]
     for (first, samples), length in zip(whole, (8000, 4000, 32_000), strict=True):
         np.testing.assert_array_equal(samples, audio[first : first + length])
+
+
+SECONDS = st.floats(0, 3) | st.sampled_from([1.001, 1.003, 2.002])
+
+
+@settings(deadline=None)
+@given(st.lists(SECONDS, min_size=2, max_size=6, unique=True).map(sorted), st.integers(1, 20_000))
+def test_clips_begin_and_end_at_whole_samples(times: list[float], block: int) -> None:
+    audio = np.arange(3 * RATE, dtype=np.float32)
+    blocks = np.split(audio, range(block, len(audio), block))
+    intervals = list(zip(times[::2], times[1::2], strict=False))
+    for (start, end), (first, parts) in zip(
+        intervals, cutting.clips(blocks, intervals), strict=True
+    ):
+        assert first == round(start * RATE)
+        samples = np.concatenate([audio[:0], *islice(parts, 1 + len(blocks))])
+        np.testing.assert_array_equal(samples, audio[first : round(end * RATE)])
 
 
 def test_a_clip_after_the_end_is_empty() -> None:
