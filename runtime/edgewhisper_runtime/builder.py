@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -240,14 +241,10 @@ class TranscriptBuilder:
             return spans
         first = spans[0]
         words = split(self._decoder.tokenizer, first.tokens, language)
-        begin, end = (
-            [_letters(text) for text in texts]
-            for texts in ([word.text for word in words], self._overlap)
-        )
-        repeated = [n for n in range(1, len(end) + 1) if begin[:n] == end[-n:]]
-        if not repeated:
+        count = repeated_words(self._overlap, [word.text for word in words])
+        if not count:
             return spans
-        done = words[max(repeated) - 1].end
+        done = words[count - 1].end
         rest = replace(first, at=first.at + done, tokens=first.tokens[done:])
         return [rest, *spans[1:]] if rest.tokens else spans[1:]
 
@@ -306,8 +303,18 @@ class TranscriptBuilder:
         return start, self._last_end
 
 
+def repeated_words(before: Sequence[str], after: Sequence[str]) -> int:
+    """Return how many words at the start of a text are those that the text before it ends with.
+
+    Case, punctuation and spaces do not count.
+    """
+    end, begin = ([_letters(word) for word in words] for words in (before, after))
+    return max((n for n in range(1, len(end) + 1) if begin[:n] == end[-n:]), default=0)
+
+
 def _letters(word: str) -> str:
-    return "".join(filter(str.isalnum, word)).casefold()
+    """Return the letters, numbers and marks: in many scripts the marks are the vowels."""
+    return "".join(c for c in word if unicodedata.category(c)[0] in "LNM").casefold()
 
 
 def assign_words(words: Sequence[Word], lengths: Sequence[int]) -> list[list[Word]]:
