@@ -345,6 +345,13 @@ def test_penalties_and_forbidden_tokens_change_the_text(
         lean.transcribe(speech[0], replace(PLAIN, suppress=(99999,)))
 
 
+def test_the_end_of_a_text_cannot_be_forbidden(onnx_bundle: Path, speech: list[Path]) -> None:
+    transcriber = load(onnx_bundle, threads=2)
+    end = transcriber.decoder.tokenizer.end_of_text
+    with pytest.raises(EdgeWhisperError, match=f"suppress has {end}, the end of a text"):
+        transcriber.transcribe(speech[0], Options(suppress=(-1, end)))
+
+
 @pytest.mark.parametrize("threads", [0, -1, 10**6])
 def test_a_number_of_threads_that_no_machine_has(onnx_bundle: Path, threads: int) -> None:
     with pytest.raises(EdgeWhisperError, match="threads is a number from 1 to 1024"):
