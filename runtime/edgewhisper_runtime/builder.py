@@ -29,16 +29,30 @@ MAX_PROMPT_TEMPERATURE = 0.5
 
 
 @dataclass(eq=False)
-class _Open:
-    """A window that is being decoded: its first sample in the stream, and its samples.
+class _Stream:
+    """What is decoded of a recording: all of it, or one of its clips.
 
-    The timeline leads from the stream to the recording. When it is decoded its spans are there;
-    its text ends after so many seconds, and what follows begins at sample `cut` of the window.
+    The timeline leads from the stream to the recording. The text so far ends at sample `end` of the
+    stream; `overlap` are the words of it that are spoken after that.
     """
 
+    blocks: Iterable[Samples]
+    timeline: vad.Timeline
+    end: int = 0
+    overlap: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Open:
+    """A window that is being decoded: its stream, its first sample there, and its samples.
+
+    When it is decoded its spans are there; its text ends after so many seconds, and what follows
+    begins at sample `cut` of the window.
+    """
+
+    stream: _Stream
     start: int
     samples: Samples
-    timeline: vad.Timeline
     decoded: Decoded | None = None
     spans: list[Span] = field(default_factory=list)
     seconds: float = 0.0
@@ -57,7 +71,7 @@ class _Open:
     def interval(self, start: float, end: float) -> tuple[float, float]:
         """Return the times in the recording of an interval of the window, in seconds."""
         offset = self.start / SAMPLE_RATE
-        start, end = self.timeline.interval(offset + start, offset + end)
+        start, end = self.stream.timeline.interval(offset + start, offset + end)
         return round(start, 3), round(end, 3)
 
 
@@ -72,15 +86,13 @@ class TranscriptBuilder:
         self._decoder = decoder
         self._options = options
         self._request = decoder.request(options, options.timed)  # of the next window
-        self._blocks, self._timeline = blocks, vad.Timeline()
+        self._blocks, self._timeline = blocks, vad.Timeline()  # of the stream that is read
         self._detector = vad.load_detector(options.vad)
         self._decodings = self._read()
         self._all_read = False
         self._open: deque[_Open] = deque()
         self._error: Exception | None = None
         self._language: tuple[str, float | None] | None = None  # the first window's
-        self._next = 0  # sample of the stream: where the text so far ends
-        self._overlap: list[str] = []  # the words of that text that are spoken after it
         self._last_end = 0.0  # seconds, of the last word or segment
         self._segments: list[Segment] = []
         self._returned = 0  # segments
@@ -113,7 +125,7 @@ class TranscriptBuilder:
         try:
             for stream in self._streams():
                 for start, samples in find_windows(stream):
-                    self._open.append(_Open(start, samples, self._timeline))
+                    self._open.append(_Open(stream, start, samples))
                     yield self._decode(self._open[-1], self._request)
                     while len(self._open) >= self._most_open:
                         yield None
@@ -121,18 +133,15 @@ class TranscriptBuilder:
             self._error = error
         self._all_read = True
 
-    def _streams(self) -> Iterator[Iterable[Samples]]:
-        """Yield what is decoded of the recording: all of it, or each of its clips.
-
-        The long pauses are left out, where there is a detector; `_timeline` is the stream's.
-        """
+    def _streams(self) -> Iterator[_Stream]:
+        """Yield what is decoded of the recording, without its long pauses if there is a detector."""
         clips = self._options.clips
         for start, blocks in cutting.clips(self._blocks, clips) if clips else [(0, self._blocks)]:
             self._timeline = timeline = vad.Timeline(start)
             if self._detector is None:
-                yield vad.whole(blocks, timeline)
+                yield _Stream(vad.whole(blocks, timeline), timeline)
             else:
-                yield vad.speech_only(blocks, self._detector, timeline)
+                yield _Stream(vad.speech_only(blocks, self._detector, timeline), timeline)
 
     @property
     def _most_open(self) -> int:
@@ -140,17 +149,17 @@ class TranscriptBuilder:
         ready = self._options.multilingual or self._request.options.language
         return (self._options.batch_size or 1) if ready else 1
 
-    def _continued(self, stream: Iterable[Samples]) -> Iterator[tuple[int, Samples]]:
+    def _continued(self, stream: _Stream) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows, each from where the text ended."""
-        reader, start = cutting.Reader(stream), 0
+        reader, start = cutting.Reader(stream.blocks), 0
         while len(samples := reader.window(start)) >= (_MIN_REST if start else 1):
             yield start, samples
-            start = self._next
+            start = stream.end
 
-    def _cut(self, stream: Iterable[Samples]) -> Iterator[tuple[int, Samples]]:
+    def _cut(self, stream: _Stream) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows that are cut at pauses."""
         start = 0
-        for samples in cutting.windows(stream):
+        for samples in cutting.windows(stream.blocks):
             yield start, samples
             start += len(samples)
 
@@ -166,7 +175,7 @@ class TranscriptBuilder:
             rest = window.samples[window.cut :]
             begun = len(rest) >= _MIN_REST and not self._options.sequential
             if begun:
-                follows = _Open(window.start + window.cut, rest, window.timeline)
+                follows = _Open(window.stream, window.start + window.cut, rest)
                 self._open.insert(self._open.index(window) + 1, follows)
             while self._open and (first := self._open[0]).decoded:
                 self._add(first.decoded, self._open.popleft())
@@ -191,8 +200,8 @@ class TranscriptBuilder:
     def _add(self, decoded: Decoded, window: _Open) -> None:
         """Add the text of a window."""
         language = decoded.request.text_language
-        spans = self._without_repeated_words(window.spans, language)
-        self._next, seconds = window.start + window.cut, window.seconds
+        spans = self._without_repeated_words(window.spans, window.stream.overlap, language)
+        window.stream.end, seconds = window.start + window.cut, window.seconds
         begin, end = window.interval(0, seconds)
         self._windows.append(
             Window(
@@ -214,7 +223,7 @@ class TranscriptBuilder:
             # Its timestamp cannot tell: decoding allows none after the first second.
             start = min(max(spans[0].start, words[0].start), spans[0].end)
             spans[0] = replace(spans[0], start=start)
-        self._overlap = [word.text for word in words if window.reaches_cut(word)]
+        window.stream.overlap = [word.text for word in words if window.reaches_cut(word)]
         texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
         own_words = words if decoded.request.options.words else []
         words_of_texts = assign_words(own_words, list(map(len, texts)))
@@ -232,16 +241,18 @@ class TranscriptBuilder:
         self._language = self._language or (request.language, request.language_probability)
         self._request = self._next_request(decoded, spans)
 
-    def _without_repeated_words(self, spans: list[Span], language: str) -> list[Span]:
+    def _without_repeated_words(
+        self, spans: list[Span], overlap: Sequence[str], language: str
+    ) -> list[Span]:
         """Return the spans without words at their start that the text before them ends with.
 
         The window begins before the end of that text: those words are in both windows.
         """
-        if not spans or not self._overlap:
+        if not spans or not overlap:
             return spans
         first = spans[0]
         words = split(self._decoder.tokenizer, first.tokens, language)
-        count = repeated_words(self._overlap, [word.text for word in words])
+        count = repeated_words(overlap, [word.text for word in words])
         if not count:
             return spans
         done = words[count - 1].end
