@@ -134,7 +134,7 @@ class TranscriptBuilder:
         self._all_read = True
 
     def _streams(self) -> Iterator[_Stream]:
-        """Yield what is decoded of the recording, without its long pauses if there is a detector."""
+        """Yield what is decoded of the recording; a detector leaves the long pauses out."""
         clips = self._options.clips
         for start, blocks in cutting.clips(self._blocks, clips) if clips else [(0, self._blocks)]:
             self._timeline = timeline = vad.Timeline(start)
