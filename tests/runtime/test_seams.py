@@ -104,5 +104,16 @@ def test_a_sentence_after_a_pause_is_not_lost_in_a_batch(quick: Transcriber, dat
     assert batch.windows[1].start == pytest.approx(batch.windows[0].end, abs=0.5)
 
 
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_silence_after_a_text_is_not_decoded_again(
+    quick: Transcriber, smoke_clip: Path, batch_size: int | None
+) -> None:
+    """Silence alone, and after speech that is less than a twentieth of the window."""
+    options = Options(timestamps=True, vad="none", batch_size=batch_size)
+    word = audio.load(smoke_clip)[:RATE]
+    for samples in (silence(14), np.concatenate([silence(2), word, silence(25)])):
+        assert len(quick.transcribe(samples, options).windows) == 1
+
+
 def letters(text: str) -> str:
     return " ".join("".join(c for c in text.lower() if c.isalpha() or c == " ").split())

@@ -18,9 +18,10 @@ _WINDOW = WINDOW_SECONDS * SAMPLE_RATE
 _EARLIEST_CUT = 20 * SAMPLE_RATE
 _FRAME = SAMPLE_RATE // 100
 _PAUSE_FRAMES = 20
-_HALF_PAUSE = _PAUSE_FRAMES // 2 * _FRAME  # samples
 _PAUSE = 1 / 300  # of the power of loud moments, as is the next
 _QUIET, _LONG_FRAMES = 1e-3, 30
+_WORD_FRAMES = 10  # as many are loud in the shortest word; a click has fewer
+_SILENCE = 1e-10  # power where full scale is 1: about that of rounding to 16 bits
 _INEXACT = 2 * SAMPLE_RATE // 5  # how far from a pause its timestamp may be
 
 
@@ -34,7 +35,8 @@ def windows(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float3
     for block in blocks:
         buffer = np.concatenate([buffer, block])
         while len(buffer) > _WINDOW:
-            cut = _quietest(buffer[_EARLIEST_CUT:_WINDOW]) + _EARLIEST_CUT
+            frame, _ = _quietest(_power(buffer[_EARLIEST_CUT:_WINDOW]))
+            cut = _EARLIEST_CUT + frame * _FRAME
             yield buffer[:cut]
             buffer = buffer[cut:]
     if len(buffer):
@@ -102,10 +104,12 @@ def pause_near(samples: NDArray[np.float32], at: int) -> int:
     """
     if at >= len(samples):
         return len(samples)
-    begin = max(at - _INEXACT, 0)
-    cut = begin + _quietest(samples[begin : at + _INEXACT])
-    power = float(_power(samples[cut - _HALF_PAUSE : cut + _HALF_PAUSE]).mean())
-    return cut if power < _PAUSE * _loud(_power(samples)) else max(at, _HALF_PAUSE)
+    power = _power(samples)
+    first = max(at - _INEXACT, 0) // _FRAME
+    frame, level = _quietest(power[first : (at + _INEXACT) // _FRAME])
+    if level > _quiet(power, _PAUSE):
+        return max(at, _PAUSE_FRAMES // 2 * _FRAME)
+    return (first + frame) * _FRAME
 
 
 def pauses(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
@@ -116,7 +120,7 @@ def pauses(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
     power = _power(samples)
     if not len(power):
         return []
-    quiet = power < _QUIET * _loud(power)
+    quiet = power <= _quiet(power, _QUIET)
     edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False)).reshape(-1, 2)
     long = edges[edges[:, 1] - edges[:, 0] >= _LONG_FRAMES]
     return [(start * _FRAME / SAMPLE_RATE, end * _FRAME / SAMPLE_RATE) for start, end in long]
@@ -129,12 +133,19 @@ def _power(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return power
 
 
-def _loud(power: NDArray[np.float32]) -> float:
-    """Return the power of the loud moments of a window's frames: the 95th percentile."""
-    return float(np.percentile(power, 95))
+def _quiet(power: NDArray[np.float32], share: float) -> float:
+    """Return the power up to which a window is quiet: a share of that of its loud moments.
+
+    That is the 95th percentile of frames, or a tenth of a word's power where the window holds
+    little more than a word. Digital silence is quiet in any case.
+    """
+    word = np.sort(power)[-_WORD_FRAMES:][0]
+    loud = max(float(np.percentile(power, 95)), float(word) / 10)
+    return max(share * loud, _SILENCE)
 
 
-def _quietest(samples: NDArray[np.float32]) -> int:
-    """Return the sample in the middle of the quietest 0.2 s of samples [n]."""
-    energy = np.convolve(_power(samples), np.ones(_PAUSE_FRAMES), mode="valid")
-    return (int(energy.argmin()) + _PAUSE_FRAMES // 2) * _FRAME
+def _quietest(power: NDArray[np.float32]) -> tuple[int, float]:
+    """Return the frame in the middle of the quietest 0.2 s of frames' power [n], and the mean."""
+    energy = np.convolve(power, np.ones(_PAUSE_FRAMES), mode="valid")
+    quietest = int(energy.argmin())
+    return quietest + _PAUSE_FRAMES // 2, float(energy[quietest]) / _PAUSE_FRAMES

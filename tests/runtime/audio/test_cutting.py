@@ -63,6 +63,19 @@ def test_quiet_parts_are_pauses_from_their_length_on() -> None:
     assert pauses(samples[:0]) == []
 
 
+def test_silence_is_a_pause_whatever_else_the_window_holds() -> None:
+    assert pauses(np.zeros(5 * RATE, np.float32)) == [(0.0, 5.0)]
+    samples = np.random.default_rng(0).normal(0, 0.1, 30 * RATE).astype(np.float32)
+    samples[RATE:] *= 1e-3  # a second of sound, less than the loudest twentieth
+    assert pauses(samples) == [(1.0, 30.0)]
+
+
+def test_a_click_makes_no_pause_of_soft_sound() -> None:
+    samples = np.random.default_rng(0).normal(0, 0.01, 5 * RATE).astype(np.float32)
+    samples[RATE : RATE + RATE // 20] = 1
+    assert pauses(samples) == []
+
+
 def test_a_cut_is_where_it_is_quiet_near_the_end_of_the_text() -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, 10 * RATE).astype(np.float32)
     samples[int(4.7 * RATE) : int(4.9 * RATE)] = 0
