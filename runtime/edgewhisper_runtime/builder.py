@@ -164,27 +164,43 @@ class TranscriptBuilder:
             start += len(samples)
 
     def _decode(self, window: _Open, request: Request) -> Decoding[None]:
-        """Decode a window; add its text when all before it have theirs.
+        """Decode a window, and what follows where its text ends too early.
 
-        Windows that are cut in advance are decoded again from where their text ends too early.
+        Texts are added in the order of their windows.
         """
+        following: _Open | None = window
         try:
-            decoded = yield from self._decoder.decoding(window.samples, request)
-            window.decoded = decoded
-            self._find_end(window, decoded)
-            rest = window.samples[window.cut :]
-            begun = len(rest) >= _MIN_REST and not self._options.sequential
-            if begun:
-                follows = _Open(window.stream, window.start + window.cut, rest)
-                self._open.insert(self._open.index(window) + 1, follows)
-            while self._open and (first := self._open[0]).decoded:
-                self._add(first.decoded, self._open.popleft())
-            if begun:
-                yield from self._decode(follows, decoded.request)
+            while following:
+                window = following
+                window.decoded = yield from self._decoder.decoding(window.samples, request)
+                if window not in self._open:  # an error in another window has ended the recording
+                    return
+                request = window.decoded.request
+                self._find_end(window, window.decoded)
+                following = self._following(window)
+                self._add_decoded()
         except Exception as error:  # noqa: BLE001 # whoever asks for the result gets it
-            self._error, self._all_read = error, True
+            self._error = self._error or error
+            self._all_read = True
             self._decodings = iter(())
             self._open.clear()
+
+    def _following(self, window: _Open) -> _Open | None:
+        """Open the window from where the text of another ends too early; None where it does not.
+
+        Only windows that are cut in advance have one: the next of the others begins there.
+        """
+        rest = window.samples[window.cut :]
+        if self._options.sequential or len(rest) < _MIN_REST:
+            return None
+        following = _Open(window.stream, window.start + window.cut, rest)
+        self._open.insert(self._open.index(window) + 1, following)
+        return following
+
+    def _add_decoded(self) -> None:
+        """Add the texts of the windows that are decoded and have no other before them."""
+        while self._open and (decoded := self._open[0].decoded):
+            self._add(decoded, self._open.popleft())
 
     def _find_end(self, window: _Open, decoded: Decoded) -> None:
         """Split the text of a window, and find where what follows it begins."""

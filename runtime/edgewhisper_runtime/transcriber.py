@@ -94,8 +94,7 @@ class Transcriber:
         recordings: deque[TranscriptBuilder] = deque()
         while True:
             while recordings and recordings[0].done:
-                yield recordings[0].result()
-                batch.remove(recordings.popleft())
+                yield recordings.popleft().result()
             more = batch.has_room and len(recordings) < size
             if more and (source := next(waiting, None)) is not None:
                 recordings.append(self.open(source, options))
