@@ -239,23 +239,26 @@ class TranscriptBuilder:
             # Its timestamp cannot tell: decoding allows none after the first second.
             start = min(max(spans[0].start, words[0].start), spans[0].end)
             spans[0] = replace(spans[0], start=start)
-        window.stream.overlap = [word.text for word in words if window.reaches_cut(word)]
         texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
-        own_words = words if decoded.request.options.words else []
-        words_of_texts = assign_words(own_words, list(map(len, texts)))
+        words_of_texts = assign_words(words, list(map(len, texts)))
         kept = list(zip(spans, texts, words_of_texts, strict=True))
         silence = decoded.request.options.hallucination_silence_threshold
         if silence is not None:
             length = len(window.samples) / SAMPLE_RATE
             verdicts = hallucinated(words_of_texts, length, silence)
             kept = [each for each, wrong in zip(kept, verdicts, strict=True) if not wrong]
-        self._segments += [
-            self._segment(span, text, own, window, decoded.request.language)
-            for span, text, own in kept
+        window.stream.overlap = [
+            word.text for *_, own in kept for word in own if window.reaches_cut(word)
         ]
         request = decoded.request
+        self._segments += [
+            self._segment(
+                span, text, own if request.options.words else [], window, request.language
+            )
+            for span, text, own in kept
+        ]
         self._language = self._language or (request.language, request.language_probability)
-        self._request = self._next_request(decoded, spans)
+        self._request = self._next_request(decoded, [span for span, *_ in kept])
 
     def _without_repeated_words(
         self, spans: list[Span], overlap: Sequence[str], language: str

@@ -105,6 +105,28 @@ def test_text_is_built_upon_only_where_asked(lean: Transcriber, data: Path) -> N
     assert built.windows[1].tokens != plain.windows[1].tokens
 
 
+def test_text_that_is_left_out_is_not_built_upon(
+    onnx_bundle: Path, data: Path, speech: list[Path]
+) -> None:
+    """Of 3 s of clattering dishes the model writes "Thank you."; speech follows as a clip."""
+    dishes = audio.load(data / "noise" / "doing_the_dishes.wav")[20 * audio.SAMPLE_RATE :]
+    dishes = dishes[: 3 * audio.SAMPLE_RATE]
+    samples = np.concatenate([dishes, audio.load(speech[0])])
+    left_out = Options(
+        words=True, clip_timestamps=(0, 3, 3), hallucination_silence_threshold=1.0,
+        vad="none", temperatures=(0.0,), max_no_speech=None,
+    )  # fmt: skip
+    kept = replace(left_out, hallucination_silence_threshold=None)
+    transcriber = load(onnx_bundle, threads=2, audio_context="full")
+    assert transcriber.transcribe(samples, kept).text.startswith("Thank you.")
+    plain, built = (
+        transcriber.transcribe(samples, replace(left_out, condition_on_previous_text=condition))
+        for condition in (False, True)
+    )
+    assert "Thank you" not in plain.text
+    assert built == plain
+
+
 def test_samples_and_files_give_the_same_text(tiny: Transcriber, speech: list[Path]) -> None:
     from_file = tiny.transcribe(speech[0])
     from_samples = tiny.transcribe(audio.load(speech[0]))
