@@ -78,15 +78,17 @@ class _Open:
 class TranscriptBuilder:
     """Reads a recording, blocks of samples [n] at 16 kHz, and collects the text of its windows.
 
-    Raises EdgeWhisperError for a language or task that the model does not have, and for hotwords
-    that are too long.
+    `label` is what messages call it. Raises EdgeWhisperError as `WindowDecoder.request` does.
     """
 
-    def __init__(self, decoder: WindowDecoder, blocks: Iterable[Samples], options: Options) -> None:
+    def __init__(
+        self, decoder: WindowDecoder, blocks: Iterable[Samples], options: Options, label: str
+    ) -> None:
         self._decoder = decoder
         self._options = options
         self._request = decoder.request(options, options.timed)  # of the next window
-        self._blocks, self._timeline = blocks, vad.Timeline()  # of the stream that is read
+        self._blocks, self._label = blocks, label
+        self._timeline = vad.Timeline()  # of the stream that is read
         self._detector = vad.load_detector(options.vad)
         self._decodings = self._read()
         self._all_read = False
@@ -135,8 +137,10 @@ class TranscriptBuilder:
 
     def _streams(self) -> Iterator[_Stream]:
         """Yield what is decoded of the recording; a detector leaves the long pauses out."""
-        clips = self._options.clips
-        for start, blocks in cutting.clips(self._blocks, clips) if clips else [(0, self._blocks)]:
+        intervals = self._options.clips
+        whole = [(0, self._blocks)]
+        clips = cutting.clips(self._blocks, intervals, self._label) if intervals else whole
+        for start, blocks in clips:
             self._timeline = timeline = vad.Timeline(start)
             if self._detector is None:
                 yield _Stream(vad.whole(blocks, timeline), timeline)
@@ -314,7 +318,7 @@ class TranscriptBuilder:
 
     def result(self) -> Transcript | Exception:
         """Return the transcript, or the error that reading ended with."""
-        language, probability = self._language or (self._request.language, None)
+        language, probability = self._language or (self._request.options.language or "", None)
         return self._error or Transcript(
             text="".join(segment.text for segment in self._segments).strip(),
             language=language,

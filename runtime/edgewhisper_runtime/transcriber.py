@@ -106,4 +106,4 @@ class Transcriber:
 
     def open(self, source: Source, options: Options = _DEFAULT) -> TranscriptBuilder:
         """Return a recording for a `Batch`, of what `transcribe` takes; nothing is read yet."""
-        return TranscriptBuilder(self.decoder, audio.blocks(source), options)
+        return TranscriptBuilder(self.decoder, audio.blocks(source), options, audio.label(source))

@@ -236,6 +236,16 @@ def test_a_language_is_detected_without_encoding_twice(
     assert batches == [1] * len(transcript.windows)
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, ""), ("de", "de")])
+def test_no_language_is_detected_where_nobody_speaks(
+    quantized: Transcriber, given: str | None, expected: str
+) -> None:
+    silence = np.zeros(3 * audio.SAMPLE_RATE, np.float32)
+    transcript = quantized.transcribe(silence, Options(language=given))
+    assert not transcript.windows
+    assert (transcript.language, transcript.language_probability) == (expected, None)
+
+
 def test_translation_is_english(multilingual: Transcriber, data: Path) -> None:
     file = min(p for p in (data / "multilingual" / "de").iterdir() if p.suffix != ".txt")
     german = multilingual.transcribe(file, Options(language="de")).text
@@ -338,6 +348,15 @@ def test_clips_have_the_text_and_times_of_their_part(lean: Transcriber, speech: 
         for word in segment.words:
             assert word.end <= begins[1] + 0.01 or word.start >= begins[2] - 0.01
     assert transcript.duration == pytest.approx(begins[3], abs=0.01)
+
+
+def test_a_clip_after_the_end_of_a_recording_is_an_error(
+    onnx_bundle: Path, speech: list[Path]
+) -> None:
+    transcriber = load(onnx_bundle, threads=2)
+    for vad in ("none", "energy"):
+        with pytest.raises(AudioError, match=f"^{speech[1]} is .* s long: the clip at 100 s"):
+            transcriber.transcribe(speech[1], Options(clip_timestamps=(0, 1, 100), vad=vad))
 
 
 def test_every_window_has_its_own_language(multilingual: Transcriber, data: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgewhisper_runtime.audio import SAMPLE_RATE
 from edgewhisper_runtime.audio.features import WINDOW_SECONDS
+from edgewhisper_runtime.errors import AudioError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,12 +45,15 @@ def windows(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float3
 
 
 def clips(
-    blocks: Iterable[NDArray[np.float32]], intervals: Iterable[tuple[float, float]]
+    blocks: Iterable[NDArray[np.float32]],
+    intervals: Iterable[tuple[float, float]],
+    label: str = "the audio",
 ) -> Iterator[tuple[int, Iterator[NDArray[np.float32]]]]:
     """Yield the first sample and the blocks of each interval, in seconds, of a stream at 16 kHz.
 
     Intervals are in order and do not overlap. Each clip is read before the next one is asked for;
-    what is after the last is not read.
+    what is after the last is not read. Reading a clip that begins after the end of the stream
+    raises AudioError.
     """
     stream = iter(blocks)
     at, held = 0, np.zeros(0, dtype=np.float32)
@@ -59,7 +63,13 @@ def clips(
         while at < last:
             if not len(held):
                 if (block := next(stream, None)) is None:
-                    return
+                    if at > first:
+                        return
+                    raise AudioError(
+                        f"{label} is {at / SAMPLE_RATE:g} s long: the clip at "
+                        f"{first / SAMPLE_RATE:g} s is after its end. Leave it out of "
+                        "clip_timestamps."
+                    )
                 held = block
             taken = int(min(len(held), (first if at < first else last) - at))
             part, held, start = held[:taken], held[taken:], at

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgewhisper_runtime.audio import cutting
 from edgewhisper_runtime.audio.cutting import Reader, pause_near, pauses, windows
+from edgewhisper_runtime.errors import AudioError
 
 RATE = 16_000
 
@@ -111,6 +112,10 @@ def test_clips_begin_and_end_at_whole_samples(times: list[float], block: int) ->
         np.testing.assert_array_equal(samples, audio[first : round(end * RATE)])
 
 
-def test_a_clip_after_the_end_is_empty() -> None:
-    ((_, parts),) = cutting.clips([np.zeros(100, np.float32)], [(1.0, 2.0)])
-    assert list(parts) == []
+@pytest.mark.parametrize("start", [2.0, 100.0])
+def test_a_clip_after_the_end_is_an_error(start: float) -> None:
+    blocks = [np.zeros(RATE, np.float32)] * 2
+    (_, first), (_, second) = cutting.clips(blocks, [(1.5, 1.75), (start, np.inf)])
+    assert sum(map(len, first)) == RATE // 4
+    with pytest.raises(AudioError, match=f"is 2 s long: the clip at {start:g} s"):
+        list(second)
