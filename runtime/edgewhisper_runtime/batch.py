@@ -9,7 +9,8 @@ from edgewhisper_runtime.decode.loop import Backend, StepLoop, Task
 class Batch:
     """Recordings whose windows are decoded in one step loop, at most `size` windows at once.
 
-    A window joins as soon as another has ended; those of the recordings added first go first.
+    A window joins as soon as another has ended; those of the recordings added first go first. A
+    recording that is done is removed, with its windows that still run if it has failed.
     """
 
     def __init__(self, backend: Backend, size: int) -> None:
@@ -28,8 +29,8 @@ class Batch:
         self._fill()
 
     def remove(self, recording: TranscriptBuilder) -> None:
-        """Remove a recording, decoded or not."""
-        for task in self._tasks.pop(recording):
+        """Remove a recording, if it is not done."""
+        for task in self._tasks.pop(recording, ()):
             self._loop.drop(task)
 
     def step(self) -> None:
@@ -39,6 +40,9 @@ class Batch:
         self._fill()
 
     def _fill(self) -> None:
-        for recording, tasks in self._tasks.items():
+        for recording, tasks in list(self._tasks.items()):
             while self.has_room and (decoding := recording.next_decoding()):
                 tasks.append(self._loop.add(decoding))
+            tasks[:] = [task for task in tasks if task in self._loop]
+            if recording.done:
+                self.remove(recording)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,16 +29,30 @@ MAX_PROMPT_TEMPERATURE = 0.5
 
 
 @dataclass(eq=False)
-class _Open:
-    """A window that is being decoded: its first sample in the stream, and its samples.
+class _Stream:
+    """What is decoded of a recording: all of it, or one of its clips.
 
-    The timeline leads from the stream to the recording. When it is decoded its spans are there;
-    its text ends after so many seconds, and what follows begins at sample `cut` of the window.
+    The timeline leads from the stream to the recording. The text so far ends at sample `end` of the
+    stream; `overlap` are the words of it that are spoken after that.
     """
 
+    blocks: Iterable[Samples]
+    timeline: vad.Timeline
+    end: int = 0
+    overlap: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Open:
+    """A window that is being decoded: its stream, its first sample there, and its samples.
+
+    When it is decoded its spans are there; its text ends after so many seconds, and what follows
+    begins at sample `cut` of the window.
+    """
+
+    stream: _Stream
     start: int
     samples: Samples
-    timeline: vad.Timeline
     decoded: Decoded | None = None
     spans: list[Span] = field(default_factory=list)
     seconds: float = 0.0
@@ -56,30 +71,30 @@ class _Open:
     def interval(self, start: float, end: float) -> tuple[float, float]:
         """Return the times in the recording of an interval of the window, in seconds."""
         offset = self.start / SAMPLE_RATE
-        start, end = self.timeline.interval(offset + start, offset + end)
+        start, end = self.stream.timeline.interval(offset + start, offset + end)
         return round(start, 3), round(end, 3)
 
 
 class TranscriptBuilder:
     """Reads a recording, blocks of samples [n] at 16 kHz, and collects the text of its windows.
 
-    Raises EdgeWhisperError for a language or task that the model does not have, and for hotwords
-    that are too long.
+    `label` is what messages call it. Raises EdgeWhisperError as `WindowDecoder.request` does.
     """
 
-    def __init__(self, decoder: WindowDecoder, blocks: Iterable[Samples], options: Options) -> None:
+    def __init__(
+        self, decoder: WindowDecoder, blocks: Iterable[Samples], options: Options, label: str
+    ) -> None:
         self._decoder = decoder
         self._options = options
         self._request = decoder.request(options, options.timed)  # of the next window
-        self._blocks, self._timeline = blocks, vad.Timeline()
+        self._blocks, self._label = blocks, label
+        self._timeline = vad.Timeline()  # of the stream that is read
         self._detector = vad.load_detector(options.vad)
         self._decodings = self._read()
         self._all_read = False
         self._open: deque[_Open] = deque()
         self._error: Exception | None = None
         self._language: tuple[str, float | None] | None = None  # the first window's
-        self._next = 0  # sample of the stream: where the text so far ends
-        self._overlap: list[str] = []  # the words of that text that are spoken after it
         self._last_end = 0.0  # seconds, of the last word or segment
         self._segments: list[Segment] = []
         self._returned = 0  # segments
@@ -112,7 +127,7 @@ class TranscriptBuilder:
         try:
             for stream in self._streams():
                 for start, samples in find_windows(stream):
-                    self._open.append(_Open(start, samples, self._timeline))
+                    self._open.append(_Open(stream, start, samples))
                     yield self._decode(self._open[-1], self._request)
                     while len(self._open) >= self._most_open:
                         yield None
@@ -120,18 +135,17 @@ class TranscriptBuilder:
             self._error = error
         self._all_read = True
 
-    def _streams(self) -> Iterator[Iterable[Samples]]:
-        """Yield what is decoded of the recording: all of it, or each of its clips.
-
-        The long pauses are left out, where there is a detector; `_timeline` is the stream's.
-        """
-        clips = self._options.clips
-        for start, blocks in cutting.clips(self._blocks, clips) if clips else [(0, self._blocks)]:
+    def _streams(self) -> Iterator[_Stream]:
+        """Yield what is decoded of the recording; a detector leaves the long pauses out."""
+        intervals = self._options.clips
+        whole = [(0, self._blocks)]
+        clips = cutting.clips(self._blocks, intervals, self._label) if intervals else whole
+        for start, blocks in clips:
             self._timeline = timeline = vad.Timeline(start)
             if self._detector is None:
-                yield vad.whole(blocks, timeline)
+                yield _Stream(vad.whole(blocks, timeline), timeline)
             else:
-                yield vad.speech_only(blocks, self._detector, timeline)
+                yield _Stream(vad.speech_only(blocks, self._detector, timeline), timeline)
 
     @property
     def _most_open(self) -> int:
@@ -139,42 +153,58 @@ class TranscriptBuilder:
         ready = self._options.multilingual or self._request.options.language
         return (self._options.batch_size or 1) if ready else 1
 
-    def _continued(self, stream: Iterable[Samples]) -> Iterator[tuple[int, Samples]]:
+    def _continued(self, stream: _Stream) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows, each from where the text ended."""
-        reader, start = cutting.Reader(stream), 0
+        reader, start = cutting.Reader(stream.blocks), 0
         while len(samples := reader.window(start)) >= (_MIN_REST if start else 1):
             yield start, samples
-            start = self._next
+            start = stream.end
 
-    def _cut(self, stream: Iterable[Samples]) -> Iterator[tuple[int, Samples]]:
+    def _cut(self, stream: _Stream) -> Iterator[tuple[int, Samples]]:
         """Yield the first sample and the samples of windows that are cut at pauses."""
         start = 0
-        for samples in cutting.windows(stream):
+        for samples in cutting.windows(stream.blocks):
             yield start, samples
             start += len(samples)
 
     def _decode(self, window: _Open, request: Request) -> Decoding[None]:
-        """Decode a window; add its text when all before it have theirs.
+        """Decode a window, and what follows where its text ends too early.
 
-        Windows that are cut in advance are decoded again from where their text ends too early.
+        Texts are added in the order of their windows.
         """
+        following: _Open | None = window
         try:
-            decoded = yield from self._decoder.decoding(window.samples, request)
-            window.decoded = decoded
-            self._find_end(window, decoded)
-            rest = window.samples[window.cut :]
-            begun = len(rest) >= _MIN_REST and not self._options.sequential
-            if begun:
-                follows = _Open(window.start + window.cut, rest, window.timeline)
-                self._open.insert(self._open.index(window) + 1, follows)
-            while self._open and (first := self._open[0]).decoded:
-                self._add(first.decoded, self._open.popleft())
-            if begun:
-                yield from self._decode(follows, decoded.request)
+            while following:
+                window = following
+                window.decoded = yield from self._decoder.decoding(window.samples, request)
+                if window not in self._open:  # an error in another window has ended the recording
+                    return
+                request = window.decoded.request
+                self._find_end(window, window.decoded)
+                following = self._following(window)
+                self._add_decoded()
         except Exception as error:  # noqa: BLE001 # whoever asks for the result gets it
-            self._error, self._all_read = error, True
+            self._error = self._error or error
+            self._all_read = True
             self._decodings = iter(())
             self._open.clear()
+
+    def _following(self, window: _Open) -> _Open | None:
+        """Open the window from where the text of another ends too early; None where it does not.
+
+        Only windows that are cut in advance have one: the next of the others begins there.
+        """
+        rest = window.samples[window.cut :]
+        if self._options.sequential or len(rest) < _MIN_REST:
+            return None
+        following = _Open(window.stream, window.start + window.cut, rest)
+        self._open.insert(self._open.index(window) + 1, following)
+        return following
+
+    def _add_decoded(self) -> None:
+        """Add the texts of the windows that are decoded and have no other before them."""
+        while self._open and (decoded := self._open[0].decoded):
+            self._add(decoded, self._open.popleft())
 
     def _find_end(self, window: _Open, decoded: Decoded) -> None:
         """Split the text of a window, and find where what follows it begins."""
@@ -190,8 +220,8 @@ class TranscriptBuilder:
     def _add(self, decoded: Decoded, window: _Open) -> None:
         """Add the text of a window."""
         language = decoded.request.text_language
-        spans = self._without_repeated_words(window.spans, language)
-        self._next, seconds = window.start + window.cut, window.seconds
+        spans = self._without_repeated_words(window.spans, window.stream.overlap, language)
+        window.stream.end, seconds = window.start + window.cut, window.seconds
         begin, end = window.interval(0, seconds)
         self._windows.append(
             Window(
@@ -213,41 +243,42 @@ class TranscriptBuilder:
             # Its timestamp cannot tell: decoding allows none after the first second.
             start = min(max(spans[0].start, words[0].start), spans[0].end)
             spans[0] = replace(spans[0], start=start)
-        self._overlap = [word.text for word in words if window.reaches_cut(word)]
         texts = [self._decoder.tokenizer.decode(span.tokens) for span in spans]
-        own_words = words if decoded.request.options.words else []
-        words_of_texts = assign_words(own_words, list(map(len, texts)))
+        words_of_texts = assign_words(words, list(map(len, texts)))
         kept = list(zip(spans, texts, words_of_texts, strict=True))
         silence = decoded.request.options.hallucination_silence_threshold
         if silence is not None:
             length = len(window.samples) / SAMPLE_RATE
             verdicts = hallucinated(words_of_texts, length, silence)
             kept = [each for each, wrong in zip(kept, verdicts, strict=True) if not wrong]
-        self._segments += [
-            self._segment(span, text, own, window, decoded.request.language)
-            for span, text, own in kept
+        window.stream.overlap = [
+            word.text for *_, own in kept for word in own if window.reaches_cut(word)
         ]
         request = decoded.request
+        self._segments += [
+            self._segment(
+                span, text, own if request.options.words else [], window, request.language
+            )
+            for span, text, own in kept
+        ]
         self._language = self._language or (request.language, request.language_probability)
-        self._request = self._next_request(decoded, spans)
+        self._request = self._next_request(decoded, [span for span, *_ in kept])
 
-    def _without_repeated_words(self, spans: list[Span], language: str) -> list[Span]:
+    def _without_repeated_words(
+        self, spans: list[Span], overlap: Sequence[str], language: str
+    ) -> list[Span]:
         """Return the spans without words at their start that the text before them ends with.
 
         The window begins before the end of that text: those words are in both windows.
         """
-        if not spans or not self._overlap:
+        if not spans or not overlap:
             return spans
         first = spans[0]
         words = split(self._decoder.tokenizer, first.tokens, language)
-        begin, end = (
-            [_letters(text) for text in texts]
-            for texts in ([word.text for word in words], self._overlap)
-        )
-        repeated = [n for n in range(1, len(end) + 1) if begin[:n] == end[-n:]]
-        if not repeated:
+        count = repeated_words(overlap, [word.text for word in words])
+        if not count:
             return spans
-        done = words[max(repeated) - 1].end
+        done = words[count - 1].end
         rest = replace(first, at=first.at + done, tokens=first.tokens[done:])
         return [rest, *spans[1:]] if rest.tokens else spans[1:]
 
@@ -287,7 +318,7 @@ class TranscriptBuilder:
 
     def result(self) -> Transcript | Exception:
         """Return the transcript, or the error that reading ended with."""
-        language, probability = self._language or (self._request.language, None)
+        language, probability = self._language or (self._request.options.language or "", None)
         return self._error or Transcript(
             text="".join(segment.text for segment in self._segments).strip(),
             language=language,
@@ -306,8 +337,18 @@ class TranscriptBuilder:
         return start, self._last_end
 
 
+def repeated_words(before: Sequence[str], after: Sequence[str]) -> int:
+    """Return how many words at the start of a text are those that the text before it ends with.
+
+    Case, punctuation and spaces do not count.
+    """
+    end, begin = ([_letters(word) for word in words] for words in (before, after))
+    return max((n for n in range(1, len(end) + 1) if begin[:n] == end[-n:]), default=0)
+
+
 def _letters(word: str) -> str:
-    return "".join(filter(str.isalnum, word)).casefold()
+    """Return the letters, numbers and marks: in many scripts the marks are the vowels."""
+    return "".join(c for c in word if unicodedata.category(c)[0] in "LNM").casefold()
 
 
 def assign_words(words: Sequence[Word], lengths: Sequence[int]) -> list[list[Word]]:

@@ -94,8 +94,7 @@ class Transcriber:
         recordings: deque[TranscriptBuilder] = deque()
         while True:
             while recordings and recordings[0].done:
-                yield recordings[0].result()
-                batch.remove(recordings.popleft())
+                yield recordings.popleft().result()
             more = batch.has_room and len(recordings) < size
             if more and (source := next(waiting, None)) is not None:
                 recordings.append(self.open(source, options))
@@ -107,4 +106,4 @@ class Transcriber:
 
     def open(self, source: Source, options: Options = _DEFAULT) -> TranscriptBuilder:
         """Return a recording for a `Batch`, of what `transcribe` takes; nothing is read yet."""
-        return TranscriptBuilder(self.decoder, audio.blocks(source), options)
+        return TranscriptBuilder(self.decoder, audio.blocks(source), options, audio.label(source))

@@ -61,8 +61,9 @@ class Window:
 class Transcript:
     """The text of one recording, the language it was decoded in, and how each window was decoded.
 
-    `language_probability` is None where the language was given, or is the only one. `vad` is the
-    voice detector that ran: "silero", "energy" or "none".
+    `language_probability` is None where the language was given, or is the only one. Where none was
+    given and no window holds speech to detect one in, `language` is empty. `vad` is the voice
+    detector that ran: "silero", "energy" or "none".
     """
 
     text: str

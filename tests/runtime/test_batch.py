@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +30,20 @@ def transcriber(bundle_of: BundleOf) -> Transcriber:
 @pytest.fixture(scope="module")
 def clips(speech: list[Path]) -> list[np.ndarray]:
     return [audio.load(path) for path in speech[:4]]
+
+
+@pytest.fixture(scope="module")
+def two_sentences(data: Path) -> np.ndarray:
+    """A window whose text ends with the first of them, 4 s before the sound does."""
+    speech = data / "LibriSpeech"
+    first, second = (
+        audio.load(speech / file)
+        for file in (
+            "test-clean/5639/40744/5639-40744-0020.flac",
+            "dev-clean/3081/166546/3081-166546-0016.flac",
+        )
+    )
+    return np.concatenate([first, np.zeros(audio.SAMPLE_RATE, np.float32), second])
 
 
 def text(result: Transcript | Exception) -> str:
@@ -91,3 +108,62 @@ def test_windows_with_languages_of_their_own_are_decoded_at_once(
     assert [segment.language for segment in results[1].segments] == ["de", "fr", "es"]
     assert results[1].text == results[0].text
     assert steps[1] < 0.7 * steps[0]
+
+
+class _TimesOnce(Counting):
+    """A backend that gives the times of one text, and fails where it is asked for more."""
+
+    asked = 0
+
+    def attention(
+        self, tokens: np.ndarray, encoded: Any, row: int, heads: Sequence[tuple[int, int]]
+    ) -> np.ndarray:
+        self.asked += 1
+        if self.asked > 1:
+            raise MemoryError("no room for the times")
+        return super().attention(tokens, encoded, row, heads)
+
+
+def test_the_first_error_of_a_recording_ends_all_its_windows(
+    onnx_bundle: Path, clips: list[np.ndarray], two_sentences: np.ndarray
+) -> None:
+    """The second window fails; the fourth ends in the same step, and the third is not at its end.
+
+    When the first ends, the fourth takes its place in the batch, after which the second is next.
+    """
+    transcriber = load(onnx_bundle, threads=2, audio_context="full", wrap=_TimesOnce)
+    backend = transcriber.decoder.backend
+    assert isinstance(backend, _TimesOnce)
+    shortest, *_, longest = sorted(clips, key=len)
+    parts = [shortest, two_sentences, longest, two_sentences]
+    ends = np.cumsum([len(part) for part in parts]) / audio.SAMPLE_RATE
+    times = np.repeat([0, *ends], 2)[1:-1].tolist()
+    options = Options(words=True, batch_size=4, clip_timestamps=tuple(times))
+    recording = transcriber.open(np.concatenate(parts), options)
+    batch = Batch(backend, 4)
+    batch.add(recording)
+    while not recording.done:
+        batch.step()
+    assert isinstance(recording.result(), MemoryError)
+    steps = backend.steps
+    batch.step()
+    assert backend.steps == steps
+
+
+def test_an_encoding_is_not_kept_for_what_follows_an_early_end(
+    onnx_bundle: Path, two_sentences: np.ndarray
+) -> None:
+    encodings: list[weakref.ref[np.ndarray]] = []
+    kept = []
+
+    class Watched(Counting):
+        def encode(self, features: np.ndarray) -> Any:
+            kept.append(sum(encoding() is not None for encoding in encodings))
+            encoded = super().encode(features)
+            encodings.append(weakref.ref(encoded["cross_key_0"]))
+            return encoded
+
+    transcriber = load(onnx_bundle, threads=2, audio_context="full", wrap=Watched)
+    transcript = transcriber.transcribe(two_sentences, Options(timestamps=True, batch_size=1))
+    assert len(transcript.windows) > 1
+    assert kept == [0] * len(transcript.windows)

@@ -1,8 +1,10 @@
-"""A recording's segments and whose words are whose."""
+"""A recording's segments, whose words are whose, and which words are in two windows."""
 
 from __future__ import annotations
 
-from edgewhisper_runtime.builder import assign_words
+import pytest
+
+from edgewhisper_runtime.builder import assign_words, repeated_words
 from edgewhisper_runtime.transcript import Word
 
 
@@ -22,3 +24,22 @@ def test_a_word_across_two_segments_leaves_the_others_where_they_are() -> None:
     words = [" ... Hello", " there.", " Bye", " now."]
     texts = [" ...", " Hello there.", " Bye now."]
     assert shares(words, texts) == [[" ... Hello"], [" there."], [" Bye", " now."]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "count"),
+    [
+        (["the", "room,"], ["Room", "is"], 1),
+        (["in", "the", "room"], ["In", "the", "room", "is"], 3),
+        (["the", "room"], ["the", "rooms"], 0),
+        (["में"], ["मैं", "हूँ"], 0),  # "in" and "I", which differ in their vowel sign only
+        (["में।"], ["में", "हूँ"], 1),
+        (["ที่"], ["ที"], 0),
+        (["كَتَبَ"], ["كُتُب"], 0),
+        ([], ["the"], 0),
+    ],
+)
+def test_words_that_are_in_both_windows_are_repeated(
+    before: list[str], after: list[str], count: int
+) -> None:
+    assert repeated_words(before, after) == count

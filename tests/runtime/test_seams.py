@@ -75,6 +75,16 @@ def test_a_clip_may_begin_with_the_word_that_the_last_one_ends_with(
         assert "feast day is saturday saturday august" in letters(transcript.text)
 
 
+def test_clips_have_no_word_in_common(quick: Transcriber, smoke_clip: Path) -> None:
+    """Each is "the table and soup on the": speech goes on at its end."""
+    spoken = audio.load(smoke_clip)[round(1.48 * RATE) :][: round(1.22 * RATE)]
+    samples = np.concatenate([spoken, silence(5), spoken])
+    options = Options(timestamps=True, clip_timestamps=(0, 1.22, 6.22, 7.44))
+    first, second = quick.transcribe(samples, options).segments
+    assert first.text == second.text
+    assert letters(first.text).startswith("the table")
+
+
 def test_a_sentence_after_a_pause_is_not_lost_in_a_batch(quick: Transcriber, data: Path) -> None:
     """The timestamps of the window's text end in the pause; times are those of the recording."""
     first, second = (
@@ -92,6 +102,17 @@ def test_a_sentence_after_a_pause_is_not_lost_in_a_batch(quick: Transcriber, dat
     assert batch.text == one_by_one.text
     assert batch.segments == one_by_one.segments
     assert batch.windows[1].start == pytest.approx(batch.windows[0].end, abs=0.5)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_silence_after_a_text_is_not_decoded_again(
+    quick: Transcriber, smoke_clip: Path, batch_size: int | None
+) -> None:
+    """Silence alone, and after speech that is less than a twentieth of the window."""
+    options = Options(timestamps=True, vad="none", batch_size=batch_size)
+    word = audio.load(smoke_clip)[:RATE]
+    for samples in (silence(14), np.concatenate([silence(2), word, silence(25)])):
+        assert len(quick.transcribe(samples, options).windows) == 1
 
 
 def letters(text: str) -> str:

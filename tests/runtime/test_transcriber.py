@@ -105,6 +105,28 @@ def test_text_is_built_upon_only_where_asked(lean: Transcriber, data: Path) -> N
     assert built.windows[1].tokens != plain.windows[1].tokens
 
 
+def test_text_that_is_left_out_is_not_built_upon(
+    onnx_bundle: Path, data: Path, speech: list[Path]
+) -> None:
+    """Of 3 s of clattering dishes the model writes "Thank you."; speech follows as a clip."""
+    dishes = audio.load(data / "noise" / "doing_the_dishes.wav")[20 * audio.SAMPLE_RATE :]
+    dishes = dishes[: 3 * audio.SAMPLE_RATE]
+    samples = np.concatenate([dishes, audio.load(speech[0])])
+    left_out = Options(
+        words=True, clip_timestamps=(0, 3, 3), hallucination_silence_threshold=1.0,
+        vad="none", temperatures=(0.0,), max_no_speech=None,
+    )  # fmt: skip
+    kept = replace(left_out, hallucination_silence_threshold=None)
+    transcriber = load(onnx_bundle, threads=2, audio_context="full")
+    assert transcriber.transcribe(samples, kept).text.startswith("Thank you.")
+    plain, built = (
+        transcriber.transcribe(samples, replace(left_out, condition_on_previous_text=condition))
+        for condition in (False, True)
+    )
+    assert "Thank you" not in plain.text
+    assert built == plain
+
+
 def test_samples_and_files_give_the_same_text(tiny: Transcriber, speech: list[Path]) -> None:
     from_file = tiny.transcribe(speech[0])
     from_samples = tiny.transcribe(audio.load(speech[0]))
@@ -214,6 +236,16 @@ def test_a_language_is_detected_without_encoding_twice(
     assert batches == [1] * len(transcript.windows)
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, ""), ("de", "de")])
+def test_no_language_is_detected_where_nobody_speaks(
+    quantized: Transcriber, given: str | None, expected: str
+) -> None:
+    silence = np.zeros(3 * audio.SAMPLE_RATE, np.float32)
+    transcript = quantized.transcribe(silence, Options(language=given))
+    assert not transcript.windows
+    assert (transcript.language, transcript.language_probability) == (expected, None)
+
+
 def test_translation_is_english(multilingual: Transcriber, data: Path) -> None:
     file = min(p for p in (data / "multilingual" / "de").iterdir() if p.suffix != ".txt")
     german = multilingual.transcribe(file, Options(language="de")).text
@@ -318,6 +350,15 @@ def test_clips_have_the_text_and_times_of_their_part(lean: Transcriber, speech: 
     assert transcript.duration == pytest.approx(begins[3], abs=0.01)
 
 
+def test_a_clip_after_the_end_of_a_recording_is_an_error(
+    onnx_bundle: Path, speech: list[Path]
+) -> None:
+    transcriber = load(onnx_bundle, threads=2)
+    for vad in ("none", "energy"):
+        with pytest.raises(AudioError, match=f"^{speech[1]} is .* s long: the clip at 100 s"):
+            transcriber.transcribe(speech[1], Options(clip_timestamps=(0, 1, 100), vad=vad))
+
+
 def test_every_window_has_its_own_language(multilingual: Transcriber, data: Path) -> None:
     german, french = (
         audio.load(min(p for p in (data / "multilingual" / of).iterdir() if p.suffix != ".txt"))
@@ -343,6 +384,13 @@ def test_penalties_and_forbidden_tokens_change_the_text(
     assert len(set(once)) == len(once)
     with pytest.raises(EdgeWhisperError, match="suppress has 99999"):
         lean.transcribe(speech[0], replace(PLAIN, suppress=(99999,)))
+
+
+def test_the_end_of_a_text_cannot_be_forbidden(onnx_bundle: Path, speech: list[Path]) -> None:
+    transcriber = load(onnx_bundle, threads=2)
+    end = transcriber.decoder.tokenizer.end_of_text
+    with pytest.raises(EdgeWhisperError, match=f"suppress has {end}, the end of a text"):
+        transcriber.transcribe(speech[0], Options(suppress=(-1, end)))
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10**6])

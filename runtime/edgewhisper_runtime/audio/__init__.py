@@ -8,6 +8,7 @@ from edgewhisper_runtime.audio.files import (
     checked,
     duration,
     header_seconds,
+    label,
     load,
     stream,
 )
@@ -16,4 +17,13 @@ if TYPE_CHECKING:
     from edgewhisper_runtime.audio.files import Samples as Samples
     from edgewhisper_runtime.audio.files import Source as Source
 
-__all__ = ["SAMPLE_RATE", "blocks", "checked", "duration", "header_seconds", "load", "stream"]
+__all__ = [
+    "SAMPLE_RATE",
+    "blocks",
+    "checked",
+    "duration",
+    "header_seconds",
+    "label",
+    "load",
+    "stream",
+]

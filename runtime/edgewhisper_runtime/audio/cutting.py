@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from edgewhisper_runtime.audio import SAMPLE_RATE
 from edgewhisper_runtime.audio.features import WINDOW_SECONDS
+from edgewhisper_runtime.errors import AudioError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,9 +19,10 @@ _WINDOW = WINDOW_SECONDS * SAMPLE_RATE
 _EARLIEST_CUT = 20 * SAMPLE_RATE
 _FRAME = SAMPLE_RATE // 100
 _PAUSE_FRAMES = 20
-_HALF_PAUSE = _PAUSE_FRAMES // 2 * _FRAME  # samples
 _PAUSE = 1 / 300  # of the power of loud moments, as is the next
 _QUIET, _LONG_FRAMES = 1e-3, 30
+_WORD_FRAMES = 10  # as many are loud in the shortest word; a click has fewer
+_SILENCE = 1e-10  # power where full scale is 1: about that of rounding to 16 bits
 _INEXACT = 2 * SAMPLE_RATE // 5  # how far from a pause its timestamp may be
 
 
@@ -33,7 +36,8 @@ def windows(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float3
     for block in blocks:
         buffer = np.concatenate([buffer, block])
         while len(buffer) > _WINDOW:
-            cut = _quietest(buffer[_EARLIEST_CUT:_WINDOW]) + _EARLIEST_CUT
+            frame, _ = _quietest(_power(buffer[_EARLIEST_CUT:_WINDOW]))
+            cut = _EARLIEST_CUT + frame * _FRAME
             yield buffer[:cut]
             buffer = buffer[cut:]
     if len(buffer):
@@ -41,12 +45,15 @@ def windows(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float3
 
 
 def clips(
-    blocks: Iterable[NDArray[np.float32]], intervals: Iterable[tuple[float, float]]
+    blocks: Iterable[NDArray[np.float32]],
+    intervals: Iterable[tuple[float, float]],
+    label: str = "the audio",
 ) -> Iterator[tuple[int, Iterator[NDArray[np.float32]]]]:
     """Yield the first sample and the blocks of each interval, in seconds, of a stream at 16 kHz.
 
     Intervals are in order and do not overlap. Each clip is read before the next one is asked for;
-    what is after the last is not read.
+    what is after the last is not read. Reading a clip that begins after the end of the stream
+    raises AudioError.
     """
     stream = iter(blocks)
     at, held = 0, np.zeros(0, dtype=np.float32)
@@ -56,7 +63,13 @@ def clips(
         while at < last:
             if not len(held):
                 if (block := next(stream, None)) is None:
-                    return
+                    if at > first:
+                        return
+                    raise AudioError(
+                        f"{label} is {at / SAMPLE_RATE:g} s long: the clip at "
+                        f"{first / SAMPLE_RATE:g} s is after its end. Leave it out of "
+                        "clip_timestamps."
+                    )
                 held = block
             taken = int(min(len(held), (first if at < first else last) - at))
             part, held, start = held[:taken], held[taken:], at
@@ -66,7 +79,7 @@ def clips(
 
     for start, end in intervals:
         first = round(start * SAMPLE_RATE)
-        yield first, clip(first, end * SAMPLE_RATE)
+        yield first, clip(first, end if math.isinf(end) else round(end * SAMPLE_RATE))
 
 
 class Reader:
@@ -101,10 +114,12 @@ def pause_near(samples: NDArray[np.float32], at: int) -> int:
     """
     if at >= len(samples):
         return len(samples)
-    begin = max(at - _INEXACT, 0)
-    cut = begin + _quietest(samples[begin : at + _INEXACT])
-    power = float(_power(samples[cut - _HALF_PAUSE : cut + _HALF_PAUSE]).mean())
-    return cut if power < _PAUSE * _loud(_power(samples)) else max(at, _HALF_PAUSE)
+    power = _power(samples)
+    first = max(at - _INEXACT, 0) // _FRAME
+    frame, level = _quietest(power[first : (at + _INEXACT) // _FRAME])
+    if level > _quiet(power, _PAUSE):
+        return max(at, _PAUSE_FRAMES // 2 * _FRAME)
+    return (first + frame) * _FRAME
 
 
 def pauses(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
@@ -115,7 +130,7 @@ def pauses(samples: NDArray[np.float32]) -> list[tuple[float, float]]:
     power = _power(samples)
     if not len(power):
         return []
-    quiet = power < _QUIET * _loud(power)
+    quiet = power <= _quiet(power, _QUIET)
     edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False)).reshape(-1, 2)
     long = edges[edges[:, 1] - edges[:, 0] >= _LONG_FRAMES]
     return [(start * _FRAME / SAMPLE_RATE, end * _FRAME / SAMPLE_RATE) for start, end in long]
@@ -128,12 +143,19 @@ def _power(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return power
 
 
-def _loud(power: NDArray[np.float32]) -> float:
-    """Return the power of the loud moments of a window's frames: the 95th percentile."""
-    return float(np.percentile(power, 95))
+def _quiet(power: NDArray[np.float32], share: float) -> float:
+    """Return the power up to which a window is quiet: a share of that of its loud moments.
+
+    That is the 95th percentile of frames, or a tenth of a word's power where the window holds
+    little more than a word. Digital silence is quiet in any case.
+    """
+    word = np.sort(power)[-_WORD_FRAMES:][0]
+    loud = max(float(np.percentile(power, 95)), float(word) / 10)
+    return max(share * loud, _SILENCE)
 
 
-def _quietest(samples: NDArray[np.float32]) -> int:
-    """Return the sample in the middle of the quietest 0.2 s of samples [n]."""
-    energy = np.convolve(_power(samples), np.ones(_PAUSE_FRAMES), mode="valid")
-    return (int(energy.argmin()) + _PAUSE_FRAMES // 2) * _FRAME
+def _quietest(power: NDArray[np.float32]) -> tuple[int, float]:
+    """Return the frame in the middle of the quietest 0.2 s of frames' power [n], and the mean."""
+    energy = np.convolve(power, np.ones(_PAUSE_FRAMES), mode="valid")
+    quietest = int(energy.argmin())
+    return quietest + _PAUSE_FRAMES // 2, float(energy[quietest]) / _PAUSE_FRAMES

@@ -46,19 +46,24 @@ def stream(source: str | Path | bytes) -> Iterator[Samples]:
     Raises AudioError as `load` does; what is missing is found before the first block, damage in
     the middle when it is reached.
     """
-    label = "the audio" if isinstance(source, bytes) else str(source)
+    name = label(source)
     try:
-        with _opened(source, label) as file:
+        with _opened(source, name) as file:
             heard = 0
             for part in list(parts(file)):
-                with closing(_mono(part, file, label)) as blocks:
+                with closing(_mono(part, file, name)) as blocks:
                     for block in blocks:
                         heard += len(block)
                         yield block
             if not heard:
                 raise UnreadableError("holds 0 s of audio. Record it again.")
     except UnreadableError as error:
-        raise AudioError(f"{label} {error}") from error
+        raise AudioError(f"{name} {error}") from error
+
+
+def label(source: Source) -> str:
+    """Return what messages call a source: its path, or "the audio"."""
+    return str(source) if isinstance(source, (str, Path)) else "the audio"
 
 
 def blocks(source: Source) -> Iterator[Samples]:

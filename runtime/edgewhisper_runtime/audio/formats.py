@@ -12,7 +12,6 @@ from edgewhisper_runtime.audio.decoders import has_media
 
 _HEAD = 1 << 15  # bytes; two frames of MPEG audio are shorter
 _BLOCK = 1 << 20
-_MOST_LYRICS = 1 << 20
 _ID3_HEADER = 10  # bytes
 
 

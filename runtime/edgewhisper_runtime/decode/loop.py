@@ -134,6 +134,10 @@ class StepLoop:
         """Return how many decodings have not ended."""
         return len(self._tasks)
 
+    def __contains__(self, task: Task[Any]) -> bool:
+        """Tell whether a decoding has not ended."""
+        return task in self._tasks
+
     def add(self, decoding: Decoding[Result]) -> Task[Result]:
         """Run a decoding up to its first search; the search begins with the next step.
 
@@ -145,7 +149,7 @@ class StepLoop:
 
     def drop(self, task: Task[Any]) -> None:
         """Remove a decoding, if it has not ended."""
-        if task in self._tasks:
+        if task in self:
             task.decoding.close()
             self._keep([own[:0] if other is task else own for other, own in self._rows()])
 

@@ -128,8 +128,8 @@ class WindowDecoder:
         """Return what the first window of a recording is decoded as.
 
         Its hints are the end of the prompt, as far as there is room, and all hotwords. Raises
-        EdgeWhisperError for a language or task that the model does not have, and for hotwords that
-        are too long.
+        EdgeWhisperError for a language, task or token to suppress that the model does not have, for
+        the end of text among the latter, and for hotwords that are too long.
         """
         if options.multilingual and options.language is not None:
             raise EdgeWhisperError("multilingual detects the language: leave out language.")
@@ -141,6 +141,11 @@ class WindowDecoder:
             raise EdgeWhisperError(
                 f"suppress has {absent[0]}; the model's token ids go up to "
                 f"{self.backend.vocabulary - 1}."
+            )
+        if self.tokenizer.end_of_text in options.suppress:
+            raise EdgeWhisperError(
+                f"suppress has {self.tokenizer.end_of_text}, the end of a text: without it no text "
+                "would end. Leave it out."
             )
         prompt, hotwords = map(self.tokenizer.encode, options.hint_texts)
         room = self.max_text_tokens - len(hotwords)

@@ -28,7 +28,7 @@ _FASTER_WHISPER = {
     "language_detection_segments": "the first window decides",
     "language_detection_threshold": "the most likely language is taken",
     "length_penalty": "hypotheses are compared by their mean log probability",
-    "max_initial_timestamp": "a first timestamp may be anywhere in its window",
+    "max_initial_timestamp": "a text begins within the first second of its window",
     "max_new_tokens": "a window's text is as long as the model allows",
     "patience": "a beam search ends with its best hypotheses",
     "prepend_punctuations": "punctuation stays with the word that it precedes",

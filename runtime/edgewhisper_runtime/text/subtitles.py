@@ -7,6 +7,7 @@ Unicode calls wide or fullwidth take two.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from edgewhisper_runtime.transcript import Segment, Word
 
 SECONDS = 7
 _LONGEST_PAUSE = 1000  # ms; a longer one ends a cue
+_TOO_SHORT, _SHOWN = 0.1, 1.0  # seconds: segments that nobody can read, and how long they are shown
 
 _SENTENCE = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u0964\u06d4]\W*$")
 _CLAUSE = re.compile(r"[,;:\u2014\u3001\uff0c\uff1b\uff1a\u060c]\W*$")
@@ -101,10 +103,11 @@ def cues(segments: Iterable[Segment], layout: Layout = STANDARD) -> list[Cue]:
     """Return the segments as cues, in order and without overlaps.
 
     Words keep their own times; in a segment without words, each character takes an equal share of
-    its time. A cue lasts longer than 0 ms if its segment does.
+    its time. A segment that is too short to read is shown in the pause beside it, or together with
+    the segment there.
     """
     unclipped: list[Cue] = []
-    for segment in segments:
+    for segment in _lengthened(list(segments)):
         laid_out = _lay_out(_pieces(segment, layout), layout)
         if any(cue.start == cue.end for cue in laid_out):  # words may have no length
             laid_out = _lay_out(_pieces(replace(segment, words=[]), layout), layout)
@@ -113,6 +116,33 @@ def cues(segments: Iterable[Segment], layout: Layout = STANDARD) -> list[Cue]:
         replace(cue, end=max(cue.start, min(cue.end, following.start)))
         for cue, following in pairwise(unclipped)
     ] + unclipped[-1:]
+
+
+def _lengthened(segments: Sequence[Segment]) -> list[Segment]:
+    """Return the segments, without any that is too short to read.
+
+    Such a one takes a second of the pause before it. Where there is none it is joined to the
+    segment there; the first takes a second after it, or is joined to the next.
+    """
+    lengthened: list[Segment] = []
+    nexts = [*(segment.start for segment in segments[1:]), math.inf]
+    for segment, following in zip(segments, nexts, strict=False):
+        own, last = segment, lengthened[-1] if lengthened else None
+        if _is_too_short(own):
+            if own.start - _SHOWN >= (last.end if last else 0.0):
+                own = replace(own, start=own.start - _SHOWN)
+            elif not last and own.end + _SHOWN <= following:
+                own = replace(own, end=own.end + _SHOWN)
+        if last and (_is_too_short(last) or _is_too_short(own)):
+            words = [*last.words, *own.words] if last.words and own.words else []
+            lengthened[-1] = replace(last, end=own.end, text=last.text + own.text, words=words)
+        else:
+            lengthened.append(own)
+    return lengthened
+
+
+def _is_too_short(segment: Segment) -> bool:
+    return segment.end - segment.start < _TOO_SHORT
 
 
 def _pieces(segment: Segment, layout: Layout) -> list[_Piece]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import islice, pairwise
 from random import Random
 
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgewhisper_runtime.audio import cutting
 from edgewhisper_runtime.audio.cutting import Reader, pause_near, pauses, windows
+from edgewhisper_runtime.errors import AudioError
 
 RATE = 16_000
 
@@ -63,6 +64,19 @@ def test_quiet_parts_are_pauses_from_their_length_on() -> None:
     assert pauses(samples[:0]) == []
 
 
+def test_silence_is_a_pause_whatever_else_the_window_holds() -> None:
+    assert pauses(np.zeros(5 * RATE, np.float32)) == [(0.0, 5.0)]
+    samples = np.random.default_rng(0).normal(0, 0.1, 30 * RATE).astype(np.float32)
+    samples[RATE:] *= 1e-3  # a second of sound, less than the loudest twentieth
+    assert pauses(samples) == [(1.0, 30.0)]
+
+
+def test_a_click_makes_no_pause_of_soft_sound() -> None:
+    samples = np.random.default_rng(0).normal(0, 0.01, 5 * RATE).astype(np.float32)
+    samples[RATE : RATE + RATE // 20] = 1
+    assert pauses(samples) == []
+
+
 def test_a_cut_is_where_it_is_quiet_near_the_end_of_the_text() -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, 10 * RATE).astype(np.float32)
     samples[int(4.7 * RATE) : int(4.9 * RATE)] = 0
@@ -81,6 +95,27 @@ def test_clips_are_cut_to_the_sample(block: int) -> None:
         np.testing.assert_array_equal(samples, audio[first : first + length])
 
 
-def test_a_clip_after_the_end_is_empty() -> None:
-    ((_, parts),) = cutting.clips([np.zeros(100, np.float32)], [(1.0, 2.0)])
-    assert list(parts) == []
+SECONDS = st.floats(0, 3) | st.sampled_from([1.001, 1.003, 2.002])
+
+
+@settings(deadline=None)
+@given(st.lists(SECONDS, min_size=2, max_size=6, unique=True).map(sorted), st.integers(1, 20_000))
+def test_clips_begin_and_end_at_whole_samples(times: list[float], block: int) -> None:
+    audio = np.arange(3 * RATE, dtype=np.float32)
+    blocks = np.split(audio, range(block, len(audio), block))
+    intervals = list(zip(times[::2], times[1::2], strict=False))
+    for (start, end), (first, parts) in zip(
+        intervals, cutting.clips(blocks, intervals), strict=True
+    ):
+        assert first == round(start * RATE)
+        samples = np.concatenate([audio[:0], *islice(parts, 1 + len(blocks))])
+        np.testing.assert_array_equal(samples, audio[first : round(end * RATE)])
+
+
+@pytest.mark.parametrize("start", [2.0, 100.0])
+def test_a_clip_after_the_end_is_an_error(start: float) -> None:
+    blocks = [np.zeros(RATE, np.float32)] * 2
+    (_, first), (_, second) = cutting.clips(blocks, [(1.5, 1.75), (start, np.inf)])
+    assert sum(map(len, first)) == RATE // 4
+    with pytest.raises(AudioError, match=f"is 2 s long: the clip at {start:g} s"):
+        list(second)
