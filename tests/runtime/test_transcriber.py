@@ -48,7 +48,7 @@ def test_long_audio_is_as_good_as_its_utterances(
     transcript = lean.transcribe(path, options)
     assert transcript.duration == pytest.approx(276, abs=1)
     assert len(transcript.windows) > 5
-    assert (len(transcript.segments) > 30) is options.timestamps
+    assert (len(transcript.segments) > 30) is options.timed
     times = [time for segment in transcript.segments for time in (segment.start, segment.end)]
     assert times == sorted(times)
     assert times[0] >= 0
