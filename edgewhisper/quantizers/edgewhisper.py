@@ -38,6 +38,7 @@ _KINDS = (layers.Linear, layers.Embedding, layers.Convolution)
 _ROWS = Weights("int8", "symmetric", "per-channel")
 _EXACT, _ROUNDED = Activations(), Activations("int8", "per-row")
 _GROUPED = ("int4", "int3", "int2")
+_METHODS = ("symmetric", "asymmetric")
 _CODES_TOGETHER = 8  # that are packed into whole bytes, whatever their bits
 
 
@@ -165,13 +166,15 @@ def _check_weights(recipe: Recipe, name: str, module: Any) -> None:
     if (
         weights.dtype not in _GROUPED
         or weights.granularity != "per-group"
+        or weights.method not in _METHODS
         or weights.axis != 1
         or weights.double_quantized
     ):
         raise RecipeError(
             f"{recipe.name}: edgewhisper quantizes to weights.dtype = 'int8' (method = "
             "'symmetric', granularity = 'per-channel') or "
-            f"{', '.join(map(repr, _GROUPED))} (granularity = 'per-group', a group_size)."
+            f"{', '.join(map(repr, _GROUPED))} (method = {' or '.join(map(repr, _METHODS))}, "
+            "granularity = 'per-group', a group_size)."
         )
     inputs = module.weight[0].numel()
     if inputs % group or group % _CODES_TOGETHER:

@@ -69,16 +69,17 @@ def check_names(recipes: Sequence[Recipe]) -> None:
 
 
 def _recipe(path: Path) -> Recipe:
-    content = _read(path)
+    file, content = path, _read(path)
     for _ in range(_MOST_BASES):
         if _BASE not in content:
             return Recipe.from_dict(content, str(path))
         base = content.pop(_BASE)
         if not isinstance(base, str):
-            raise RecipeError(f"{path}: base is the name or path of a recipe, not {base!r}.")
+            raise RecipeError(f"{file}: base is the name or path of a recipe, not {base!r}.")
         if "name" not in content:
             raise RecipeError(f"{path}: a recipe made from {base} needs a name of its own.")
-        content = _merged(_read(find_file(base, path.parent)), content)
+        file = find_file(base, file.parent)
+        content = _merged(_read(file), content)
     raise RecipeError(f"{path}: its recipes are made from each other in a circle.")
 
 

@@ -197,13 +197,14 @@ class Recipe:
 
     def _limited_to(self, name: str, scope: tuple[Part, ...]) -> Recipe:
         overrides = [(set(o.scope) & set(scope), o.weights) for o in self.overrides]
-        return replace(
+        limited = replace(
             self,
             name=f"{self.name}.{name}",
             summary=f"{self.summary}; {name} alone",
             scope=scope,
             overrides=tuple(Override(tuple(sorted(parts)), w) for parts, w in overrides if parts),
         )
+        return limited if limited.calibrates else replace(limited, calibration=Calibration())
 
     def weights_of(self, part: str) -> Weights:
         """Return how the weights of a part in scope are stored."""

@@ -37,12 +37,14 @@ from edgewhisper.reports.wording import (
     metric,
     part_size,
     proof,
+    sized,
     unsigned,
 )
 from edgewhisper_runtime.errors import amount
 
 ROLES: tuple[Literal["baseline"], Literal["variant"]] = ("baseline", "variant")
 _SHOWN = 10  # changed texts that are not folded
+_MOST_DRAWN = 20  # speakers in a plot
 
 
 def page(report: Report) -> Page:
@@ -68,17 +70,17 @@ def overall_wer(report: Report, role: Literal["baseline", "variant"]) -> float:
 
 def _sentence(report: Report) -> str:
     baseline, variant = report.baseline, report.variant
-    size = change(baseline.weight_bytes, variant.weight_bytes, "smaller", "larger")
+    size = sized(baseline.weight_bytes, variant.weight_bytes, baseline.recipe.name)
     before, after = (speeds(report, role) for role in ROLES)
     memory = ""
     if before.peak_bytes and after.peak_bytes:
         memory = f", peak memory {change(before.peak_bytes, after.peak_bytes, 'less', 'more')}"
     return (
-        f"{variant.model.name} by {variant.recipe.name} is {size} than {baseline.recipe.name} "
+        f"{variant.model.name} by {variant.recipe.name} is {size} "
         f"({megabytes(variant.weight_bytes)} instead of {megabytes(baseline.weight_bytes)}), "
         f"{faster(before.rtf, after.rtf)}{memory}; its {error_rate(report)} "
         f"{proof(report.gate, baseline.recipe.name)}{measured(report.gate.overall)}."
-    ).replace("is unchanged than", "is as large as")
+    )
 
 
 def _figures(report: Report) -> Iterator[Figure]:
@@ -247,13 +249,17 @@ def _group_blocks(
         before: Mapping[str, GroupScore] = getattr(summary.baseline, key)
         after: Mapping[str, GroupScore] = getattr(summary.variant, key)
         groups = {group or "unknown": (before[group].wer, after[group].wer) for group in after}
-        if key == "by_speaker":
-            groups = dict(sorted(groups.items(), key=lambda item: -item[1][1]))
         worse = sum(is_now > was for was, is_now in groups.values())
+        drawn = groups
+        if key == "by_speaker":
+            changed = sorted(groups, key=lambda group: -abs(groups[group][1] - groups[group][0]))
+            highest = sorted(changed[:_MOST_DRAWN], key=lambda group: -groups[group][1])
+            drawn = {group: groups[group] for group in highest}
+        only = "" if drawn == groups else f" Drawn: the {len(drawn)} that changed most."
         yield Plot(
-            plots.pairs(groups, f"{metric(report)} %, {split}"),
+            plots.pairs(drawn, f"{metric(report)} %, {split}"),
             f"{metric(report)} in percent by {name} on {split}, of both models: higher with "
-            f"the variant in {worse} of {len(groups)} groups. The table has every figure.",
+            f"the variant in {worse} of {len(groups)} groups.{only} The table has every figure.",
         )
         rows += [
             (

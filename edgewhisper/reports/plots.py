@@ -50,7 +50,9 @@ def _draw(
     from matplotlib.figure import Figure
 
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with rc_context({"svg.hashsalt": "edgewhisper", "svg.fonttype": "none"} | style):
+    fixed: Any = {"svg.hashsalt": "edgewhisper", "svg.fonttype": "none"}
+    # labels are names from the data, in which $ is no formula
+    with rc_context(fixed | {"text.parse_math": False} | style):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
         stream = io.StringIO()

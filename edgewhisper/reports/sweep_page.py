@@ -33,6 +33,7 @@ from edgewhisper.reports.wording import (
     measured,
     megabytes,
     points,
+    sized,
     spread,
     unsigned,
 )
@@ -79,7 +80,7 @@ def _sentence(result: SweepResult, name: str | None) -> str:
         f"{name} is the smallest recipe whose {RATES[result.metric]} is proven to stay within its "
         f"limit of {points(row.recipe.max_wer_increase)}"
         f"{measured(row.gate.overall if row.gate else None)}; it is "
-        f"{change(baseline.weight_bytes, row.weight_bytes, 'smaller', 'larger')} than fp32 "
+        f"{sized(baseline.weight_bytes, row.weight_bytes, 'fp32')} "
         f"({megabytes(row.weight_bytes)} instead of {megabytes(baseline.weight_bytes)})"
         f"{speed}{memory}."
     )

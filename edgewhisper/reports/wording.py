@@ -29,6 +29,8 @@ RATES: dict[Metric, str] = {
     "MER": "mixed error rate",
 }
 _SAME = 0.005  # of a whole: less is no change
+_AS_FAST = 0.05  # from times that differ by so much no difference is named
+_UNCHANGED = "unchanged"
 
 
 def megabytes(size: float) -> str:
@@ -40,14 +42,22 @@ def change(before: float, after: float, less: str, more: str) -> str:
     """Return by how many percent a figure changed, in the words for less and more."""
     share = after / before - 1
     if abs(share) < _SAME:
-        return "unchanged"
+        return _UNCHANGED
     return f"{abs(100 * share):.0f} % {less if share < 0 else more}"
 
 
 def faster(before: float, after: float) -> str:
     """Return how fast work is that takes `after` seconds and took `before`."""
     ratio = before / after
+    if abs(ratio - 1) < _AS_FAST:
+        return "as fast"
     return f"{ratio:.1f} times as fast" if ratio > 1 else f"slower, {ratio:.2f} times as fast"
+
+
+def sized(before: int, after: int, than: str) -> str:
+    """Return how large something is beside what it was made from, `than`: in words for bytes."""
+    words = change(before, after, "smaller", "larger")
+    return f"as large as {than}" if words == _UNCHANGED else f"{words} than {than}"
 
 
 def points(number: float) -> str:

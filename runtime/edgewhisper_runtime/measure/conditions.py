@@ -41,7 +41,8 @@ class Conditions:
         if self.other_processors is None:
             return False
         free = self.usable_processors - self.other_processors
-        return free < self.threads * (1 - _TOLERANCE)
+        needed = min(self.threads, self.usable_processors)
+        return free < needed * (1 - _TOLERANCE)
 
     @property
     def disturbed(self) -> bool:

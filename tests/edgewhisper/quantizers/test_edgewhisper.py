@@ -68,6 +68,10 @@ def test_four_bits_are_closer_than_plain_rounding_to_the_full_range(tiny_en: Che
         (replace(INT8, activations=Activations("uint8", "per-tensor")), "or makes them"),
         (replace(INT8, weights=Weights("int8", "symmetric", "per-tensor")), "'per-channel'"),
         (replace(INT4, weights=Weights("int4", "asymmetric", "per-group", 48)), "groups of 48"),
+        (
+            replace(INT4, weights=Weights("int4", "none", "per-group", 32)),
+            "method = 'symmetric' or",
+        ),
     ],
 )
 def test_what_it_does_not_do_is_refused(recipe: Recipe, message: str) -> None:

@@ -36,6 +36,18 @@ def test_a_recipe_made_from_another(tmp_path: Path) -> None:
     assert upon.max_wer_increase == 0.2
 
 
+def test_a_base_is_looked_for_beside_the_recipe_that_names_it(tmp_path: Path) -> None:
+    for place, limit in (("", 1.0), ("below", 0.3)):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / "base.toml").write_text(
+            f'base = "onnx-int8"\nname = "base"\nmax_wer_increase = {limit}\n'
+        )
+    (tmp_path / "below" / "upon.toml").write_text('base = "./base.toml"\nname = "upon"\n')
+    own = tmp_path / "own.toml"
+    own.write_text('base = "below/upon.toml"\nname = "own"\n')
+    assert find_recipe(str(own)).max_wer_increase == 0.3
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewhisper.recipes import Recipe, all_recipes, find_recipe
+from edgewhisper.recipes import Recipe, all_recipes, check_names, find_recipe
 from edgewhisper_runtime.errors import RecipeError
 
 GROUPED = {
@@ -32,6 +32,13 @@ def test_the_recipes_that_ship() -> None:
     assert not recipes["fp32"].quantizes
     assert recipes["quanto-int8"].weights.bits == 8
     assert "output" in recipes["quanto-int8"].scope
+
+
+def test_each_part_of_every_recipe_is_a_recipe() -> None:
+    """Also where only some parts calibrate."""
+    for recipe in all_recipes():
+        if recipe.quantizes:
+            check_names(recipe.one_part_at_a_time())
 
 
 def test_a_mixed_recipe_names_other_weights_for_a_part() -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import stored
 from conftest import Run
 from edgewhisper import api, reports, sweeps
+from edgewhisper.evaluation.wer import GroupScore
 from edgewhisper.reports import (
     Report,
     SweepResult,
@@ -27,6 +29,7 @@ from edgewhisper.reports import (
     profile_page,
     sweep_page,
     view,
+    wording,
 )
 from edgewhisper.reports.changes import marked
 from edgewhisper_runtime.bundle import to_json
@@ -225,6 +228,39 @@ def test_an_evaluation_begins_with_its_verdict(report: Report, pages: dict[str, 
     )
     assert "is proven to be more than 0.5 points above" in failed.sentence
     assert "memory" not in failed.sentence  # it was not measured
+
+
+def test_no_difference_is_called_none() -> None:
+    assert wording.faster(0.05, 0.051) == "as fast"
+    assert wording.faster(0.05, 0.1) == "slower, 0.50 times as fast"
+    assert wording.sized(100, 100, "fp32") == "as large as fp32"
+    assert wording.sized(100, 50, "fp32") == "50 % smaller than fp32"
+
+
+def test_names_from_the_data_are_drawn_as_they_are() -> None:
+    names = ["$5_$", "a$b$c", "<b>&", "100 %"]
+    drawn = plots.pairs(dict.fromkeys(names, (1.0, 2.0)), "WER %, $_$")
+    assert all(escape(name, quote=False) in drawn for name in [*names, "WER %, $_$"])
+
+
+def test_of_many_speakers_those_that_changed_most_are_drawn(report: Report) -> None:
+    split, summary = next(iter(report.summary.items()))
+    group = next(iter(summary.baseline.by_speaker.values()))
+
+    def spoken(changes: float) -> dict[str, GroupScore]:
+        return {f"s{n:03}": replace(group, wer=10 + changes * n / 100) for n in range(400)}
+
+    many = replace(
+        summary,
+        baseline=replace(summary.baseline, by_speaker=spoken(0)),
+        variant=replace(summary.variant, by_speaker=spoken(1)),
+    )
+    page = evaluation_page.page(replace(report, summary={split: many}))
+    (section,) = (each for each in page.sections if each.title == "By speaker")
+    plot, table = section.blocks
+    assert "Drawn: the 20 that changed most." in plot.description
+    assert [name in plot.svg for name in ("s399", "s380", "s379")] == [True, True, False]
+    assert "s000" in str(table)
 
 
 def test_a_shared_part_says_so(pages: dict[str, str]) -> None:

@@ -45,7 +45,15 @@ def test_ones_own_work_is_not_other_work() -> None:
 
 @pytest.mark.parametrize(
     ("threads", "other", "busy"),
-    [(4, 0.3, False), (4, 0.5, True), (2, 1.9, False), (2, 3.0, True), (4, None, False)],
+    [
+        (4, 0.3, False),
+        (4, 0.5, True),
+        (2, 1.9, False),
+        (2, 3.0, True),
+        (4, None, False),
+        (8, 0.0, False),
+        (8, 0.5, True),
+    ],
 )
 def test_busy_is_other_work_on_processors_that_were_needed(
     threads: int, other: float | None, busy: bool
