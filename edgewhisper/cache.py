@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -46,8 +49,8 @@ def entries(workspace: Workspace) -> list[Entry]:
         for path in _listed(directory)
         if not staging.is_unfinished(path)
     ]
-    places = (workspace.checkpoints, workspace.variants, workspace.bundles,
-              *_listed(workspace.exports))  # fmt: skip
+    places = (workspace.checkpoints, workspace.variants, workspace.evaluations, workspace.downloads,
+              workspace.bundles, *_listed(workspace.exports))  # fmt: skip
     found += [
         _entry("leftover", path)
         for place in places
@@ -71,11 +74,18 @@ def prune(
 
 
 def _entry(kind: Kind, path: Path) -> Entry:
-    files = [file for file in (path, *path.rglob("*")) if file.is_file() and not file.is_symlink()]
-    states = [file.stat() for file in files] or [path.lstat()]
-    newest = max(state.st_mtime for state in states)
-    size = sum(file.stat().st_size for file in files)
+    states = [state for file in (path, *path.rglob("*")) for state in _state(file)]
+    files = [state for state in states if stat.S_ISREG(state.st_mode)]
+    newest = max((state.st_mtime for state in files or states), default=time.time())
+    size = sum(state.st_size for state in files)
     return Entry(kind, path, size, max(0.0, (time.time() - newest) / _DAY))
+
+
+def _state(path: Path) -> list[os.stat_result]:
+    """Return the state of a path; nothing where another process has removed it meanwhile."""
+    with suppress(FileNotFoundError):
+        return [path.lstat()]
+    return []
 
 
 def _listed(directory: Path) -> list[Path]:

@@ -115,7 +115,8 @@ def fetch(workspace: Workspace, card: cards.ModelCard, directory: Path | None = 
     """
     target = stored(workspace, card)
     if directory is not None or not target.is_dir():
-        with alone(target):
+        # what is downloaded is in use too: pruning leaves it
+        with alone(target), alone(workspace.downloads / card.name):
             if directory is not None or not target.is_dir():
                 _get(workspace, card, directory, target)
     return open_checkpoint(workspace, target)

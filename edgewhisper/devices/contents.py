@@ -123,13 +123,13 @@ def unpack(path: Path, directory: Path) -> None:
     """
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
+            if member.is_dir():
+                continue
             parts = PurePosixPath(member.filename).parts
             if parts[0].endswith(".data"):
                 if parts[1] not in {"purelib", "platlib"}:
                     continue
                 parts = parts[2:]
-            if member.is_dir():
-                continue
             if {"..", "/"} & set(parts) or "\\" in member.filename:
                 raise DeviceError(f"{path.name} holds a file named {member.filename}. Refused.")
             target = directory.joinpath(*parts)

@@ -114,7 +114,8 @@ def _read_layout(directory: Path, platform: Platform) -> _Base:
         raise ValueError(f"it is for {config['architecture']}, not {platform.architecture}")
     paths = [_blob(directory, each) for each in document["layers"]]
     diff_ids = config["rootfs"]["diff_ids"]
-    return _Base(tuple(map(_Layer, paths, diff_ids)), config)
+    layers = zip(paths, diff_ids, strict=True)
+    return _Base(tuple(_Layer(layer, diff_id) for layer, diff_id in layers), config)
 
 
 def _blob(directory: Path, descriptor: dict[str, Any]) -> Path:
@@ -142,7 +143,8 @@ def _find_python(base: _Base, path: Path, contents: Contents) -> str:
 
 
 def _names(layer: Path) -> Iterator[str]:
-    with tarfile.open(layer) as archive:
+    # an image's layers have no other compression
+    with tarfile.open(layer, "r:gz" if _is_gzip(layer) else "r:") as archive:
         for member in archive:
             yield member.name.removeprefix("./")
 
@@ -175,7 +177,7 @@ def _write_layout(
         "architecture": contents.platform.architecture,
         "os": "linux",
         "config": {
-            **base.get("config", {}),
+            **(base.get("config") or {}),
             "Entrypoint": [f"{tars.ROOT}/bin/{LAUNCHER}"],
             "Cmd": ["--help"],
         },

@@ -46,7 +46,7 @@ class Device:
         self._ssh = ["ssh", *(part for option in options for part in ("-o", option))]
         if os.name != "nt":  # OpenSSH for Windows shares no connections
             self._ssh += ["-o", "ControlMaster=auto", "-o", f"ControlPersist={_PERSIST_SECONDS}"]
-            self._ssh += ["-o", f"ControlPath={self._sockets.name}/%C"]
+            self._ssh += ["-o", f"ControlPath={self._sockets.name}/s"]
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +119,7 @@ class Device:
                 f"{self.destination} has no python3 ({last}). Install Python there "
                 "(apt install python3)."
             )
-        if code == _FAILED or not messages:
+        if code == _FAILED:
             return NetworkError(
                 f"ssh to {self.destination} failed: {last.rstrip('.')}. Try "
                 f"`ssh {self.destination}` by itself first; what was copied is kept, and the same "

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -25,6 +26,7 @@ LAUNCHER = "edgewhisper-runtime"
 CLIP = "lib/edgewhisper_runtime/speech/smoke/slt/1/slt-1-0001.opus"
 NO_TEXT = 13  # the runtime's exit code; a poor model may have no text for synthetic speech
 _CHUNK = 2**20
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)  # what reading a damaged archive raises
 # `here` is where the package is, however the launcher was called.
 _SHELL = """\
 #!/bin/sh
@@ -121,7 +123,7 @@ def _extract(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], root
             for chunk in iter(lambda: source.read(_CHUNK), b""):
                 digest.update(chunk)
                 file.write(chunk)
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, *_DAMAGED) as error:
         raise InstallError(f"{name} is missing or damaged ({error}). Copy it again.") from error
     if digest.hexdigest() != expected["sha256"]:
         raise InstallError(f"{name} was altered: its SHA-256 is not the package's. Copy it again.")
@@ -219,5 +221,5 @@ def main(runs_itself: bool) -> None:
         install(package, directory)
         program = shlex.quote(str(directory / "bin" / LAUNCHER))
         print(f"installed. To run it: {program} transcribe AUDIO")
-    except (InstallError, OSError, zipfile.BadZipFile) as error:
+    except (InstallError, OSError, *_DAMAGED) as error:
         sys.exit(f"error: {error}")

@@ -51,7 +51,8 @@ class _Table:
         flat = into.reshape(rows.size, -1)
         for row, target in zip(rows.flat, flat, strict=True):
             self._file.seek(self._offset + int(row) * flat.shape[1])
-            self._file.readinto(target.data)
+            if self._file.readinto(target.data) != target.nbytes:
+                raise BundleError(f"{self._path} has ended early: it was changed. Open it again.")
 
 
 class OnnxBackend:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import devices
 from conftest import Run
 from edgewhisper.devices import package, platforms, wheels
+from edgewhisper.devices.contents import unpack
 
 HERE = "linux-x86_64"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -167,7 +169,11 @@ def test_an_image_needs_a_base_that_fits(onnx_bundle: Path, tmp_path: Path, run:
     tarfile.open(empty, "w").close()
     garbage = tmp_path / "garbage.tar"
     garbage.write_bytes(b"\x1f\x8b noise")
-    for base, reason in ((empty, "it has no glibc"), (garbage, ""), (tmp_path, "index.json")):
+    other = tmp_path / "other.tar.xz"  # which no image's layer may be
+    tarfile.open(other, "w:xz").close()
+    for base, reason in (
+        (empty, "it has no glibc"), (garbage, ""), (other, ""), (tmp_path, "index.json"),
+    ):  # fmt: skip
         done = run(*common, "--base", base, "--output", tmp_path / "image.tar")
         assert done.returncode == 15, done.stderr
         assert f"{base} is no base to build on" in done.stderr
@@ -195,6 +201,31 @@ def test_a_damaged_package_is_not_installed(packed: Packed, tmp_path: Path) -> N
     assert "tokenizer.json was altered" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.zip"]
+
+
+def test_damage_anywhere_in_a_package_is_told(packed: Packed, tmp_path: Path) -> None:
+    """Also in the middle of what is compressed, where no checksum is reached."""
+    content = packed("zip").read_bytes()
+    draws = random.Random(1)
+    for number, length in enumerate((16, 16, 16, 16, 512, 4096)):
+        damaged = tmp_path / f"{number}.zip"
+        at = draws.randrange(len(content) // 10, len(content) * 9 // 10)
+        damaged.write_bytes(content[:at] + bytes(length) + content[at + length :])
+        done = _install(damaged, tmp_path / "target")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "target").exists()
+
+
+def test_a_wheel_with_directories_of_data_is_unpacked(tmp_path: Path) -> None:
+    wheel = tmp_path / "foo-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.mkdir("foo-1.data")
+        archive.writestr("foo-1.data/purelib/foo.py", "")
+        archive.writestr("foo-1.data/scripts/foo", "")
+    unpack(wheel, tmp_path / "lib")
+    assert [path.name for path in (tmp_path / "lib").iterdir()] == ["foo.py"]
 
 
 def test_another_directory_is_not_replaced(packed: Packed, tmp_path: Path) -> None:
