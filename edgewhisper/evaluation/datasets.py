@@ -101,7 +101,8 @@ def find_dataset(
         raise DataError(f"{card.path}: no utterance of {empty[0]} can be used. Name other data.")
     if problems:
         _log.warning(
-            "%s in the data; what they are of is left out", amount(len(problems), "problem")
+            "%s in the data; the utterances concerned are left out",
+            amount(len(problems), "problem"),
         )
     return Dataset(card, utterances, tuple(problems), root)
 

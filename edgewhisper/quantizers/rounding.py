@@ -137,10 +137,9 @@ def _fed_back(
 ) -> Tensor:
     """Return codes float32 [outputs, inputs], rounded input by input.
 
-    Each error is corrected in the inputs that follow.
-
-    Large inputs first: the many small ones that follow correct them. The grid of each group is
-    fixed before, so the order leaves groups where they are.
+    Each error is corrected in the inputs that follow. Large inputs first: the many small ones that
+    follow correct them. The grid of each group is fixed before, so the order leaves groups where
+    they are.
     """
     import torch
 

@@ -6,6 +6,7 @@ from edgewhisper.reports import plots, provenance
 from edgewhisper.reports.timing import blocks
 from edgewhisper.reports.view import Block, Column, Figure, Folded, Page, Plot, Section, Table, Tone
 from edgewhisper.reports.wording import describe, megabytes
+from edgewhisper_runtime.errors import amount
 from edgewhisper_runtime.measure.figures import ProfileReport, counted, undisturbed
 
 _LARGEST = 8  # distributions in the plot
@@ -14,7 +15,7 @@ _LARGEST = 8  # distributions in the plot
 def page(report: ProfileReport) -> Page:
     """Return a profile's page."""
     summary, runs = report.summary, counted(report.runs)
-    files = "1 file" if len(report.files) == 1 else f"{len(report.files)} files"
+    files = amount(len(report.files), "file")
     speed = blocks({report.bundle: runs}, f"{files}, {summary.audio_seconds:.0f} s of audio")
     quiet = bool(undisturbed(report.runs))
     verdict, tone = _verdict(summary.rtf) if quiet else ("the machine was busy", "open")

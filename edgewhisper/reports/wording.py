@@ -94,7 +94,7 @@ def both_intervals(comparison: Comparison) -> str:
     if comparison.over_speakers is not None:
         over = f"over {amount(comparison.speakers, 'speaker')}"
         if unknown := comparison.unknown_speakers:
-            over += f" (not known of {amount(unknown, 'utterance')})"
+            over += f" (unknown for {amount(unknown, 'utterance')})"
         return f"{text}, {over} {signed(comparison.over_speakers)}"
     known = "one speaker, so of others nothing" if comparison.speakers else "speakers not known"
     return f"{text}, {known}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgewhisper_runtime.bundle import AudioContext
 from edgewhisper_runtime.bundle.fields import Count, Duration, Seconds
+from edgewhisper_runtime.errors import amount
 from edgewhisper_runtime.measure import roofline
 from edgewhisper_runtime.measure.conditions import Conditions
 from edgewhisper_runtime.measure.machine import Machine
@@ -202,7 +203,7 @@ def to_markdown(report: ProfileReport) -> str:
         share = sum(again.values()) / figures.windows
         reasons = ", ".join(f"{count} {reason}" for reason, count in again.items())
         context += f", {share:.0%} of {figures.windows} windows encoded again ({reasons})"
-    files = "1 file" if len(report.files) == 1 else f"{len(report.files)} files"
+    files = amount(len(report.files), "file")
     audio = f"{files}, {figures.audio_seconds:.1f} s"
 
     def spread(name: str, digits: int, unit: str = "", scale: float = 1) -> str:
