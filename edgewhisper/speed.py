@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,13 +37,8 @@ def timed(
     if not rounds:
         return report
     with as_shipped(variant, report) as shipped:
-        artefacts = {"baseline": baseline, "variant": shipped}
-        weights = {
-            role: {name: file.sha256 for name, file in artefact.manifest.files.items()}
-            for role, artefact in artefacts.items()
-        }
         own_context = replace(options, audio_context=None)
-        *_, timing = measure(weights, artefacts.__getitem__, own_context, rounds, None)
+        *_, timing = measure({"baseline": baseline, "variant": shipped}, own_context, rounds)
     return replace(report, speed=timing)
 
 
@@ -63,18 +58,17 @@ def as_shipped(variant: Artefact, report: Report) -> Iterator[Artefact]:
 
 
 def measure(
-    weights: dict[str, dict[str, str]],
-    variant: Callable[[str], Artefact],
+    variants: Mapping[str, Artefact],
     options: EvaluationOptions,
     rounds: int,
-    earlier: Timing | None,
+    earlier: Timing | None = None,
 ) -> Iterator[Timing]:
     """Measure each variant once in every round; yield all figures so far after each run.
 
-    `weights` has the SHA-256 of each variant's files, `variant` opens it. Runs in
-    `earlier` with the same weights, audio and machine are not repeated. A variant that fails has
-    fewer runs than the others, or none. A run while the machine was busy with other work is kept
-    and does not count as one of the `rounds`.
+    Runs in `earlier` of the same weights, libraries, audio, audio context and machine are not
+    repeated, and those of other variants on the same audio and machine are kept. A variant that
+    fails has fewer runs than the others, or none. A run while the machine was busy with other work
+    is kept and does not count as one of the `rounds`.
     """
     host = machine.describe()
     language = next(iter(options.dataset.languages))  # a process has one: the most frequent
@@ -88,24 +82,22 @@ def measure(
         device=options.device,
         threads=options.threads or machine.usable_cores(),
         files=tuple(path.name for path in files),
-        weights=weights,
-        runs=dict.fromkeys(weights, ()),
+        audio=tuple(bundle.describe_file(path).sha256 for path in files),
+        weights={},
+        runs={},
     )
-    if earlier is not None and timing == replace(earlier, weights=timing.weights, runs=timing.runs):
-        reused = {
-            name: earlier.runs[name]
-            for name in weights
-            if name in earlier.runs and earlier.weights.get(name) == weights[name]
-        }
-        timing = replace(timing, runs=timing.runs | reused)
+    if earlier is not None and timing == replace(earlier, weights={}, libraries={}, runs={}):
+        timing = earlier
+    for name, artefact in variants.items():
+        timing = _with(timing, name, artefact, options)
     for number in range(rounds):
-        for name in weights:
+        for name, artefact in variants.items():
             if len(undisturbed(timing.runs[name])) > number:
                 continue
             _log.info("speed, round %d of %d: %s", number + 1, rounds, name)
             try:
                 run = profile.measure_afresh(
-                    variant(name),
+                    artefact,
                     files,
                     options.device,
                     timing.threads,
@@ -123,6 +115,21 @@ def measure(
             timing = replace(timing, runs=timing.runs | {name: (*timing.runs[name], run)})
             yield timing
     yield timing
+
+
+def _with(timing: Timing, name: str, artefact: Artefact, options: EvaluationOptions) -> Timing:
+    """Return a timing that has a variant, with those of its runs that would be the same again."""
+    manifest = artefact.manifest
+    weights = {file: described.sha256 for file, described in manifest.files.items()}
+    context = options.audio_context or manifest.audio_context
+    known = (timing.weights.get(name), timing.libraries.get(name)) == (weights, manifest.libraries)
+    runs = (run for run in timing.runs.get(name, ()) if known and run.audio_context == context)
+    return replace(
+        timing,
+        weights=timing.weights | {name: weights},
+        libraries=timing.libraries | {name: manifest.libraries},
+        runs=timing.runs | {name: tuple(runs)},
+    )
 
 
 def _in_language(language: str, options: EvaluationOptions, split: str) -> list[datasets.Utterance]:

@@ -141,14 +141,16 @@ def _is_current(plan: Plan, recipe: Recipe, row: SweepRow | FailedRow | None) ->
 
 def _measure_speed(plan: Plan, result: SweepResult, output: Path) -> SweepResult:
     """Measure every variant that has not collapsed, and write the results after each time."""
-    files = {name: row.files for name, row in result.measured.items() if not row.collapsed}
     speech = plan.options.dataset.librispeech
-
-    def variant(name: str) -> Artefact:
-        recipe = result.measured[name].recipe
-        return pipeline.artefact(plan.workspace, plan.checkpoint, recipe, speech)
-
-    for timing in speed.measure(files, variant, plan.options, plan.rounds, result.speed):
+    variants: dict[str, Artefact] = {}
+    for name, row in result.measured.items():
+        if row.collapsed:
+            continue
+        try:
+            variants[name] = pipeline.artefact(plan.workspace, plan.checkpoint, row.recipe, speech)
+        except EdgeWhisperError as error:
+            _log.warning("%s could not be measured: %s", name, error)
+    for timing in speed.measure(variants, plan.options, plan.rounds, result.speed):
         result = replace(result, speed=timing)
         reports.write_sweep(result, output)
     return result

@@ -1,8 +1,8 @@
 """The best bundle of a checkpoint under limits, on this machine.
 
 Cheap knowledge first: sizes are computed, then a few development utterances are transcribed, then
-speed and memory are measured. The others are evaluated one by one, the best first by
-what is preferred, until one passes the gate: no later one can be better.
+speed and memory are measured. The others are evaluated one by one, each time the one that may be
+the best by what is preferred, until one has passed the gate that no other can still beat.
 
 Resumable: variants, exports and texts are stored in the workspace, timings in the results.
 """
@@ -10,7 +10,8 @@ Resumable: variants, exports and texts are stored in the workspace, timings in t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,7 +24,7 @@ from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.recipes import BASELINE, Recipe, check_names, find_recipe
 from edgewhisper.recipes.sizes import exported_bytes
-from edgewhisper.reports import Report, Timing
+from edgewhisper.reports import Report
 from edgewhisper.reports.tuning import (
     PLOT,
     Candidate,
@@ -106,8 +107,10 @@ class _Tuning:
     def __init__(self, plan: Plan, output: Path, progress: Progress) -> None:
         self.plan, self.output, self.progress = plan, output, progress
         self.options = replace(plan.options, audio_context=None)
-        self.earlier = TuningResult.read(output)
+        earlier = TuningResult.read(output)
         self.variants: dict[str, Artefact] = {}
+        self.passed: dict[str, Choice] = {}
+        self.measured: set[str] = set()  # as they ship
         dataset, checkpoint = plan.options.dataset, plan.checkpoint
         limit = plan.options.limit
         self.result = TuningResult(
@@ -121,6 +124,8 @@ class _Tuning:
             limits=plan.limits,
             prefer=plan.prefer,
             candidates={recipe.name: Candidate(recipe) for recipe in plan.recipes},
+            speed=None if earlier is None else earlier.speed,
+            settings=() if earlier is None else earlier.settings,
         )
 
     @property
@@ -227,22 +232,19 @@ class _Tuning:
         speech = plan.options.dataset.librispeech
         return pipeline.stage_export(plan.workspace, plan.checkpoint, recipe, speech, _FORMAT)
 
+    @property
+    def _measured_in(self) -> AudioContext:
+        """The audio context that all candidates are measured in: the fastest that may ship."""
+        return "full" if self.plan.options.dataset.synthetic else "adaptive"
+
     def measure_speed(self) -> None:
         """Measure all candidates in turns; leave what is too slow or takes too much memory.
 
-        In adaptive audio context, as what ships may have it. What then ships with full windows, or
-        with other settings, is measured again as it ships.
+        What then ships with full windows, or with other settings, is measured again as it ships.
         """
-        synthetic = self.plan.options.dataset.synthetic
-        context: AudioContext = "full" if synthetic else "adaptive"
-        weights = {name: candidate.files for name, candidate in self.pending.items()}
-        for timing in speed.measure(
-            weights,
-            self.variants.__getitem__,
-            replace(self.options, audio_context=context),
-            self.plan.rounds,
-            None if self.earlier is None else self.earlier.speed,
-        ):
+        options = replace(self.options, audio_context=self._measured_in)
+        pending = {name: self.variants[name] for name in self.pending}
+        for timing in speed.measure(pending, options, self.plan.rounds, self.result.speed):
             self._keep(replace(self.result, speed=timing))
         for name in self.pending:
             rtf, rss = self.result.rtf(name), self.result.peak_rss_bytes(name)
@@ -257,42 +259,37 @@ class _Tuning:
             self.settle(name, outcome, f"{words}{how}")
 
     def choose(self) -> Choice | None:
-        """Evaluate candidates until the best is known, and return it."""
-        for name, choice in self._passing():
-            self._measure_settings(name, choice)
-            if name in self.pending:
-                context = choice.report.variant.audio_context
-                chosen = replace(self.result.candidates[name], audio_context=context)
-                self.set(name, chosen)
-                self.settle(name, "chosen", gate.explain(choice.report.gate))
+        """Go on with the most promising candidate until that one has passed and was measured."""
+        while self.pending:
+            name = min(self.pending, key=self._cost)
+            if name not in self.passed:
+                self._evaluate(name)
+            elif name not in self.measured:
+                self._measure_settings(name, self.passed[name])
+            else:
+                self.settle(name, "chosen", gate.explain(self.passed[name].report.gate))
                 for other in self.pending:
                     self.settle(other, "not needed", f"{name} {_BETTER[self.plan.prefer]}")
-                return choice
+                return self.passed[name]
         return None
 
-    def _passing(self) -> Iterator[tuple[str, Choice]]:
-        """Yield candidates that the gate does not refuse, the preferred first.
-
-        Speed and size are known before the evaluation, so it can end with the first; accuracy is
-        known after it.
-        """
-        evaluated = (
-            (name, choice)
-            for name in sorted(self.pending, key=self._cost)
-            if (choice := self._evaluate(name)) is not None
-        )
-        if self.plan.prefer == "accuracy":
-            yield from sorted(evaluated, key=lambda item: _difference(item[1].report))
-        else:
-            yield from evaluated
-
     def _cost(self, name: str) -> float:
-        if self.plan.prefer == "speed":
-            return self.result.rtf(name) or 0.0
-        return self.result.candidates[name].weight_bytes or 0
+        """Return what makes a candidate worse, or the least that it may be while it is not known.
 
-    def _evaluate(self, name: str) -> Choice | None:
-        """Evaluate a candidate; return it unless the gate refuses it."""
+        Accuracy is known after the evaluation, speed once it was measured in the audio context
+        that ships.
+        """
+        if self.plan.prefer == "size":
+            return self.result.candidates[name].weight_bytes or 0
+        if self.plan.prefer == "accuracy":
+            return _difference(self.passed[name].report) if name in self.passed else -math.inf
+        context = self.result.candidates[name].audio_context
+        if name in self.measured and context != self._measured_in:
+            return min(rtf for rtf, _ in self.result.by_threads(name).values())
+        return self.result.rtf(name) or 0.0
+
+    def _evaluate(self, name: str) -> None:
+        """Evaluate a candidate, in the audio context that it ships with; leave it if refused."""
         plan, candidate = self.plan, self.result.candidates[name]
         try:
             variant, report = pipeline.measure(
@@ -306,32 +303,30 @@ class _Tuning:
             )
         except EdgeWhisperError as error:
             self.settle(name, "not usable", error)
-            return None
+            return
         report = replace(report, command=plan.command)
         where = reports.write(report, plan.workspace.new_report(variant.manifest.name))
-        self.set(name, replace(candidate, gate=report.gate))
+        context = report.variant.audio_context
+        self.set(name, replace(candidate, gate=report.gate, audio_context=context))
         if report.gate.verdict in {"failed", "not proven"}:
             self.settle(name, "gate not passed", gate.explain(report.gate))
-            return None
-        return Choice(variant, report, where)
+        else:
+            self.passed[name] = Choice(variant, report, where)
 
     def _measure_settings(self, name: str, choice: Choice) -> None:
         """Measure a candidate as it ships with 1, 2, 4 ... threads; leave it if none suits."""
         context = choice.report.variant.audio_context
         counts = _thread_counts(self.options)
-        timings = {threads: self._earlier_settings(threads, context) for threads in counts}
         with speed.as_shipped(choice.variant, choice.report) as shipped:
             for done in range(self.plan.rounds):
                 for threads in counts:  # in turns
-                    *_, timings[threads] = speed.measure(
-                        {name: self.result.candidates[name].files},
-                        {name: shipped}.__getitem__,
-                        replace(self.options, threads=threads, audio_context=context),
-                        done + 1,
-                        timings[threads],
+                    options = replace(self.options, threads=threads, audio_context=context)
+                    of_count = {timing.threads: timing for timing in self.result.settings}
+                    *_, of_count[threads] = speed.measure(
+                        {name: shipped}, options, done + 1, of_count.get(threads)
                     )
-        measured = tuple(timing for timing in timings.values() if timing is not None)
-        self._keep(replace(self.result, settings=measured))
+                    self._keep(replace(self.result, settings=tuple(of_count.values())))
+        self.measured.add(name)
         figures = sorted(self.result.by_threads(name).values())
         if not figures:
             self.settle(name, "not usable", "its speed could not be measured")
@@ -339,13 +334,6 @@ class _Tuning:
         fitting = [each for each in figures if self.plan.limits.excess(*each) is None]
         best = (fitting or figures)[0]
         self._check_speed(name, *best, f" as it ships, in {context} audio context")
-
-    def _earlier_settings(self, threads: int, context: AudioContext) -> Timing | None:
-        for timing in () if self.earlier is None else self.earlier.settings:
-            contexts = {run.audio_context for runs in timing.runs.values() for run in runs}
-            if timing.threads == threads and contexts == {context}:
-                return timing
-        return None
 
 
 def _prepare(

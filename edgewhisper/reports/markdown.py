@@ -1,10 +1,10 @@
-"""A page as Markdown: its texts and tables; a plot is what it shows in words."""
+"""Tables and pages as Markdown: texts and tables; a plot is what it shows in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from edgewhisper.reports.view import Block, Folded, Page, Plot, Table, Text, Versions
+from edgewhisper.reports.view import Block, Column, Folded, Page, Plot, Table, Text, Versions
 
 
 def render(page: Page) -> str:
@@ -16,6 +16,19 @@ def render(page: Page) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table; a column's head is left-aligned where it is only a name."""
+    heads = [column if isinstance(column, str) else column.name for column in columns]
+    rules = ["---:" if isinstance(c, Column) and c.numeric else "---" for c in columns]
+    lines = (map(cell, heads), rules, *(map(cell, row) for row in rows))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def cell(content: object) -> str:
+    """Return the text of one cell, whatever is in it."""
+    return " ".join(str(content).replace("|", "\\|").split())
+
+
 def _block(block: Block) -> Iterator[str]:
     match block:
         case Text():
@@ -24,7 +37,7 @@ def _block(block: Block) -> Iterator[str]:
             yield block.description
         case Table():
             yield f"{block.caption}:"
-            yield _table(block)
+            yield table(block.columns, block.rows)
         case Versions():
             texts = (
                 f"- {version.name}: {' '.join(words.text for words in version.words)}"
@@ -35,10 +48,3 @@ def _block(block: Block) -> Iterator[str]:
             yield block.summary
             for each in block.blocks:
                 yield from _block(each)
-
-
-def _table(table: Table) -> str:
-    heads = [column.name for column in table.columns]
-    rules = ["---:" if column.numeric else "---" for column in table.columns]
-    escaped = ([cell.replace("|", "\\|") for cell in row] for row in table.rows)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rules, *escaped))

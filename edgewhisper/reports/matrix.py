@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgewhisper import quantizers
@@ -10,6 +10,7 @@ from edgewhisper.evaluation.conditions import CLEAN
 from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.quantizers.census import summarize
 from edgewhisper.recipes import BASELINE, Recipe
+from edgewhisper.reports import markdown
 from edgewhisper.reports.plots import INK, name_points, to_svg
 from edgewhisper.reports.results import FailedRow, SweepResult, SweepRow
 from edgewhisper.reports.wording import both_intervals, left_out
@@ -25,46 +26,54 @@ Measure = Callable[[SweepResult, str], float | None]
 _FRAME = 8.0  # points above the baseline that the plot shows
 
 
-def to_table(result: SweepResult) -> str:
+def to_table(result: SweepResult, shown: Collection[str] | None = None) -> str:
     """Return a Markdown table, one line for each recipe, by library, and a note on its data.
 
     Where speech was evaluated in conditions, WER has a table for each split instead, a column for
     each condition.
+
+    Args:
+        result: A sweep's results.
+        shown: Names of the recipes to show; None shows all. The note is of all in any case, as
+            how many were compared tells what "passed" is worth.
     """
-    splits = [] if result.conditions else list(result.utterances)
+    clean = [] if result.conditions else list(result.utterances)
     metrics = result.baseline.summary
-    heads = [f"{metrics[split].metric} % {split}" for split in splits]
+    heads = [f"{metrics[split].metric} % {split}" for split in clean]
     columns = [
         "recipe", "artefact", "quantization", "scope", "MB", *heads, "all splits, points",
         "gate", "RTF", "peak RSS, MB",
     ]  # fmt: skip
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for name, row in sorted(result.rows.items(), key=lambda item: _order(item[1].recipe)):
+    by_library = sorted(result.rows, key=lambda name: _order(result.rows[name].recipe))
+    names = [name for name in by_library if shown is None or name in shown]
+    rows = []
+    for name in names:
+        row = result.rows[name]
         if isinstance(row, FailedRow):
-            reason = row.error.replace("|", "\\|")
-            cells = [name, "", row.recipe.quantization, f"failed: {reason}"]
+            cells = [name, "", row.recipe.quantization, f"failed: {row.error}"]
             cells += [""] * (len(columns) - len(cells))
         else:
-            cells = _cells(result, name, row, splits)
-        lines.append(f"| {' | '.join(cells)} |")
-    for split in dict.fromkeys(each.split for each in result.conditions.values()):
-        lines += ["", *_by_condition(result, split)]
-    return "\n".join([*lines, "", _footer(result)])
+            cells = _cells(result, name, row, clean)
+        rows.append(cells)
+    splits = dict.fromkeys(each.split for each in result.conditions.values())
+    in_conditions = (_by_condition(result, split, names) for split in splits)
+    return "\n\n".join([markdown.table(columns, rows), *in_conditions, _footer(result)])
 
 
-def _by_condition(result: SweepResult, split: str) -> Iterator[str]:
-    """Yield the lines of a table of WER on a split: recipes by condition."""
+def _by_condition(result: SweepResult, split: str, names: Sequence[str]) -> str:
+    """Return a table of WER on a split: recipes by condition."""
     labels = {
         name: each.condition.label
         for name, each in result.conditions.items()
         if each.split == split
     }
     metric = result.baseline.summary[next(iter(labels))].metric
-    yield f"| {metric} % {split} | {' | '.join(labels.values())} |"
-    yield "|---" * (len(labels) + 1) + "|"
-    for recipe, row in sorted(result.measured.items(), key=lambda item: _order(item[1].recipe)):
-        cells = (_wer(row, name, len(result.utterances[name])) for name in labels)
-        yield f"| {recipe} | {' | '.join(cells)} |"
+    rows = [
+        [recipe, *(_wer(row, name, len(result.utterances[name])) for name in labels)]
+        for recipe in names
+        if (row := result.measured.get(recipe))
+    ]
+    return markdown.table([f"{metric} % {split}", *labels.values()], rows)
 
 
 def _cells(result: SweepResult, name: str, row: SweepRow, splits: Sequence[str]) -> list[str]:

@@ -107,6 +107,7 @@ def _render(template: str, report: Report) -> str:
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["in_dataset"] = report.dataset.named
+    environment.filters["cell"] = markdown.cell
     variant, baseline = report.variant, report.baseline
     return environment.get_template(template).render(
         report=report,

@@ -191,7 +191,8 @@ class SweepRow:
 class Timing:
     """Speed and memory of several variants, measured in turns on the same files.
 
-    `weights` has the SHA-256 of each variant's files, `runs` the figures of each run.
+    `audio` has the SHA-256 of each of the files, `weights` that of each variant's files,
+    `libraries` the versions that it ran with, `runs` the figures of each run.
     """
 
     machine: Machine
@@ -200,6 +201,8 @@ class Timing:
     files: tuple[str, ...]
     weights: dict[str, dict[str, str]]
     runs: dict[str, tuple[ProfileRun, ...]]
+    audio: tuple[str, ...] = ()
+    libraries: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -289,10 +292,12 @@ class SweepResult(SweepHeader):
 
     def runs(self, name: str) -> tuple[ProfileRun, ...]:
         """Return the timed runs of a row's variant, without those of an earlier variant."""
-        row = self.measured[name]
-        if self.speed is None or self.speed.weights.get(name) != row.files:
+        row, speed = self.measured[name], self.speed
+        if speed is None or speed.weights.get(name) != row.files:
             return ()
-        return self.speed.runs.get(name, ())
+        if speed.libraries.get(name, row.libraries) != row.libraries:
+            return ()
+        return speed.runs.get(name, ())
 
     def rtf(self, name: str) -> float | None:
         """Return the median real-time factor of a recipe's undisturbed runs; None without one."""
@@ -300,7 +305,10 @@ class SweepResult(SweepHeader):
         return statistics.median(figures) if figures else None
 
     def peak_rss_bytes(self, name: str) -> float | None:
-        """Return the median peak memory of a recipe in bytes; None where it was not timed."""
+        """Return the median peak memory of a recipe in bytes; None where it was not timed.
+
+        Of all its runs: other work on the machine makes a process slower, not larger.
+        """
         peaks = [run.peak_rss_bytes for run in self.runs(name)]
         return statistics.median(peaks) if peaks else None
 

@@ -13,7 +13,7 @@ from edgewhisper import quantizers, search
 from edgewhisper.evaluation.gate import GateVerdict
 from edgewhisper.evaluation.significance import TAIL
 from edgewhisper.recipes import Recipe
-from edgewhisper.reports import plots
+from edgewhisper.reports import markdown, plots
 from edgewhisper.reports.matrix import pareto
 from edgewhisper.reports.results import Timing
 from edgewhisper.search import Search
@@ -129,18 +129,18 @@ class TuningResult:
 
         Of the runs that count: see `figures.counted`.
         """
-        return _median(self.speed, name, lambda run: run.rtf)
+        return self._median(self.speed, name, lambda run: run.rtf)
 
     def peak_rss_bytes(self, name: str) -> float | None:
         """Return the median peak memory of a candidate in bytes; None without a measurement."""
-        return _median(self.speed, name, lambda run: run.peak_rss_bytes)
+        return self._median(self.speed, name, lambda run: run.peak_rss_bytes)
 
     def by_threads(self, name: str) -> dict[int, tuple[float, float]]:
         """Return real-time factor and peak memory as a candidate ships, by number of threads."""
         figures = {
             timing.threads: (
-                _median(timing, name, lambda run: run.rtf),
-                _median(timing, name, lambda run: run.peak_rss_bytes),
+                self._median(timing, name, lambda run: run.rtf),
+                self._median(timing, name, lambda run: run.peak_rss_bytes),
             )
             for timing in self.settings
         }
@@ -149,6 +149,15 @@ class TuningResult:
             for threads, (rtf, rss) in figures.items()
             if rtf is not None and rss is not None
         }
+
+    def _median(
+        self, timing: Timing | None, name: str, figure: Callable[[ProfileRun], float]
+    ) -> float | None:
+        """Return the median of a candidate's runs, without those of an earlier export."""
+        if timing is None or timing.weights.get(name) != self.candidates[name].files:
+            return None
+        runs = timing.runs[name]
+        return statistics.median(map(figure, counted(runs))) if runs else None
 
     @classmethod
     def read(cls, directory: Path) -> TuningResult | None:
@@ -200,16 +209,16 @@ def enforce(result: TuningResult, output: Path) -> None:
 def to_table(result: TuningResult) -> str:
     """Return a Markdown table, one line for each recipe, the furthest first, and notes below it."""
     columns = ["recipe", "MB", "RTF", "peak RSS, MB", "points from fp32", "outcome", "why"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     ordered = sorted(result.candidates.items(), key=lambda item: -OUTCOMES.index(item[1].outcome))
-    for name, candidate in ordered:
-        cells = [
+    rows = [
+        (
             name, _size(candidate), _number(result.rtf(name), ".3f"),
             _number(result.peak_rss_bytes(name), ".0f", 1e-6), _difference(candidate),
-            candidate.outcome, candidate.reason.replace("|", "\\|"),
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n\n".join(["\n".join(lines), *_notes(result)])
+            candidate.outcome, candidate.reason,
+        )
+        for name, candidate in ordered
+    ]  # fmt: skip
+    return "\n\n".join([markdown.table(columns, rows), *_notes(result)])
 
 
 def to_plot(result: TuningResult) -> str:
@@ -320,7 +329,7 @@ def _notes(result: TuningResult) -> list[str]:
             f"{len(result.speed.files)} utterances; {machine.cpu} ({', '.join(machine.isa)}), "
             f"{result.speed.threads} threads."
         )
-        runs = [run for of_one in result.speed.runs.values() for run in of_one]
+        runs = [run for name in result.candidates for run in result.speed.runs.get(name, ())]
         if disturbed := len(runs) - len(undisturbed(runs)):
             notes.append(
                 f"{disturbed} of {len(runs)} runs were made while the machine was busy with other "
@@ -345,10 +354,3 @@ def _notes(result: TuningResult) -> list[str]:
         notes += [f"How {result.search.recipe.name} was searched:", search.to_table(result.search)]
         notes.append(search.summary(result.search))
     return notes
-
-
-def _median(
-    timing: Timing | None, name: str, figure: Callable[[ProfileRun], float]
-) -> float | None:
-    runs = () if timing is None else timing.runs.get(name, ())
-    return statistics.median(map(figure, counted(runs))) if runs else None

@@ -167,6 +167,22 @@ def test_the_most_accurate_of_all(workspace: Workspace, tiny_en: Checkpoint) -> 
     assert {c.outcome for c in candidates.values()} == {"chosen", "not needed"}
 
 
+def test_the_fastest_is_that_of_all_as_they_ship(run: Run, few: Path, tmp_path: Path) -> None:
+    """Candidates are timed in adaptive context, which on six utterances nothing ships in."""
+    result = run(
+        *TUNE, "--recipe=onnx-int8", "--recipe=onnx-int4", "--recipe=onnx-int8-weights", "--data",
+        few, "--max-wer-increase=80", "--prefer=speed", "--output", tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    tuned = read(tmp_path)
+    figures = {}
+    for name, candidate in tuned.candidates.items():
+        figures[name] = tuned.rtf(name)
+        if candidate.audio_context == "full" and (shipped := tuned.by_threads(name)):
+            figures[name] = min(rtf for rtf, _ in shipped.values())
+    assert tuned.chosen == min(figures, key=figures.__getitem__)
+
+
 @pytest.mark.parametrize("size", ["80", "80 apples", "0MB", "-1MB", "MB"])
 def test_a_size_that_is_none(run: Run, size: str) -> None:
     result = run(*TUNE, f"--max-size={size}")

@@ -1,0 +1,232 @@
+"""Data sets are checked as a whole before any work; what is wrong is said in one message."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+
+import german_data
+from edgewhisper.evaluation.datasets import find_dataset
+from edgewhisper.workspace import Workspace
+from edgewhisper_runtime import audio
+from edgewhisper_runtime.errors import DataError
+from german_data import Row, common_voice, kaldi, librispeech
+
+
+@pytest.fixture(scope="module")
+def german(data: Path) -> list[Row]:
+    return german_data.clips(data)
+
+
+@pytest.fixture
+def directory(german: list[Row], tmp_path: Path) -> Path:
+    return german_data.linked(german, tmp_path)
+
+
+def bad_manifest(directory: Path, german: list[Row]) -> Path:
+    """A manifest in which the first and the last line can be used."""
+    clip, text = german[0][0].name, german[0][1]
+    (directory / "clips" / "damaged.wav").write_bytes(b"no audio at all")
+    (directory / "clips" / "empty.wav").write_bytes(b"")
+    soundfile.write(directory / "clips" / "short.wav", audio.load(german[0][0])[:16000], 16000)
+
+    def line(**values: object) -> bytes:
+        row = {"audio_filepath": f"clips/{german[1][0].name}", "text": text, "lang": "de"}
+        return json.dumps(row | values, ensure_ascii=False).encode()
+
+    lines = [
+        b"\xef\xbb\xbf" + line(audio_filepath=f"clips/{clip}"),
+        line(audio_filepath="clips/absent.wav"),
+        line(audio_filepath="clips/damaged.wav"),
+        line(audio_filepath="clips/empty.wav"),
+        line(text=""),
+        line(text="[lacht]"),
+        line(audio_filepath=f"clips/{clip}"),
+        line(lang="klingon"),
+        line(text="eins\tzwei"),
+        line(text="\ufeffeins"),
+        b'{"audio_filepath": "clips/x.wav", "text": "\xe4"}',
+        b"{nonsense",
+        b'["a", "list"]',
+        line(audio_filepath="clips/short.wav", duration=7.5),
+        line(duration="long"),
+        line(offset=3),
+        line(text=["a", "list"]),
+        b'{"text": "no audio"}',
+        b"{" + b" " * (1 << 21) + b"}",
+        line(audio_filepath=f"clips/{german[2][0].name}"),
+    ]
+    path = directory / "bad.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    return path
+
+
+REASONS = {
+    2: "absent.wav does not exist",
+    3: "damaged.wav is of no format that is read",
+    4: "empty.wav is empty",
+    5: "the text is empty",
+    6: "has no words",
+    7: "is that of",
+    8: "unknown language 'klingon'",
+    9: "the text has a control character (a tab)",
+    10: "the text has a control character (a byte order mark)",
+    11: "is not UTF-8",
+    12: "is not JSON",
+    13: "is not a JSON object",
+    14: "the duration is 7.5 s, and the audio has 1.00 s",
+    15: "duration is 'long', not a number of seconds",
+    16: "begins at 3 s of its recording",
+    17: "text is a list, not a text",
+    18: "there is no column for the audio",
+    19: "the line has more than",
+}
+
+
+def test_all_problems_are_in_one_message_with_their_lines(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    path = bad_manifest(directory, german)
+    with pytest.raises(DataError) as error:
+        find_dataset(workspace, path)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "Nothing was transcribed" in message
+    for line, reason in REASONS.items():
+        at = message.index(f"{path}:{line}: ")
+        end = message.find(f"; {path}:{line + 1}: ", at)
+        assert reason in message[at:end], (line, message[at:end])
+    assert f"{path}:1: " not in message
+    assert f"{path}:20: " not in message
+
+
+def test_bad_utterances_are_left_out_and_listed_where_that_is_asked_for(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    path = bad_manifest(directory, german)
+    dataset = find_dataset(workspace, path, skip_bad=True)
+    assert len(dataset.utterances["bad"]) == 2
+    places = {int(problem.where.rsplit(":", 1)[1]) for problem in dataset.skipped}
+    assert places == set(REASONS)
+    assert dataset.record(None).skipped == len(REASONS)
+
+
+def test_tables_with_bad_rows(workspace: Workspace, directory: Path, german: list[Row]) -> None:
+    clips = [clip.name for clip, _ in german]
+    path = directory / "werk.csv"
+    path.write_bytes(
+        f"path,text\n{clips[0]},guten Tag\n{clips[1]},ja, genau\n"
+        f'{clips[1]},"ja, genau"\n{clips[2]},"eine\nzweite Zeile"\n'.encode()
+        + f"{clips[2]},gr\xfcn\n".encode("latin-1")
+        + f'{clips[2]},"offen\n'.encode()
+    )
+    dataset = find_dataset(workspace, path, language="de", skip_bad=True)
+    assert [u.reference for u in dataset.utterances["werk"]] == ["guten Tag", "ja, genau"]
+    reasons = {problem.where: problem.reason for problem in dataset.skipped}
+    assert "has 3 values, and the header has 2" in reasons[f"{path}:3"]
+    assert "a line break" in reasons[f"{path}:5 to 6"]
+    assert "is not UTF-8" in reasons[f"{path}:7"]
+    assert "is not CSV" in reasons[f"{path}:8"]
+
+
+@pytest.mark.parametrize("rest", ["", 'd.ogg,"so, so"\n', 'd.ogg,he said "so"\n'])
+def test_a_quote_that_is_not_closed_costs_its_own_row_alone(
+    workspace: Workspace, directory: Path, smoke_clip: Path, rest: str
+) -> None:
+    for name in "abcd":
+        (directory / f"{name}.ogg").symlink_to(smoke_clip)
+    path = directory / "calls.csv"
+    path.write_text(f'path,text\na.ogg,one\nb.ogg,"tis the season\nc.ogg,three\n{rest}')
+    dataset = find_dataset(workspace, path, language="en", skip_bad=True)
+    names = [utterance.path.name for utterance in dataset.utterances["calls"]]
+    assert names == ["a.ogg", "c.ogg", *(["d.ogg"] if rest else [])]
+    assert [problem.where for problem in dataset.skipped] == [f"{path}:3"]
+
+
+def test_an_utterance_with_two_problems_is_left_out_once(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    path = directory / "werk.csv"
+    path.write_text(
+        f"path,text,lang,duration\nclips/{german[0][0].name},ja,de,\n"
+        f"clips/{german[1][0].name},nein,klingon,999\n"
+    )
+    dataset = find_dataset(workspace, path, skip_bad=True)
+    assert len(dataset.skipped) == 2
+    assert dataset.record(None).skipped == 1
+
+
+def test_audio_without_a_transcript_is_a_problem(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    where = librispeech(directory, german)
+    chapter = where / "test" / "s0" / "1"
+    (chapter / "u9.ogg").symlink_to(german[0][0])
+    (where / "test" / "s1" / "1" / "s1-1.trans.txt").unlink()
+    with pytest.raises(DataError) as error:
+        find_dataset(workspace, where)
+    for path in (chapter / "u9.ogg", where / "test" / "s1" / "1" / "u1.ogg"):
+        assert f"{path}: has no line in a .trans.txt beside it" in str(error.value)
+
+
+def test_splits_that_cannot_be_told_apart_or_are_not_there(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    path = common_voice(directory, german)
+    (path / "test.csv").write_text("path,text\n")
+    with pytest.raises(DataError, match=r"has test\.csv and test\.tsv, which are one split"):
+        find_dataset(workspace, path)
+    (directory / "empty").mkdir()
+    (directory / "card.toml").write_text('path = "empty"\nformat = "table"\n')
+    with pytest.raises(DataError, match="has no data of the format table"):
+        find_dataset(workspace, directory / "card.toml")
+
+
+def test_a_kaldi_directory_executes_nothing(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    where = kaldi(directory, german)
+    proof = directory / "executed"
+    scp = where / "wav.scp"
+    scp.write_text(scp.read_text() + f"u3 touch {proof} |\n")
+    (where / "text").write_text((where / "text").read_text() + "u3 Hallo\nu4 Hallo\n")
+    with pytest.raises(DataError) as error:
+        find_dataset(workspace, where)
+    assert f"{scp}:4: the audio of u3 is a command; none is executed" in str(error.value)
+    assert f"{where / 'text'}:5: u4 has no audio in wav.scp" in str(error.value)
+    assert not proof.exists()
+    (where / "segments").write_text("u0 r0 0.0 1.0\n")
+    with pytest.raises(DataError, match="has segments, and only whole recordings are read"):
+        find_dataset(workspace, where)
+
+
+def test_what_is_no_data(workspace: Workspace, directory: Path) -> None:
+    empty = directory / "empty"
+    empty.mkdir()
+    for path in (empty, next((directory / "clips").iterdir())):
+        with pytest.raises(DataError, match="is of no format that is read"):
+            find_dataset(workspace, path)
+    header = directory / "header.csv"
+    header.write_text("path,text\n")
+    with pytest.raises(DataError, match="header has no utterances"):
+        find_dataset(workspace, header)
+    array = directory / "array.json"
+    array.write_text('[{"audio_filepath": "a.wav", "text": "hallo"}]')
+    with pytest.raises(DataError, match=r"array\.json is a JSON list. Save it as JSON lines"):
+        find_dataset(workspace, array)
+    utf16 = directory / "utf16.csv"
+    utf16.write_text("path,text\na.wav,hallo\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"utf16\.csv is UTF-16"):
+        find_dataset(workspace, utf16)
+
+
+def test_a_split_that_is_not_there(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    path = common_voice(directory, german)
+    assert find_dataset(workspace, path, ("validated",)).splits == ("validated",)
+    with pytest.raises(DataError, match=r"no split 'dev'; it has .*test, validated"):
+        find_dataset(workspace, path, ("dev",))
