@@ -3,7 +3,7 @@
     python tools/measure_vocabulary.py
 
 Sizes are computed from the architectures of whisper-base and whisper-small. Raw results go to
-docs/results/vocabulary-whisper-base/sizes.json; tools/write_tables.py writes the table.
+docs/results/vocabulary/sizes.json; tools/write_tables.py writes the table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgewhisper.recipes.sizes import exported_bytes
 from edgewhisper.workspace import Workspace
 from peers import random_checkpoint
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results" / "vocabulary-whisper-base"
+RESULTS = Path(__file__).parent.parent / "docs" / "results" / "vocabulary"
 LANGUAGES: tuple[tuple[str, ...], ...] = ((), ("en", "de"), ("en",), ("de",), ("ja",), ("zh",))
 RECIPES = ("onnx-int8", "onnx-int4-gptq")
 

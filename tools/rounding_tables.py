@@ -12,7 +12,7 @@ from edgewhisper.evaluation import gate
 from edgewhisper.evaluation.comparison import Comparison
 from edgewhisper.recipes import find_recipe
 from edgewhisper.recipes.sizes import exported_bytes
-from edgewhisper.reports import SweepResult
+from edgewhisper.reports import SweepResult, markdown
 from edgewhisper.reports.tuning import TuningResult
 from edgewhisper.search import Search
 from peers import random_checkpoint
@@ -47,7 +47,7 @@ def _other_sizes(result: TuningResult, found: Search) -> str:
     sizes = [[option.weight_bytes for option in of_part] for of_part in parts]
     smallest, largest = sum(map(min, sizes)), sum(map(max, sizes))
     heads = ["MB, computed", "least sum", "parts in 4 bits", "in 3 bits", "in 2 bits"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    rows = []
     for step in range(1, 11):
         limit = smallest + (largest - smallest) * step / 10
         chosen = search.choose(parts, limit)
@@ -55,47 +55,47 @@ def _other_sizes(result: TuningResult, found: Search) -> str:
         for bits in (4, 3, 2):
             named = zip(found.sensitivities, chosen, strict=True)
             cells.append(", ".join(p.scope[-1] for p, o in named if o.weights.bits == bits))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown.table(heads, rows)
 
 
 def errors(bits: int) -> str:
     """Return what ways of rounding leave of layers' outputs in so many bits, in %."""
     result = json.loads((RESULTS / "rounding" / "errors.json").read_text())
-    rows = [row for row in result["rows"] if row["bits"] == bits]
-    ways = list(dict.fromkeys(row["way"] for row in rows))
-    shares = {(row["part"], row["way"]): row["share"] for row in rows}
-    lines = [f"| {bits} bits | {' | '.join(ways)} |", "|---" * (len(ways) + 1) + "|"]
-    for part in dict.fromkeys(row["part"] for row in rows):
-        cells = [f"{100 * shares[part, way]:.2f}" for way in ways]
-        lines.append(f"| {part} | {' | '.join(cells)} |")
+    of_bits = [row for row in result["rows"] if row["bits"] == bits]
+    ways = list(dict.fromkeys(row["way"] for row in of_bits))
+    shares = {(row["part"], row["way"]): row["share"] for row in of_bits}
+    rows = [
+        (part, *(f"{100 * shares[part, way]:.2f}" for way in ways))
+        for part in dict.fromkeys(row["part"] for row in of_bits)
+    ]
     note = (
         f"{result['model']}, groups of 32; calibrated on {result['calibrated_on']} utterances of "
         f"{result['split']}, measured on {result['measured_on']} others. Written by "
         "`python tools/measure_rounding.py --librispeech DIR errors`."
     )
-    return "\n".join([*lines, "", note])
+    return f"{markdown.table([f'{bits} bits', *ways], rows)}\n\n{note}"
 
 
 def cost() -> str:
     """Return the time and memory of calibration and rounding."""
     result = json.loads((RESULTS / "rounding" / "cost.json").read_text())
-    lines = [
-        "| model | calibration, s for an utterance | rounding, s | peak memory, MB |",
-        "|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        each = row["calibration_seconds"] / row["utterances"]
-        lines.append(
-            f"| {row['model']} | {each:.1f} | {row['rounding_seconds']:.0f} | "
-            f"{row['peak_rss_bytes'] / 1e6:.0f} |"
+    heads = ("model", "calibration, s for an utterance", "rounding, s", "peak memory, MB")
+    rows = [
+        (
+            row["model"],
+            f"{row['calibration_seconds'] / row['utterances']:.1f}",
+            f"{row['rounding_seconds']:.0f}",
+            f"{row['peak_rss_bytes'] / 1e6:.0f}",
         )
+        for row in result["rows"]
+    ]
     note = (
         f"{result['recipe']}, {result['rows'][0]['utterances']} utterances of {result['split']}; "
         f"processor time of one core, {result['machine']['cpu']}. Written by "
         "`python tools/measure_rounding.py --librispeech DIR cost --work DIR`."
     )
-    return "\n".join([*lines, "", note])
+    return f"{markdown.table(heads, rows)}\n\n{note}"
 
 
 def targets(base: SweepResult, tiny: SweepResult) -> str:
@@ -122,13 +122,11 @@ def targets(base: SweepResult, tiny: SweepResult) -> str:
         for name, factor in timed.items()
         if factor is not None and whole is not None
     ]
-    lines = ["| figure | at most | recipe | measured | |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {figure} | {limit:g} | {recipe} | {value:.4g} | "
-        f"{'met' if value <= limit else 'missed'} |"
+    rows = (
+        (figure, f"{limit:g}", recipe, f"{value:.4g}", "met" if value <= limit else "missed")
         for figure, limit, recipe, value in aims
-    ]
-    return "\n".join(lines)
+    )
+    return markdown.table(("figure", "at most", "recipe", "measured", ""), rows)
 
 
 def _best(
