@@ -58,10 +58,12 @@ def results(sweep: str, shown: Sequence[str]) -> str:
     data = ", ".join(f"{len(of)} of {split}" for split, of in result.utterances.items())
     timed = result.speed
     machine = f"{timed.machine.cpu}, {timed.threads} threads" if timed else "no machine"
+    starred = result.passed_by_holm & set(shown)
+    star = "*: with Holm's correction for all recipes of the sweep too. " if starred else ""
     note = (
         f"{result.model.name} on {result.dataset.name} ({data}), with 95 % intervals; time and "
-        f"memory on {machine}. Written by `python tools/write_tables.py` from what `edgewhisper "
-        f"sweep` left in `docs/results/{sweep}`."
+        f"memory on {machine}. {star}Written by `python tools/write_tables.py` from what "
+        f"`edgewhisper sweep` left in `docs/results/{sweep}`."
     )
     rows = (_cells(result, name) for name in shown)
     return f"{markdown.table(heads, rows)}\n\n{note}"
