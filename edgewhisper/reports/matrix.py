@@ -245,8 +245,8 @@ def _footer(result: SweepResult) -> str:
         disturbed = sum(run.disturbed for runs in timed.runs.values() for run in runs)
         rounds = max((len(undisturbed(runs)) for runs in timed.runs.values()), default=0)
         text += (
-            f" RTF and peak RSS: medians of up to {rounds} fresh processes each, taken in turns, "
-            f"on {len(timed.files)} of the utterances; {timed.machine.cpu} "
+            f" RTF and peak RSS: medians of up to {amount(rounds, 'run')} each, in fresh "
+            f"processes, taken in turns, on {len(timed.files)} of the utterances; {timed.machine.cpu} "
             f"({', '.join(timed.machine.isa)}), {timed.threads} threads."
         )
         text = f"{text} {left_out(disturbed)}".rstrip()
