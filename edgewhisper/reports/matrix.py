@@ -246,8 +246,8 @@ def _footer(result: SweepResult) -> str:
         rounds = max((len(undisturbed(runs)) for runs in timed.runs.values()), default=0)
         text += (
             f" RTF and peak RSS: medians of up to {amount(rounds, 'run')} each, in fresh "
-            f"processes, taken in turns, on {len(timed.files)} of the utterances; {timed.machine.cpu} "
-            f"({', '.join(timed.machine.isa)}), {timed.threads} threads."
+            f"processes, taken in turns, on {len(timed.files)} of the utterances; "
+            f"{timed.machine.cpu} ({', '.join(timed.machine.isa)}), {timed.threads} threads."
         )
         text = f"{text} {left_out(disturbed)}".rstrip()
     return f"{text}\n\nWritten by `{result.command}`."
