@@ -1,8 +1,8 @@
 """The best bundle of a checkpoint under limits, on this machine.
 
 Cheap knowledge first: sizes are computed, then a few development utterances are transcribed, then
-speed and memory are measured. The others are evaluated one by one, each time the one that may be
-the best by what is preferred, until one has passed the gate that no other can still beat.
+speed and memory are measured. What is left is evaluated one by one, the most promising first. It
+ends with a candidate that has passed the gate and that no other can beat any more.
 
 Resumable: variants, exports and texts are stored in the workspace, timings in the results.
 """
