@@ -40,11 +40,7 @@ from edgewhisper.workspace import Workspace
 from edgewhisper_exporters import eligibility
 from edgewhisper_runtime import bundle
 from edgewhisper_runtime.bundle import Artefact
-from edgewhisper_runtime.errors import (
-    BundleError,
-    DataError,
-    StorageError,
-)
+from edgewhisper_runtime.errors import BundleError, DataError, StorageError, printable
 from edgewhisper_runtime.measure import machine
 
 _VERDICTS: tuple[bundle.Verdict, ...] = ("passed", "not proven", "failed")  # the best first
@@ -362,7 +358,7 @@ def compare(
             role: {split: tuple(of_split) for split, of_split in of_role.items()}
             for role, of_role in records.items()
         },
-        skipped=tuple(map(str, options.dataset.skipped)),
+        skipped=tuple(printable(str(each)) for each in options.dataset.skipped),
         conditions=conditions.describe(options.dataset.splits, options.conditions),
     )
 

@@ -19,8 +19,6 @@ from edgewhisper_runtime.errors import amount
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 MODELS = ("whisper-base", "whisper-tiny.en")
-# The sweeps of the exports of each model on all utterances.
-EXPORTED = ("whisper-base", "rounding-whisper-tiny.en")
 # The recipes that README.md shows: each library's usual ones, and what is exported to run alone.
 VARIANTS = (
     "fp32", "pytorch-int8", "pytorch-int8-per-tensor", "quanto-int8", "hqq-int4-g64",

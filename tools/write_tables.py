@@ -29,7 +29,7 @@ from edgewhisper.reports.tuning import TuningResult, to_table
 from edgewhisper_runtime import cli, errors
 from edgewhisper_runtime.bundle import to_json
 from edgewhisper_runtime.cli import streams
-from sweep_tables import EXPORTED, EXPORTS, MODELS, RESULTS, VARIANTS, VOCABULARIES, load
+from sweep_tables import EXPORTS, MODELS, RESULTS, VARIANTS, VOCABULARIES, load
 
 ROOT = Path(__file__).parent.parent
 NOISE = "noise"
@@ -153,11 +153,8 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "tests": hostile_tests,
     },
     ROOT / "docs" / "rounding.md": {
-        **{
-            f"exports {name}": partial(sweep_tables.whole_exports, sweep)
-            for name, sweep in zip(MODELS, EXPORTED, strict=True)
-        },
-        "targets": lambda: rounding_tables.targets(*map(load, EXPORTED)),
+        **{f"exports {name}": partial(sweep_tables.whole_exports, name) for name in MODELS},
+        "targets": lambda: rounding_tables.targets(*map(load, MODELS)),
         **{f"errors {bits}": partial(rounding_tables.errors, bits) for bits in (4, 3, 2)},
         "cost": rounding_tables.cost,
         **{f"searched {name}": partial(rounding_tables.searched, name) for name in MODELS},
@@ -172,10 +169,9 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "resolution": sweep_tables.resolution,
         **{
             f"{what.__name__} {name}": partial(what, name)
-            for what in (sweep_tables.matrix, sweep_tables.headlines)
+            for what in (sweep_tables.matrix, sweep_tables.headlines, sweep_tables.verdicts)
             for name in MODELS
         },
-        f"verdicts {MODELS[0]}": partial(sweep_tables.verdicts, MODELS[0]),
         "ablation": partial(sweep_tables.matrix, "ablation"),
     },
 }
@@ -183,7 +179,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
 
 def write_results(*, check: bool) -> None:
     """Write the figures that results hold of texts, and what ships of them; or check them."""
-    for name in {*MODELS, *EXPORTED, "ablation", NOISE}:
+    for name in (*MODELS, "ablation", NOISE):
         if not check:
             reports.write_sweep(load(name), RESULTS / name)
         elif load(name) != reports.read_sweep(RESULTS / name):

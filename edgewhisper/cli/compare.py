@@ -51,7 +51,9 @@ def transcripts(command: F) -> F:
 
 def refuse_unused(context: click.Context, files: Sequence[Path]) -> None:
     """Raise click.UsageError for options about transcripts that no file of transcripts follows."""
-    about = {"reference": [path for path in files if path.suffix == ".trn"]}
+    from edgewhisper.reports.transcripts import is_trn
+
+    about = {"reference": [path for path in files if is_trn(path)]}
     about |= {"language": [*files], "normalizer": [*files]}
     for name, followed_by in about.items():
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE

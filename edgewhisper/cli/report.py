@@ -34,7 +34,7 @@ def command(file: Path, output: Path | None) -> None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         page = _page(file, content)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(
             f"{file} holds no report, sweep, comparison or profile ({error}). Name another file."
         ) from error

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from edgewhisper.evaluation.normalizing import NormalizerName
     from edgewhisper.evaluation.wer import Record
 
+# Keys of JSON lines, of which a file may have only one.
+_OF_A_LINE = {"text", "pred_text", "reference", "hypothesis", "audio_filepath"}
+
 
 @click.command(
     "score",
@@ -86,8 +89,9 @@ def command(
     if export is not None:
         if other is not None:
             raise click.UsageError("--export writes one report; leave out OTHER.")
-        for path in exchange.WRITERS[export](Report.read(file), role, output):
-            click.echo(path)
+        written = exchange.WRITERS[export](Report.read(file), role, output)
+        lines = [str(path) for path in written]
+        click.echo(json.dumps(lines) if as_json else "\n".join(lines))
         return
     if other is not None:
         context.invoke(
@@ -112,10 +116,10 @@ def _rescorer(path: Path) -> Any:
     """Return the function that computes a report's or a sweep's figures; None for transcripts."""
     try:
         content = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(content, dict) or "text" in content or "reference" in content:
-        return None  # JSON lines of one line
+    if not isinstance(content, dict) or _OF_A_LINE & content.keys():
+        return None
     return _sweep if "rows" in content else _report
 
 

@@ -72,8 +72,9 @@ def gather(
 ) -> Iterator[Contents]:
     """Yield the contents of a package in a temporary directory.
 
-    The runtime is the one that the bundle brings, else the one that runs here. Raises DeviceError
-    for a bundle that needs more than the runtime, and what `wheels.collect` raises.
+    The runtime is the one that runs here, never the wheel in the bundle, which may be a stranger's.
+    Raises DeviceError for a bundle that needs more than the runtime, and what `wheels.collect`
+    raises.
     """
     manifest = artefact.manifest
     if manifest.backend != "onnx":
@@ -85,8 +86,7 @@ def gather(
         root, downloads = Path(temporary, "root"), Path(temporary, "wheels")
         for directory in (root, downloads):
             directory.mkdir()
-        brought = sorted(artefact.path.glob("edgewhisper_runtime-*.whl"))
-        runtime = brought[-1] if brought else wheel.write_runtime_wheel(downloads)
+        runtime = wheel.write_runtime_wheel(downloads)
         _log.info("getting the wheels for %s and Python %s", platform.name, python)
         chosen = wheels.collect(
             runtime, platform, python, downloads, extras, dict(manifest.libraries)

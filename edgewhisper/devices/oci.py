@@ -78,7 +78,15 @@ def _read_base(path: Path, contents: Contents) -> tuple[_Base, str]:
     try:
         base = _read_layout(path, contents.platform) if path.is_dir() else _read_tar(path)
         return base, _find_python(base, path, contents)
-    except (OSError, EOFError, LookupError, TypeError, ValueError, tarfile.TarError) as error:
+    except (
+        OSError,
+        EOFError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        tarfile.TarError,
+    ) as error:
         raise DeviceError(f"{path} is no base to build on ({error}). {GET_BASE}.") from error
     except zlib.error as error:
         raise DeviceError(f"{path} is damaged ({error}). {GET_BASE}.") from error

@@ -101,7 +101,7 @@ class Device:
     def _answer(self, output: bytes) -> dict[str, Any]:
         try:
             answer: dict[str, Any] = json.loads(output)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DeviceError(
                 f"{self.destination} answered something else than was asked: {output[:80]!r}. "
                 "Its shell may print a greeting where it is not interactive; see its .bashrc."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +15,12 @@ from edgewhisper.evaluation.formats.huggingface import HUB
 from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import parse
-from edgewhisper_runtime.bundle.fields import FieldError, at_most, matching
-from edgewhisper_runtime.errors import DataError, EdgeWhisperError, suggest
+from edgewhisper_runtime.bundle.fields import at_most, matching
+from edgewhisper_runtime.errors import DataError, EdgeWhisperError, printable, suggest
 from edgewhisper_runtime.text.languages import to_code
 
 _SUFFIX = ".toml"
+_log = logging.getLogger(__name__)
 _Name = Annotated[str, matching(r"[^\x00-\x1f/\\]{1,128}", "a name without slashes")]
 
 
@@ -53,8 +56,14 @@ class Card:
 
 
 def all_cards(workspace: Workspace) -> list[Card]:
-    """Return the cards of the workspace by name; raise DataError for one that is malformed."""
-    return [_read(path) for path in sorted(workspace.data.glob(f"*{_SUFFIX}"))]
+    """Return the cards of the workspace, without those that are malformed, with a warning."""
+    cards = []
+    for path in sorted(workspace.data.glob(f"*{_SUFFIX}")):
+        try:
+            cards.append(_read(path))
+        except DataError as error:
+            _log.warning("%s", error)
+    return cards
 
 
 def find(workspace: Workspace, data: str | Path) -> Card:
@@ -62,21 +71,22 @@ def find(workspace: Workspace, data: str | Path) -> Card:
 
     Raises DataError where there is nothing of that name, or its format is not recognized.
     """
+    if not str(data):
+        raise DataError("the name of the data is empty. Name a path or a data card.")
     path = Path(data)
     named = workspace.data / f"{data}{_SUFFIX}"
     if path.suffix == _SUFFIX and path.is_file():
         card = _read(path)
     elif path.exists() or str(data).startswith(HUB):
-        card = Card(str(path), path.resolve().stem if path.is_file() else path.resolve().name)
+        name = path.resolve().stem if path.is_file() else path.resolve().name
+        card = Card(str(path), printable(name))
     elif len(path.parts) == 1 and named.is_file():
         card = _read(named)
     else:
-        names = [card.name for card in all_cards(workspace)]
-        raise DataError(
-            f"there is no data {str(data)!r}: neither a path nor the name of a data card in "
-            f"{workspace.data} ({', '.join(names) or 'none'}). "
-            f"{suggest(str(data), names, 'Check the path.')}"
-        )
+        cards = {card.name: card for card in all_cards(workspace)}
+        if str(data) not in cards:
+            raise _unknown(workspace, str(data), tuple(cards))
+        card = cards[str(data)]
     if not card.path.startswith(HUB) and not Path(card.path).exists():
         raise DataError(f"{card.path}, the path in the data card {data}, does not exist.")
     if not card.format:
@@ -85,17 +95,23 @@ def find(workspace: Workspace, data: str | Path) -> Card:
     return card
 
 
-def _read(path: Path) -> Card:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        card = parse(Card, {"name": path.stem} | content)
-        language = to_code(card.language or "")
-    except (OSError, ValueError, FieldError, EdgeWhisperError) as error:
-        raise DataError(f"{path} is not a data card ({error}). See docs/data.md.") from error
-    base = path.parent
-    return replace(
-        card,
-        path=card.path if card.path.startswith(HUB) else str(base / Path(card.path).expanduser()),
-        audio=None if card.audio is None else str(base / Path(card.audio).expanduser()),
-        language=language,
+def _unknown(workspace: Workspace, data: str, names: Sequence[str]) -> DataError:
+    return DataError(
+        f"there is no data {data!r}: neither a path nor the name of a data card in "
+        f"{workspace.data} ({', '.join(names) or 'none'}). "
+        f"{suggest(data, names, 'Check the path.')}"
     )
+
+
+def _read(path: Path) -> Card:
+    base = path.parent
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        card = parse(Card, {"name": path.stem} | content)
+        if not card.path.startswith(HUB):
+            card = replace(card, path=str(base / Path(card.path).expanduser()))
+        if card.audio is not None:
+            card = replace(card, audio=str(base / Path(card.audio).expanduser()))
+        return replace(card, language=to_code(card.language or ""))
+    except (OSError, ValueError, RuntimeError, EdgeWhisperError) as error:
+        raise DataError(f"{path} is not a data card ({error}). See docs/data.md.") from error

@@ -15,14 +15,15 @@ from edgewhisper.evaluation.formats import Entry, Problem
 from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.progress import Progress, ignore
 from edgewhisper_runtime import audio
-from edgewhisper_runtime.errors import AudioError, EdgeWhisperError, amount
+from edgewhisper_runtime.errors import AudioError, EdgeWhisperError, amount, printable
 from edgewhisper_runtime.text.languages import to_code
 
 # A stated duration may be rounded, and a lossy format adds some silence.
 _TOLERANCE_SECONDS, _TOLERANCE_SHARE = 0.25, 0.02
 _LONGEST_NAME = 512  # characters of an id or a speaker
+_LONGEST_TEXT = 1 << 20
 _NAMES = {"\t": "a tab", "\n": "a line break", "\ufeff": "a byte order mark"}
-_SHOWN = 1000  # problems in a message
+_SHOWN, _SHOWN_CHARACTERS = 1000, 100  # problems in a message, and characters of a text
 _STEP = 100  # entries between two reports of progress; fewer are checked at once
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def check(
         else:
             assumed += not item.language and language is None
             utterance, reasons = _utterance(item, language or "en", normalizer)
-            keys = (("audio", os.path.normpath(item.audio)), ("id", item.id, split))
+            keys = (("audio", _file(item.audio)), ("id", item.id, split))
             # An id that was made of the path is no second problem.
             if twice := next(filter(places.__contains__, keys), None):
                 reasons.append(f"the {twice[0]} {twice[1]} is that of {places[twice]} too")
@@ -119,21 +120,26 @@ def _utterance(
 ) -> tuple[Utterance | None, list[str]]:
     """Return the utterance of an entry, and all that is wrong with it."""
     reasons = []
-    for name, text in (("id", entry.id), ("speaker", entry.speaker), ("text", entry.text)):
-        if control := next(filter(_is_control, text), None):
-            shown = _NAMES.get(control, f"U+{ord(control):04X}")
-            reasons.append(f"the {name} has a control character ({shown})")
-        if name != "text" and len(text) > _LONGEST_NAME:
-            reasons.append(f"the {name} has {len(text)} characters")
+    for name, text, unfit in (
+        ("id", entry.id, _is_hidden),
+        ("speaker", entry.speaker, _is_hidden),
+        ("text", entry.text, _is_control),
+    ):
+        if character := next(filter(unfit, text), None):
+            kind = "control" if _is_control(character) else "hidden"
+            shown = _NAMES.get(character, f"U+{ord(character):04X}")
+            reasons.append(f"the {name} has a {kind} character ({shown})")
+        if len(text) > (longest := _LONGEST_TEXT if name == "text" else _LONGEST_NAME):
+            reasons.append(f"the {name} has {len(text)} characters, more than {longest}")
     try:
         language = to_code(entry.language) or language
+        rule = normalizing.rule(language, normalizer)
+        if entry.text and not normalizing.units(entry.text, rule):
+            reasons.append(f"the text {entry.text[:_SHOWN_CHARACTERS]!r} has no words")
     except EdgeWhisperError as error:
         reasons.append(str(error).rstrip("."))
-    else:
-        if not entry.text:
-            reasons.append("the text is empty")
-        elif not normalizing.units(entry.text, normalizing.rule(language, normalizer)):
-            reasons.append(f"the text {entry.text!r} has no words")
+    if not entry.text:
+        reasons.append("the text is empty")
     try:
         seconds = _seconds(entry.audio)
     except AudioError as error:
@@ -148,7 +154,21 @@ def _utterance(
 
 
 def _is_control(character: str) -> bool:
-    return character == "\ufeff" or unicodedata.category(character) == "Cc"
+    """Return whether no text has this: a control character, or half of one that is not there."""
+    return character == "\ufeff" or unicodedata.category(character) in {"Cc", "Cs"}
+
+
+def _is_hidden(character: str) -> bool:
+    """Return whether a name, which is shown on terminals, cannot have this."""
+    return printable(character) != character
+
+
+def _file(path: Path) -> str:
+    """Return what is the same for every path of one file."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # no path at all, such as one with a NUL
+        return str(path)
 
 
 def _seconds(path: Path) -> float:

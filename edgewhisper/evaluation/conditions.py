@@ -195,7 +195,7 @@ def _values(text: str) -> dict[str, str]:
             raise ValueError(f"{part!r} is not understood.")
         if key in values:
             raise ValueError(f"{key} is there twice.")
-        if (key in _WORDS) != (part == key):
+        if (key in _WORDS) != (part == key) or part == f"{key}=":
             raise ValueError(f"{key} takes {'no' if key in _WORDS else 'a'} value.")
         values[key] = value
     if "clean" in values and len(values) > 1:

@@ -17,7 +17,7 @@ from edgewhisper.evaluation.librispeech import find_card, root_of
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import DatasetRecord
-from edgewhisper_runtime.errors import DataError, amount, suggest
+from edgewhisper_runtime.errors import DataError, amount, printable, suggest
 from edgewhisper_runtime.text.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -200,6 +200,10 @@ def _chosen(card: Card, splits: tuple[str, ...], present: Sequence[str]) -> tupl
     chosen = splits or card.splits or usual
     if not present:
         raise DataError(f"{card.path} has no data of the format {card.format}. Name other data.")
+    if unfit := [split for split in present if printable(split) != split]:
+        raise DataError(
+            f"{card.path} has a split {unfit[0]!r}, with a hidden character. Rename it."
+        )
     if absent := [split for split in chosen if split not in present]:
         have = ", ".join(present) or "none"
         hint = suggest(absent[0], present, "Name one of these with --split.")

@@ -17,6 +17,7 @@ from importlib import metadata
 from typing import Literal
 
 from edgewhisper_runtime.bundle import Metric
+from edgewhisper_runtime.errors import DataError
 
 # Appendix C names Chinese, Japanese, Thai, Lao and Burmese. Cantonese and Khmer are not spaced
 # either; Korean is, but writers differ in where, so Korean is usually scored in characters too.
@@ -76,9 +77,15 @@ def metric(rules: Iterable[Rule]) -> Metric:
 def units(text: str, scored: Rule) -> list[str]:
     """Return the words of a text, or its characters, as a rule has them.
 
-    A character is an extended grapheme cluster (Unicode Annex 29); spaces do not count.
+    A character is an extended grapheme cluster (Unicode Annex 29); spaces do not count. Raises
+    DataError for a text that the normalizer cannot read.
     """
-    return _normalize(scored)(text).split()
+    try:
+        return _normalize(scored)(text).split()
+    except AssertionError as error:  # of the English one
+        raise DataError(
+            "the normalizer cannot read a number of more than 4300 digits. Take it out."
+        ) from error
 
 
 def remark(language: str, references: Iterable[str]) -> str:

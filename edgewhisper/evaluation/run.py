@@ -21,7 +21,7 @@ from edgewhisper.recipes import Recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import bundle
 from edgewhisper_runtime.bundle import Artefact, atomic
-from edgewhisper_runtime.bundle.fields import FieldError, Seconds
+from edgewhisper_runtime.bundle.fields import FreeText, Seconds
 from edgewhisper_runtime.measure import machine
 
 _DECODING = "greedy, no timestamps, repetition broken off"
@@ -113,7 +113,7 @@ def _batch_size(manifest: bundle.Manifest, options: EvaluationOptions) -> int:
 class _Text:
     """What is stored of an utterance: all of its record that is not in the data."""
 
-    hypothesis: str
+    hypothesis: FreeText
     seconds: Seconds
     problem: str | None = None
     detected_language: str | None = None
@@ -209,7 +209,7 @@ def _read(path: Path) -> Iterator[tuple[str, _Text]]:
             try:
                 content = json.loads(line)
                 yield content.pop("utterance"), bundle.parse(_Text, content)
-            except (ValueError, TypeError, LookupError, AttributeError, FieldError):
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
                 continue  # a damaged line is an utterance to do again
 
 

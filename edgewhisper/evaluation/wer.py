@@ -13,7 +13,7 @@ from edgewhisper.evaluation import normalizing
 from edgewhisper.evaluation.normalizing import NormalizerName, Rule
 from edgewhisper.evaluation.significance import estimates, widest
 from edgewhisper_runtime.bundle import Interval, Metric
-from edgewhisper_runtime.bundle.fields import Count, Duration, Seconds, between
+from edgewhisper_runtime.bundle.fields import Count, Duration, FreeText, Seconds, between
 from edgewhisper_runtime.errors import DataError
 
 _BUCKETS = ((5.0, "under 5 s"), (10.0, "5 to 10 s"), (20.0, "10 to 20 s"), (np.inf, "over 20 s"))
@@ -31,8 +31,8 @@ class Record:
 
     id: str
     speaker: str
-    reference: str
-    hypothesis: str
+    reference: FreeText
+    hypothesis: FreeText
     duration: Duration
     seconds: Seconds
     problem: str | None = None

@@ -13,6 +13,7 @@ from edgewhisper.evaluation.comparison import Comparison, Records, compare
 from edgewhisper.evaluation.normalizing import Normalizer
 from edgewhisper.reports.systems import Size, Source, System
 from edgewhisper.reports.timing import MEMORY, TIMES, TimedFigure
+from edgewhisper_runtime.bundle.fields import FreeText
 from edgewhisper_runtime.cli.recordings import MEDIA_SUFFIXES, SUFFIXES
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.measure.machine import Machine
@@ -81,7 +82,7 @@ class SystemComparison:
 
     created: str
     edgewhisper: str
-    command: str
+    command: FreeText
     normalizer: Normalizer
     systems: dict[str, System]
     differences: dict[str, Difference]

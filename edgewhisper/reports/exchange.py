@@ -42,7 +42,7 @@ def write_leaderboard(report: Report, role: Role, directory: Path) -> list[Path]
 
     name = f"MODEL_{report.bundles[role].name}_DATASET_{_slug(report.dataset.name)}"
     return [
-        _write(directory / f"{name}_{split}.jsonl", records, line)
+        _write(directory / f"{name}_{_file_name(split)}.jsonl", records, line)
         for split, records in report.records[role].items()
     ]
 
@@ -58,7 +58,7 @@ def write_trn(report: Report, role: Role, directory: Path) -> list[Path]:
 
     name = report.bundles[role].name
     return [
-        _write(directory / f"{name}.{split}.{kind}.trn", records, line)
+        _write(directory / f"{name}.{_file_name(split)}.{kind}.trn", records, line)
         for split, records in report.records[role].items()
         for kind, line in (("ref", reference), ("hyp", hypothesis))
     ]
@@ -121,4 +121,9 @@ def _trn_id(name: str) -> str:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-").lower()
+    return re.sub(r"[^\w.-]+", "-", name).strip("-").lower()
+
+
+def _file_name(split: str) -> str:
+    """Return a split's name without what would lead to another directory."""
+    return re.sub(r"[/\\:]", "-", split)

@@ -32,7 +32,7 @@ from edgewhisper_runtime.bundle import (
     parse,
     to_json,
 )
-from edgewhisper_runtime.bundle.fields import Count, Duration, FieldError
+from edgewhisper_runtime.bundle.fields import Count, Duration, FieldError, FreeText
 from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.measure.figures import ProfileRun, undisturbed
 from edgewhisper_runtime.measure.machine import Machine
@@ -87,9 +87,9 @@ class Report:
     gate: GateVerdict
     records: dict[str, dict[str, tuple[Record, ...]]]
     contexts: tuple[ContextTrial, ...] = ()
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[FreeText, ...] = ()
     conditions: dict[str, ConditionedSplit] = field(default_factory=dict)
-    command: str = ""
+    command: FreeText = ""
     speed: Timing | None = None
 
     @property
@@ -148,7 +148,7 @@ class SweepUtterance:
     """An utterance's fields that all rows of a sweep share; duration in seconds."""
 
     speaker: str
-    reference: str
+    reference: FreeText
     duration: Duration
     language: str = "en"
     normalizer: NormalizerName | None = None
@@ -159,7 +159,7 @@ class FailedRow:
     """A recipe that could not be made or evaluated, and why."""
 
     recipe: Recipe
-    error: str
+    error: FreeText
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class SweepRow:
     calibration: CalibrationRecord | None
     libraries: dict[str, str]
     summary: dict[str, ErrorSummary]
-    texts: dict[str, dict[str, str]]
+    texts: dict[str, dict[str, FreeText]]
     problems: dict[str, dict[str, str]]
     comparison: dict[str, Comparison] | None = None
     gate: GateVerdict | None = None
@@ -214,7 +214,7 @@ class SweepHeader:
 
     created: str
     edgewhisper: str
-    command: str
+    command: FreeText
     model: Origin
     dataset: SweepDataset
     device: str
@@ -346,5 +346,5 @@ class SweepResult(SweepHeader):
 def _read(kind: type[Any], path: Path, what: str) -> Any:
     try:
         return kind.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} does not hold {what} ({error}). Name another file.") from error

@@ -7,7 +7,6 @@ sclite has it, with the references in a file of their own; and an evaluation rep
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from edgewhisper_runtime.decode.repetition import is_looping
 from edgewhisper_runtime.errors import DataError, EdgeWhisperError
 from edgewhisper_runtime.text.languages import to_code
 
+_LONGEST_SECONDS = 1e9
 _TRN = re.compile(r"(?P<text>.*)\((?P<id>[^()]+)\)\s*")
 
 
@@ -37,7 +37,11 @@ def read(
     name none, `normalizer` that of all, unless it is a report. Raises DataError with all that is
     wrong, by line.
     """
-    if path.suffix == ".trn":
+    if not path.is_file():
+        raise DataError(
+            f"{path} is no regular file, and it is read more than once. Save it in one."
+        )
+    if is_trn(path):
         if references is None:
             raise DataError(f"{path} has no references. Name their trn file with --reference.")
         records, problems = _read_trn(path, references, language, normalizer)
@@ -56,10 +60,15 @@ def read(
     return records
 
 
+def is_trn(path: Path) -> bool:
+    """Return whether a file is a trn file, by its name."""
+    return path.suffix.lower() == ".trn"
+
+
 def _is_report(path: Path) -> bool:
     try:
         content = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and "records" in content
 
@@ -120,7 +129,7 @@ def _text(values: dict[str, Any], *keys: str, default: str | None = None) -> str
         if default is None:
             raise ValueError(f"no {keys[0]}")
         return default
-    if not isinstance(values[key], str):
+    if not isinstance(values[key], (str, int)) or isinstance(values[key], bool):
         raise TypeError(f"{key} is not a text")
     return str(values[key])
 
@@ -130,8 +139,8 @@ def _number(values: dict[str, Any], *keys: str) -> float:
     number = next((values[key] for key in keys if values.get(key) is not None), 0.0)
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise TypeError(f"{keys[0]} is not a number")
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{keys[0]} is {number}")
+    if not 0 <= number <= _LONGEST_SECONDS:
+        raise ValueError(f"{keys[0]} is not from 0 to {_LONGEST_SECONDS:g} s")
     return float(number)
 
 
@@ -183,8 +192,8 @@ def _trn_texts(path: Path, problems: list[Problem]) -> dict[str, tuple[str, str]
             problems.append(Problem(where, "has no (id) at the end"))
         elif match["id"] in texts:
             problems.append(Problem(where, f"{match['id']} is in {texts[match['id']][0]} too"))
-        elif re.search(r"[{}@]", match["text"]):
-            problems.append(Problem(where, "alternatives in braces and @ are not scored here"))
         else:
+            if re.search(r"[{}@]", match["text"]):
+                problems.append(Problem(where, "alternatives in braces and @ are not scored here"))
             texts[match["id"]] = (where, match["text"].strip())
     return texts

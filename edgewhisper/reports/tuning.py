@@ -18,7 +18,7 @@ from edgewhisper.reports.matrix import pareto
 from edgewhisper.reports.results import Timing
 from edgewhisper.search import Search
 from edgewhisper_runtime.bundle import AudioContext, DatasetRecord, Origin, atomic, parse, to_json
-from edgewhisper_runtime.bundle.fields import Count
+from edgewhisper_runtime.bundle.fields import Count, FreeText
 from edgewhisper_runtime.errors import (
     DataError,
     GateFailedError,
@@ -106,7 +106,7 @@ class TuningResult:
 
     created: str
     edgewhisper: str
-    command: str
+    command: FreeText
     model: Origin
     dataset: DatasetRecord
     splits: dict[str, Count]
@@ -168,7 +168,7 @@ class TuningResult:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             return parse(cls, content, ignore_unknown=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(
                 f"{path} does not hold the results of tuning ({error}). Name another directory "
                 "with --output."

@@ -9,6 +9,9 @@ from difflib import get_close_matches
 # Unicode's categories of what a terminal obeys or hides: controls, formats (bidirectional
 # overrides among them), lone surrogates, line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Hidden, but Persian, Khmer, Hebrew and others are not written without them: soft hyphen, spaces of
+# no width, joiners, and the marks that give a direction to one character.
+_OF_SCRIPTS = frozenset("\u00ad\u200b\u200c\u200d\u200e\u200f")
 
 
 def printable(text: str) -> str:
@@ -16,7 +19,9 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in _HIDDEN else c
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in _HIDDEN and c not in _OF_SCRIPTS
+        else c
         for c in text
     )
 

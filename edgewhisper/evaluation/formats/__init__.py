@@ -91,6 +91,12 @@ def find(name: str) -> DataFormat:
 def recognize(path: Path) -> str:
     """Return the name of the format of a file or directory; raise DataError where it has none."""
     try:
+        if path.is_file() and not path.stat().st_size:
+            raise DataError(f"{path} is empty. Name another file.")
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise DataError(
+                f"{path} is no regular file, and data is read more than once. Save it in a file."
+            )
         for name in names():
             if find(name).matches(path):
                 return name

@@ -14,7 +14,14 @@ _AUDIO = SUFFIXES | MEDIA_SUFFIXES
 
 def matches(path: Path) -> bool:
     """Return whether there is a text with audio beside it."""
-    return path.is_dir() and any(_audio_of(text) for text in tree.files(path, {_TEXT}))
+    if not path.is_dir():
+        return False
+    texts = {text.with_suffix("") for text in tree.files(path, {_TEXT})}
+    beside = (file for directory in {text.parent for text in texts} for file in directory.iterdir())
+    return any(
+        file.suffix.lower() in _AUDIO and file.with_suffix("") in texts and file.is_file()
+        for file in beside
+    )
 
 
 def splits(source: Source) -> tuple[str, ...]:
@@ -27,13 +34,17 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:  # noqa: A
     texts = {path.with_suffix(""): path for path in tree.files(source.path, {_TEXT})}
     audio = {*tree.files(source.path, _AUDIO)}
     alone = texts.keys() - {path.with_suffix("") for path in audio}
+    taken: dict[Path, Path] = {}
     for path in sorted({*audio, *(texts[key] for key in alone)}):
         text = texts.get(path.with_suffix(""))
         if path is text:
             yield Problem(str(path), "has no audio beside it")
         elif text is None:
             yield Problem(str(path), f"has no text beside it ({path.stem}{_TEXT})")
+        elif text in taken:
+            yield Problem(str(path), f"has the text of {taken[text].name} too")
         else:
+            taken[text] = path
             yield _entry(source, path, text)
 
 
@@ -46,9 +57,3 @@ def _entry(source: Source, audio: Path, text: Path) -> Entry | Problem:
         return Problem(str(text), f"could not be read ({error.strerror})")
     # A text may be written on several lines.
     return Entry(str(text), audio, " ".join(content.split()), str(audio.relative_to(source.path)))
-
-
-def _audio_of(text: Path) -> Path | None:
-    """Return the audio that a text belongs to."""
-    candidates = (text.with_suffix(suffix) for suffix in _AUDIO)
-    return next((path for path in candidates if path.is_file()), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +66,26 @@ def entry(
     where: str, row: Mapping[str, Any], columns: Mapping[str, str], base: Path
 ) -> Entry | Problem:
     """Return the entry of a row, or its problem; audio is looked for below `base`."""
-    try:
-        texts = {field: _text(row, columns, field) for field in ("audio", "text", *_OPTIONAL)}
-        seconds = {field: _seconds(row, columns, field) for field in ("duration", "offset")}
-    except ValueError as error:
-        return Problem(where, str(error))
-    if not texts["audio"]:
-        return Problem(where, f"{columns['audio']} names no audio")
-    if seconds["offset"]:
-        return Problem(
-            where,
-            f"begins at {seconds['offset']:g} s of its recording, and only whole recordings are "
-            "read: cut it into a file for each utterance",
+    reasons: list[str] = []
+    texts: dict[str, str] = {}
+    seconds: dict[str, float | None] = {}
+    for field in ("audio", "text", *_OPTIONAL, "duration", "offset"):
+        try:
+            if field in {"duration", "offset"}:
+                seconds[field] = _seconds(row, columns, field)
+            else:
+                texts[field] = _text(row, columns, field)
+        except ValueError as error:
+            reasons.append(str(error))
+    if texts.get("audio") == "":
+        reasons.append(f"{columns['audio']} names no audio")
+    if offset := seconds.get("offset"):
+        reasons.append(
+            f"begins at {offset:g} s of its recording, and only whole recordings are read: cut it "
+            "into a file for each utterance"
         )
+    if reasons:
+        return Problem(where, ", and ".join(reasons))
     texts["id"] = texts["id"] or texts["audio"]
     audio = _path(base, texts.pop("audio"))
     return Entry(where, audio, **texts, duration=seconds["duration"])
@@ -86,7 +94,10 @@ def entry(
 def _path(base: Path, name: str) -> Path:
     """Return a file's path, as a row names it: relative to `base`, or to clips/ in it."""
     in_clips = base / _CLIPS / name
-    return in_clips if in_clips.is_file() and not (base / name).exists() else base / name
+    with suppress(OSError):  # a name that is too long: opening it will say so
+        if in_clips.is_file() and not (base / name).exists():
+            return in_clips
+    return base / name
 
 
 def _text(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> str:

@@ -40,7 +40,10 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
     import datasets
 
     rows = _load(source)[split]
-    columns = fields.columns(source.columns, rows.column_names)
+    try:
+        columns = fields.columns(source.columns, rows.column_names)
+    except DataError as error:
+        raise DataError(f"{source.path}: {error}") from error
     labels = {
         column: rows.features[column]
         for column in columns.values()
@@ -48,7 +51,7 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
     }
     if isinstance(rows.features[columns["audio"]], datasets.Audio):
         rows = rows.cast_column(columns["audio"], datasets.Audio(decode=False))
-    base = source.path if source.path.is_dir() else source.path.parent
+    base = source.audio or (source.path if source.path.is_dir() else source.path.parent)
     cache = Path(datasets.config.HF_DATASETS_CACHE) / _CACHE
     for number, row in enumerate(rows.select_columns(list(columns.values()))):
         where = f"{source.path} {split}:{number + 1}"
@@ -56,7 +59,7 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
         for column, label in labels.items():
             if values[column] is not None:
                 values[column] = label.int2str(values[column])
-        values[columns["audio"]], name = _audio(values[columns["audio"]], cache, base)
+        values[columns["audio"]], name = _audio(values[columns["audio"]], cache)
         item = fields.entry(where, values, columns, base)
         if isinstance(item, Entry) and "id" not in columns:
             item = Entry(**vars(item) | {"id": name or f"{split}-{number}"})
@@ -85,9 +88,21 @@ def _load(source: Source) -> Mapping[str, Any]:
             return dict(saved)
         return dict(datasets.load_dataset("parquet", data_files=_parquet(path)))
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
-        raise NetworkError(f"{name} could not be fetched from the hub ({error}).") from error
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"{name} could not be read as a data set ({error}).") from error
+        raise NetworkError(
+            f"{name} could not be fetched from the hub ({error}). Check its name, and the "
+            "connection."
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        datasets.exceptions.DatasetsError,
+    ) as error:
+        raise DataError(
+            f"{name} could not be read as a data set ({error}). Save it again, by save_to_disk or "
+            "as parquet files."
+        ) from error
 
 
 def _parquet(path: Path) -> dict[str, list[str]]:
@@ -99,14 +114,14 @@ def _parquet(path: Path) -> dict[str, list[str]]:
     return by_split
 
 
-def _audio(value: Any, cache: Path, base: Path) -> tuple[str, str]:
+def _audio(value: Any, cache: Path) -> tuple[str, str]:
     """Return the path of an utterance's audio, and its name in the data; "" where it has none."""
     if not isinstance(value, dict):
         return value, value if isinstance(value, str) else ""
     name = str(value.get("path") or "")
     content = value.get("bytes")
     if content is None:
-        return str(base / name) if name else "", name
+        return name, name
     path = cache / f"{hashlib.sha256(content).hexdigest()}{Path(name).suffix}"
     if not path.exists():
         atomic.write_bytes(path, content)

@@ -33,26 +33,37 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
             f"{directory} has segments, and only whole recordings are read. Cut them into a file "
             "for each utterance, as by `extract-segments`."
         )
-    audio = dict[str, str]()
+    speakers, languages, durations = (
+        _values(directory / name) for name in ("utt2spk", "utt2lang", "utt2dur")
+    )
+    audio = dict[str, tuple[str, str]]()
     for where, key, path in _unique(directory / _AUDIO, problems := list[Problem]()):
         if path.endswith("|"):
             problems.append(Problem(where, f"the audio of {key} is a command; none is executed"))
-        audio[key] = path
-    speakers, languages, durations = (
-        {key: value for _, key, value in _unique(directory / name, problems)}
-        for name in ("utt2spk", "utt2lang", "utt2dur")
-    )
+        audio[key] = where, path
     base = source.audio or directory
     for where, key, text in _unique(directory / _TEXT, problems):
-        path = audio.pop(key, "")
+        _, path = audio.pop(key, ("", ""))
         if not path:
             problems.append(Problem(where, f"{key} has no audio in {_AUDIO}"))
         elif not path.endswith("|"):
             seconds = _seconds(durations.get(key))
             speaker, language = speakers.get(key, ""), languages.get(key, "")
             yield Entry(where, base / path, text, key, speaker, language, seconds)
-    problems += [Problem(str(directory / _TEXT), f"{key} has no text") for key in audio]
+    problems += [Problem(where, f"{key} has no text") for key, (where, _) in audio.items()]
     yield from problems
+
+
+def _values(path: Path) -> dict[str, str]:
+    """Return what a file says of utterances; raise DataError where a line of it has a problem."""
+    problems: list[Problem] = []
+    values = {key: value for _, key, value in _unique(path, problems)}
+    if problems:
+        raise DataError(
+            f"{'; '.join(map(str, problems))}. Of which utterance such a line is cannot be known: "
+            "mend the file, or take it away."
+        )
+    return values
 
 
 def _unique(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:

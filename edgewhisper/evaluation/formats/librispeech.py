@@ -13,20 +13,19 @@ _TRANSCRIPTS = f"{_CHAPTERS}/{_TRANSCRIPT}"  # below a split
 
 
 def matches(path: Path) -> bool:
-    """Return whether a directory has splits with transcripts."""
-    return path.is_dir() and next(path.glob(f"*/{_TRANSCRIPTS}"), None) is not None
+    """Return whether a directory has splits with transcripts, or is one."""
+    return path.is_dir() and bool(_directories(path))
 
 
 def splits(source: Source) -> tuple[str, ...]:
-    """Return the directories that have transcripts."""
-    directories = sorted(path for path in source.path.iterdir() if path.is_dir())
-    return tuple(path.name for path in directories if next(path.glob(_TRANSCRIPTS), None))
+    """Return the names of the directories that have transcripts."""
+    return tuple(_directories(source.path))
 
 
 def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
     """Yield the entries by id; the speaker is the directory's name."""
     found: list[tuple[str, Entry | Problem]] = []
-    chapters = (path for path in (source.path / split).glob(_CHAPTERS) if path.is_dir())
+    chapters = (path for path in _directories(source.path)[split].glob(_CHAPTERS) if path.is_dir())
     for directory in sorted(chapters):
         audio: dict[str, Path] = {}
         for path in sorted(directory.iterdir(), reverse=True):
@@ -46,3 +45,11 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
         reason = f"has no line in a {_TRANSCRIPT[1:]} beside it"
         found += [(key, Problem(str(path), reason)) for key, path in alone.items()]
     yield from (item for _, item in sorted(found, key=lambda pair: pair[0]))
+
+
+def _directories(path: Path) -> dict[str, Path]:
+    """Return the directories of splits, by name: the path itself, or those in it."""
+    if next(path.glob(_TRANSCRIPTS), None):
+        return {path.resolve().name: path}
+    directories = sorted(each for each in path.iterdir() if each.is_dir())
+    return {each.name: each for each in directories if next(each.glob(_TRANSCRIPTS), None)}

@@ -90,9 +90,12 @@ def pairs(path: Path) -> Iterator[tuple[int, str, str] | Problem]:
 
 
 def first(path: Path) -> str:
-    """Return the beginning of a file, "" where it is no text; for recognizing a format."""
+    """Return the first line that is not blank, "" where it is no text; for recognizing a format.
+
+    Of the first 64 KiB only.
+    """
     with path.open("rb") as file:
-        head = file.readline(1 << 16).removeprefix(codecs.BOM_UTF8)
+        head = file.read(1 << 16).removeprefix(codecs.BOM_UTF8)
     encoding = "utf-16" if head.startswith(_UTF16) else "utf-8"
-    text = head.decode(encoding, "replace").strip()
-    return "" if "\0" in text else text
+    line = head.decode(encoding, "replace").strip().split("\n", 1)[0].strip()
+    return "" if "\0" in line else line

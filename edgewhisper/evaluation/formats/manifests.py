@@ -22,23 +22,25 @@ Row = tuple[int | str, Mapping[str, Any]]  # its line, or lines, and its values 
 class Manifest:
     """A format of files with rows, as a `DataFormat`.
 
-    `matches_file` recognizes a file that exists, `rows` reads it. In a directory only files with
-    one of `suffixes` are looked at. With a `header` all rows of a file have the same columns.
+    `fits` tells whether a file has such rows, with the columns that are named; `rows` reads it.
+    In a directory only files with one of `suffixes` are looked at, and those that do not fit are
+    something else. With a `header` all rows of a file have the same columns; where no file fits,
+    those with one of `suffixes` are taken, for an error that names their columns.
     """
 
-    matches_file: Callable[[Path], bool]
+    fits: Callable[[Path, Mapping[str, str]], bool]
     rows: Callable[[Path], Iterator[Row | Problem]]
     suffixes: tuple[str, ...]
     header: bool
 
     def matches(self, path: Path) -> bool:
         """Return whether a file, or a file of a directory, is of this format."""
-        return bool(self._files(path))
+        return bool(self._files(path, {}))
 
     def splits(self, source: Source) -> tuple[str, ...]:
         """Return the names of the splits: of the files, or those that the rows of a file name."""
         if source.path.is_dir():
-            files = self._files(source.path)
+            files = self._files(source.path, source.columns)
             for one, other in pairwise(sorted(files, key=lambda file: file.stem)):
                 if one.stem == other.stem:
                     raise DataError(
@@ -52,17 +54,21 @@ class Manifest:
     def entries(self, source: Source, split: str) -> Iterator[Entry | Problem]:
         """Yield the entries of a split; a row that cannot be read may be of any split."""
         if source.path.is_dir():
-            (file,) = (file for file in self._files(source.path) if file.stem == split)
+            files = self._files(source.path, source.columns)
+            (file,) = (file for file in files if file.stem == split)
             yield from (item for _, item in self._items(source, file))
         else:
             items = self._items(source, source.path)
             yield from (item for name, item in items if name in {split, None})
 
-    def _files(self, path: Path) -> list[Path]:
-        if path.is_dir():
-            candidates = (file for file in path.iterdir() if file.suffix.lower() in self.suffixes)
-            return sorted(file for file in candidates if file.is_file() and self.matches_file(file))
-        return [path] if path.is_file() and self.matches_file(path) else []
+    def _files(self, path: Path, columns: Mapping[str, str]) -> list[Path]:
+        within = path.iterdir() if path.is_dir() else [path]
+        named = [file for file in sorted(within) if file.suffix.lower() in self.suffixes]
+        candidates = [file for file in (named if path.is_dir() else [path]) if file.is_file()]
+        fitting = [file for file in candidates if self.fits(file, columns)]
+        if fitting or not self.header:
+            return fitting
+        return [file for file in named if file.is_file()]
 
     def _items(self, source: Source, path: Path) -> Iterator[tuple[str | None, Entry | Problem]]:
         """Yield each row of a file with its split; None for a row that cannot be read."""

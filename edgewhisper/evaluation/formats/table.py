@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,13 @@ _DELIMITERS = ",;\t"
 _SUFFIXES = (".csv", ".tsv")
 
 
-def _matches(path: Path) -> bool:
-    """Return whether the first line has columns for audio and text, or the name is a table's."""
+def _fits(path: Path, columns: Mapping[str, str]) -> bool:
+    """Return whether the first line has columns for audio and text."""
     header = lines.first(path)
-    if header.startswith(("{", "[")):
-        return False
     try:
-        fields.columns({}, next(csv.reader([header], **_dialect(header))))
+        fields.columns(columns, next(csv.reader([header], **_dialect(header))))
     except (DataError, csv.Error):
-        return path.suffix.lower() in _SUFFIXES
+        return False
     return True
 
 
@@ -82,6 +80,10 @@ def _rows(path: Path) -> Iterator[Row | Problem]:
             given.give_back()
             number = given.taken[0][0]
             given.problems.append(Problem(f"{path}:{number}", f"is not CSV ({error})"))
+        if columns is None and given.problems:
+            raise DataError(
+                f"{given.problems[0]}. It is the header, without which no row can be read: mend it."
+            )
         yield from given.problems
         given.problems.clear()
         if row is None:
@@ -107,5 +109,5 @@ def _header(path: Path, row: list[str]) -> list[str]:
     return columns
 
 
-_TABLE = Manifest(_matches, _rows, _SUFFIXES, header=True)
+_TABLE = Manifest(_fits, _rows, _SUFFIXES, header=True)
 matches, splits, entries = _TABLE.matches, _TABLE.splits, _TABLE.entries

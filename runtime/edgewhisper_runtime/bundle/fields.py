@@ -1,7 +1,7 @@
 """JSON and TOML content turned into dataclasses, each value of its declared type and range.
 
 The types that a field may have: bool, int, float, str, Literal, tuple, dict, Any (JSON of somebody
-else's), another dataclass, any of these or None, and `Annotated` with a `Rule`.
+else's), another dataclass, any of these or None, `FreeText`, and `Annotated` with a `Rule`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from edgewhisper_runtime.errors import printable
 T = TypeVar("T")
 
 _LARGEST = 2**63  # of a whole number
-_LONGEST = 4096  # characters of a text
+_LONGEST, _LONGEST_FREE = 4096, 2**20  # characters of a text
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _DEEPEST = 32  # levels of somebody else's JSON
 _SHOWN = 64  # characters of a key in a message
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -66,6 +67,14 @@ class _OtherKeys:
 OtherKeys = Annotated[dict[str, Any], _OtherKeys]
 
 
+class _FreeText:
+    """Marks a text that people say or a model writes, in any script."""
+
+
+# Any characters: Persian, Khmer and others need some that are not seen. Not for a terminal.
+FreeText = Annotated[str, _FreeText]
+
+
 def parse(kind: type[T], content: object, *, ignore_unknown: bool = False) -> T:
     """Return a dataclass made of a mapping; raise FieldError naming the key that does not fit.
 
@@ -98,6 +107,8 @@ class _Parser:
         """Return a value as the type `hint` has it."""
         if is_dataclass(hint):
             return self._dataclass(hint, value, path)
+        if hint == FreeText:
+            return _free_text(value, path)
         if hint is Any:
             _check_json(value, path)
             return value
@@ -183,6 +194,15 @@ def _scalar(kind: Any, value: Any, path: str) -> Any:
         raise FieldError(
             f"{path} is {_show(value)}; it must be a text of at most {_LONGEST} characters, "
             "none of them a control character."
+        )
+    return value
+
+
+def _free_text(value: Any, path: str) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_FREE or _SURROGATE.search(value):
+        raise FieldError(
+            f"{path} is {_show(value)}; it must be a text of at most {_LONGEST_FREE} characters, "
+            "none of them half of a pair (a surrogate)."
         )
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from edgewhisper.evaluation.datasets import find_dataset
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.errors import DataError
-from german_data import Row, common_voice, kaldi, librispeech
+from german_data import Row, beside, common_voice, kaldi, librispeech
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +138,82 @@ def test_a_quote_that_is_not_closed_costs_its_own_row_alone(
     workspace: Workspace, directory: Path, smoke_clip: Path, rest: str
 ) -> None:
     for name in "abcd":
-        (directory / f"{name}.ogg").symlink_to(smoke_clip)
+        shutil.copy(smoke_clip, directory / f"{name}.ogg")
     path = directory / "calls.csv"
     path.write_text(f'path,text\na.ogg,one\nb.ogg,"tis the season\nc.ogg,three\n{rest}')
     dataset = find_dataset(workspace, path, language="en", skip_bad=True)
     names = [utterance.path.name for utterance in dataset.utterances["calls"]]
     assert names == ["a.ogg", "c.ogg", *(["d.ogg"] if rest else [])]
     assert [problem.where for problem in dataset.skipped] == [f"{path}:3"]
+
+
+@pytest.mark.parametrize("header", [b"path,text,gr\xf6\xdfe\n", b'path,"text\n', b"\n\xff\n"])
+def test_a_header_that_cannot_be_read_costs_no_utterance_its_row(
+    workspace: Workspace, directory: Path, german: list[Row], header: bytes
+) -> None:
+    path = directory / "werk.csv"
+    path.write_bytes(header + f"clips/{german[0][0].name},hallo,1\n".encode())
+    with pytest.raises(DataError, match=r"werk\.csv:[12]: is not .*It is the header"):
+        find_dataset(workspace, path, language="de", skip_bad=True)
+
+
+def test_one_recording_under_several_names_is_one(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    clip = german[0][0].name
+    (directory / "link.ogg").symlink_to(directory / "clips" / clip)
+    (directory / "again").symlink_to(directory / "clips")
+    names = [f"clips/{clip}", "link.ogg", f"again/{clip}", str(directory / "clips" / clip)]
+    path = directory / "werk.csv"
+    path.write_text("path,text\n" + "".join(f"{name},hallo\n" for name in names))
+    dataset = find_dataset(workspace, path, language="de", skip_bad=True)
+    assert [u.id for u in dataset.utterances["werk"]] == names[:1]
+    assert all(f"is that of {path}:2 too" in problem.reason for problem in dataset.skipped)
+
+    where = beside(directory / "again", german)
+    (where / "u0.wav").write_bytes((where / "u0.ogg").read_bytes())
+    with pytest.raises(DataError, match=r"u0\.wav: has the text of u0\.ogg too"):
+        find_dataset(workspace, where)
+
+
+def test_all_that_is_wrong_with_one_utterance_is_said(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    clip = f"clips/{german[0][0].name}"
+    (directory / "werk.csv").write_text(f"path,text,lang,duration\n{clip},,klingon,99\n")
+    (directory / "werk.jsonl").write_text(
+        json.dumps({"audio": clip, "text": [], "lang": "de", "duration": "long", "offset": 3})
+    )
+    for name, reasons in (
+        ("werk.csv", ("the text is empty", "unknown language 'klingon'", "the duration is 99 s")),
+        ("werk.jsonl", ("text is a list", "duration is 'long'", "begins at 3 s")),
+    ):
+        with pytest.raises(DataError) as error:
+            find_dataset(workspace, directory / name)
+        assert all(reason in str(error.value) for reason in reasons), error.value
+
+
+def test_names_that_no_report_could_hold_are_problems(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    rows = [
+        {"audio": f"clips/{clip.name}", "text": "hallo", "lang": "de"} | values
+        for (clip, _), values in zip(
+            german, ({"id": "\ud800"}, {"speaker": "\u202e"}, {"text": "\udfff"}), strict=True
+        )
+    ]
+    rows.append(rows[0] | {"audio": "x" * 300})
+    path = directory / "werk.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError) as error:
+        find_dataset(workspace, path)
+    for reason in (
+        "the id has a control character (U+D800)",
+        "the speaker has a hidden character (U+202E)",
+        "the text has a control character (U+DFFF)",
+        f"{path}:4: ",
+    ):
+        assert reason in str(error.value)
 
 
 def test_an_utterance_with_two_problems_is_left_out_once(
@@ -198,6 +268,14 @@ def test_a_kaldi_directory_executes_nothing(
     assert f"{scp}:4: the audio of u3 is a command; none is executed" in str(error.value)
     assert f"{where / 'text'}:5: u4 has no audio in wav.scp" in str(error.value)
     assert not proof.exists()
+    (where / "text").write_text("u0 Hallo\n")
+    with pytest.raises(DataError) as error:
+        find_dataset(workspace, where)
+    assert f"{scp}:2: u1 has no text" in str(error.value)
+    assert f"{scp}:3: u2 has no text" in str(error.value)
+    (where / "utt2spk").write_bytes(b"u0 s\xff\n")
+    with pytest.raises(DataError, match=r"utt2spk:1: is not UTF-8.*mend the file"):
+        find_dataset(workspace, where, skip_bad=True)
     (where / "segments").write_text("u0 r0 0.0 1.0\n")
     with pytest.raises(DataError, match="has segments, and only whole recordings are read"):
         find_dataset(workspace, where)
@@ -209,6 +287,12 @@ def test_what_is_no_data(workspace: Workspace, directory: Path) -> None:
     for path in (empty, next((directory / "clips").iterdir())):
         with pytest.raises(DataError, match="is of no format that is read"):
             find_dataset(workspace, path)
+    with pytest.raises(DataError, match="the name of the data is empty"):
+        find_dataset(workspace, "")
+    nothing = directory / "nothing.jsonl"
+    nothing.touch()
+    with pytest.raises(DataError, match=r"nothing\.jsonl is empty"):
+        find_dataset(workspace, nothing)
     header = directory / "header.csv"
     header.write_text("path,text\n")
     with pytest.raises(DataError, match="header has no utterances"):

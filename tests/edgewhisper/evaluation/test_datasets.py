@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,71 @@ def test_a_card_says_what_the_data_does_not(directory: Path, german: list[Row], 
         find_dataset(workspace, "factory")
 
 
+def test_a_card_is_found_by_the_name_in_it_whatever_other_cards_are(
+    directory: Path, german: list[Row], caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace(directory / "home")
+    path = german_data.jsonl(directory, german)
+    workspace.data.mkdir(parents=True)
+    card = workspace.data / "factory.toml"
+    card.write_text(f'name = "Factory floor"\npath = "{path}"\n', encoding="utf-8-sig")
+    (workspace.data / "broken.toml").write_text('path = "~nobody-of-this-name/x"\n')
+    for name in ("factory", "Factory floor"):
+        assert find_dataset(workspace, name).name == "Factory floor"
+    assert [found.name for found in cards.all_cards(workspace)] == ["Factory floor"]
+    assert "broken.toml is not a data card" in caplog.text
+    with pytest.raises(DataError, match="there is no data 'factry'"):
+        find_dataset(workspace, "factry")
+
+
+def test_what_people_have_on_their_disks(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    """Blank lines first, suffixes in capitals, one split of LibriSpeech, tables of other things."""
+    of_german = [text for _, text in german]
+    for path in (german_data.jsonl(directory, german), german_data.table(directory, german)):
+        path.write_text("\n \n" + path.read_text("utf-8-sig"))
+        assert texts(find_dataset(workspace, path, language="de")) == of_german
+    (directory / "speakers.csv").write_text("speaker,age\ns0,30\n")
+    assert find_dataset(workspace, directory, language="de").splits == ("werk",)
+
+    where = beside(directory, german)
+    for path in list(where.iterdir()):
+        path.rename(path.with_suffix(path.suffix.upper()))
+    assert texts(find_dataset(workspace, where, language="de")) == of_german
+
+    split = german_data.librispeech(directory / "clips", german) / "test"
+    dataset = find_dataset(workspace, split, language="de")
+    assert (dataset.card.format, dataset.splits) == ("librispeech", ("test",))
+    assert texts(dataset) == of_german
+
+
+def texts(dataset: Dataset) -> list[str]:
+    return [u.reference for of_split in dataset.utterances.values() for u in of_split]
+
+
+def test_hugging_face_data_is_found_by_any_path(
+    workspace: Workspace, directory: Path, german: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    audio = [{"bytes": None, "path": f"clips/{clip.name}"} for clip, _ in german]
+    table = datasets.Dataset.from_dict({"audio": audio, "text": [text for _, text in german]})
+    (directory / "hf").mkdir()
+    table.to_parquet(directory / "hf" / "test-0.parquet")
+    (directory / "hf" / "clips").symlink_to(directory / "clips")
+    monkeypatch.chdir(directory)
+    for path in (Path("hf"), directory / "hf"):
+        dataset = find_dataset(workspace, path, language="de")
+        assert [u.path.name for u in dataset.utterances["test"]] == [c.name for c, _ in german]
+    (directory / "hf" / "clips").unlink()
+    card = directory / "card.toml"
+    card.write_text(f'path = "hf"\naudio = "{directory}"\nlanguage = "de"\n')
+    assert find_dataset(workspace, card).skipped == ()
+    (directory / "hf" / "dataset_dict.json").write_text("[]")
+    with pytest.raises(DataError, match=r"hf could not be read as a data set .*Save it again"):
+        find_dataset(workspace, card)
+
+
 def test_links_to_directories_are_followed(
     workspace: Workspace, directory: Path, german: list[Row]
 ) -> None:
@@ -182,7 +248,7 @@ def test_a_large_manifest_is_checked_with_progress(
     row = '{{"audio_filepath": "many/{}.opus", "text": "there is bread"}}\n'
     path.write_text("".join(row.format(n) for n in range(2000)))
     for n in range(1999):
-        (clips / f"{n}.opus").symlink_to(smoke_clip)
+        shutil.copy(smoke_clip, clips / f"{n}.opus")
     events: list[tuple[str, int, int]] = []
     with pytest.raises(DataError, match=r"large\.jsonl:2000: .*1999\.opus does not exist"):
         find_dataset(workspace, path, progress=lambda *event: events.append(event))

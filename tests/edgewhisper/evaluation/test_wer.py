@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import jiwer
 import pytest
 
@@ -14,6 +16,7 @@ from edgewhisper.evaluation.wer import (
     count_errors,
     summarize,
 )
+from edgewhisper_runtime.bundle import parse, to_json
 from edgewhisper_runtime.errors import DataError
 
 
@@ -115,3 +118,13 @@ def test_rates_are_computed_of_sums() -> None:
     assert total.wer == pytest.approx(1)
     with pytest.raises(TypeError):
         _ = total + 0.5
+
+
+@pytest.mark.parametrize(
+    "text", ["می\u200cروم خانه", "ab " * 5000, "\x1b[31m", "a\u2028b", "\u202eb"]
+)
+def test_a_record_of_any_text_is_read_as_it_was_written(text: str) -> None:
+    record = Record("می\u200cروم.wav", "s", text, text, 1.0, 0.5)
+    assert parse(Record, json.loads(json.dumps(to_json(record)))) == record
+    with pytest.raises(ValueError, match="half of a pair"):
+        parse(Record, to_json(record) | {"hypothesis": "\ud800"})

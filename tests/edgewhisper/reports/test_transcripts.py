@@ -76,6 +76,29 @@ def test_a_report_is_compared_with_what_was_exported_of_it(tmp_path: Path, run: 
     assert difference["overall"]["comparison"]["d"] == 0
 
 
+def test_a_split_of_any_name_is_exported_into_the_directory(tmp_path: Path, run: Run) -> None:
+    stored = REPOSITORY / "docs" / "results" / "languages" / "german.json"
+    content = json.loads(stored.read_text())
+    for part in (content["summary"], content["gate"]["splits"], *content["records"].values()):
+        part["x/../../../outside"] = part.pop(next(iter(part)))
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps(content))
+    for kind in ("trn", "leaderboard", "model-card"):
+        done = run("score", report, "--export", kind, "-o", tmp_path / "deep" / kind, "--json")
+        assert done.returncode == 0, done.stderr
+        paths = [Path(path) for path in json.loads(done.stdout)]
+        assert {path.parent for path in paths} == {tmp_path / "deep" / kind}
+        assert all(path.is_file() for path in paths)
+
+
+def test_every_report_in_the_docs_has_the_figures_of_its_texts(run: Run) -> None:
+    stored = sorted((REPOSITORY / "docs" / "results" / "languages").glob("*.json"))
+    assert stored
+    for path in stored:
+        done = run("score", path)
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -122,7 +145,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         good | {"audio_filepath": "n.wav", "text": "[noise]"},
         good | {"audio_filepath": "d.wav", "duration": float("nan")},
         good | {"audio_filepath": "e.wav", "duration": True},
-        good | {"audio_filepath": "f.wav", "text": 7},
+        good | {"audio_filepath": "f.wav", "text": [7]},
         good | {"audio_filepath": "g.wav", "language": "klingon"},
     ]
     path = write(tmp_path / "bad.jsonl", lines)
@@ -133,7 +156,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     for problem in (
         "bad.jsonl:2: no pred_text", "bad.jsonl:3: a.wav is in line 1 too",
         "bad.jsonl:4: is not a JSON object",
-        "bad.jsonl:5: no words are left of the reference", "bad.jsonl:6: duration is nan",
+        "bad.jsonl:5: no words are left of the reference", "bad.jsonl:6: duration is not from 0 to",
         "bad.jsonl:7: duration is not a number",
         "bad.jsonl:8: text is not a text",
         "bad.jsonl:9: unknown language 'klingon'", "bad.jsonl:11: is not JSON",
@@ -144,6 +167,27 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DataError, match="has no texts"):
         transcripts.read(tmp_path / "empty.jsonl")
+
+
+def test_what_other_tools_write(tmp_path: Path, run: Run) -> None:
+    numbers = {"id": 1, "speaker": 1089, "text": "one", "pred_text": "one", "duration": 10**400}
+    path = write(tmp_path / "a.jsonl", [numbers])
+    with pytest.raises(DataError, match=r"a\.jsonl:1: duration is not from 0 to"):
+        transcripts.read(path)
+    (record,) = transcripts.read(write(path, [numbers | {"duration": 2}]))
+    assert (record.id, record.speaker, record.duration) == ("1", "1089", 2.0)
+    with pytest.raises(DataError, match="a number of more than 4300 digits"):
+        transcripts.read(write(path, [numbers | {"duration": 2, "text": "1" * 5000}]))
+    path.write_text(json.dumps({"audio_filepath": "a.wav", "pred_text": "one"}))
+    assert "a.jsonl:1: no text" in run("score", path).stderr
+    path.write_text('{"a":' * 200_000)
+    done = run("score", path)
+    assert (done.returncode, "is not JSON" in done.stderr) == (8, True)
+    upper = [tmp_path / "R.TRN", tmp_path / "H.TRN"]
+    upper[0].write_text("one (a-1)\none (a-2)\n")
+    upper[1].write_text("one (a-1)\n@ (a-2)\n")
+    done = run("score", upper[1], "--reference", upper[0])
+    assert "H.TRN:2: alternatives in braces and @ are not scored here. Mend" in done.stderr
 
 
 def test_trn_pairs(tmp_path: Path) -> None:
@@ -158,13 +202,13 @@ def test_trn_pairs(tmp_path: Path) -> None:
     reference.write_text("the cat sat (rec_000)\na c (rec_001)\n")
     hypothesis.write_text("the bat sat (rec_000)\n(rec_001)\n")
     assert [r.speaker for r in transcripts.read(hypothesis, reference)] == ["", ""]
-    reference.write_text(";; comment\nthe cat sat (anna-1)\na (b) c (bo_2)\n")
+    reference.write_text(";;\nthe cat sat (anna-1)\na (b) c (bo_2)\nso (dora_1)\n")
     hypothesis.write_text("the bat sat (anna-1)\nmore (carl-3)\nno id\n{ um / @ } x (bo_2)\n")
     with pytest.raises(DataError) as raised:
         transcripts.read(hypothesis, reference)
     for problem in (
         "hyp.trn:3: has no (id) at the end", "hyp.trn:4: alternatives",
-        f"ref.trn:3: {hypothesis} has no text of bo_2",
+        f"ref.trn:4: {hypothesis} has no text of dora_1",
         f"hyp.trn:2: {reference} has no reference of carl-3",
     ):  # fmt: skip
         assert problem in str(raised.value)
