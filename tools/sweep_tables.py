@@ -51,15 +51,15 @@ def load(name: str) -> SweepResult:
 def results(sweep: str, shown: Sequence[str]) -> str:
     """Return what README.md shows of a sweep."""
     result = load(sweep)
-    heads = ("recipe", "measured as", "MB", "WER, points more than fp32", "gate",
-             "time of fp32's", "peak MB")  # fmt: skip
+    heads = ("recipe", "measured as", "MB", "WER, points from fp32", "gate", "RTF, of fp32's",
+             "peak RSS, MB")  # fmt: skip
     data = ", ".join(f"{len(of)} of {split}" for split, of in result.utterances.items())
     timed = result.speed
     machine = f"{timed.machine.cpu}, {timed.threads} threads" if timed else "no machine"
     starred = result.passed_by_holm & set(shown)
     star = "*: with Holm's correction for all recipes of the sweep too. " if starred else ""
     note = (
-        f"{result.model.name} on {result.dataset.name} ({data}), with 95 % intervals; time and "
+        f"{result.model.name} on {result.dataset.name} ({data}), with 95 % intervals; RTF and "
         f"memory on {machine}. {star}Written by `python tools/write_tables.py` from what "
         f"`edgewhisper sweep` left in `docs/results/{sweep}`."
     )

@@ -38,7 +38,7 @@ NOISE = "noise"
 def engines() -> str:
     """Return what README.md shows of the peer benchmark: greedy decoding, one file at a time."""
     result = bench_peers.read("whisper-base")
-    heads = ("engine", "RTF", "WER %", "fresh process to text, s", "peak MB", "model, MB")
+    heads = ("engine", "RTF", "WER %", "fresh process to text, s", "peak RSS, MB", "model, MB")
     rows = []
     for name, row in bench_peers.figures(result).items():
         if row["mode"] == "greedy":

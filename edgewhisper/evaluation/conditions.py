@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from edgewhisper.evaluation.formats import tree
+from edgewhisper_runtime import audio
 from edgewhisper_runtime.audio import SAMPLE_RATE
-from edgewhisper_runtime.audio import load as load_audio
 from edgewhisper_runtime.bundle import parse, to_json
 from edgewhisper_runtime.bundle.fields import Count, between
 from edgewhisper_runtime.cli.recordings import SUFFIXES
-from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.errors import AudioError, DataError
 
 if TYPE_CHECKING:
     from edgewhisper.hashes import HashCache
@@ -223,21 +223,26 @@ def _range(text: str) -> Iterable[float]:
 
 def _files(hashes: HashCache, directory: Path) -> dict[str, str]:
     """Return the SHA-256 of each audio file in and below a directory, by its path there."""
-    files = {
-        path.relative_to(directory).as_posix(): hashes.describe(path).sha256
-        for path in (tree.files(directory, SUFFIXES) if directory.is_dir() else ())
-    }
-    if not files:
+    paths = list(tree.files(directory, SUFFIXES)) if directory.is_dir() else []
+    if not paths:
         raise DataError(
             f"{directory} holds no audio file ({', '.join(sorted(SUFFIXES))}). Name a directory "
             "of recorded noise."
         )
-    return files
+    reasons = []
+    for path in paths:
+        try:
+            audio.header_seconds(path)
+        except AudioError as error:
+            reasons.append(str(error).rstrip("."))
+    if reasons:
+        raise DataError(f"{'; '.join(reasons)}. Take such files out of {directory}.")
+    return {path.relative_to(directory).as_posix(): hashes.describe(path).sha256 for path in paths}
 
 
 @lru_cache(maxsize=8)
 def _recording(path: Path) -> Samples:
-    return load_audio(path)
+    return audio.load(path)
 
 
 def _rms(samples: Samples) -> float:

@@ -237,17 +237,16 @@ def _footer(result: SweepResult) -> str:
         "fp32 in points, with its paired 95 % interval (over utterances and over speakers, the "
         f"wider at each end). The gate judges all splits together{in_all}, by the limit of the "
         f"recipe, in points. {_scoring(result)} "
-        f"{note}{' ' if note else ''}MB: the weights of the artefact that was measured. The study "
-        "calls weight-only recipes dynamic too."
+        f"{note}{' ' if note else ''}MB: the weights of the artefact that was measured."
     )
     timed = result.speed
     if timed is not None and any(timed.runs.values()):
         disturbed = sum(run.disturbed for runs in timed.runs.values() for run in runs)
         rounds = max((len(undisturbed(runs)) for runs in timed.runs.values()), default=0)
+        runs = "one run each" if rounds == 1 else f"medians of up to {rounds} runs each"
         text += (
-            f" RTF and peak RSS: medians of up to {amount(rounds, 'run')} each, in fresh "
-            f"processes, taken in turns, on {len(timed.files)} of the utterances; "
-            f"{timed.machine.cpu} ({', '.join(timed.machine.isa)}), {timed.threads} threads."
+            f" RTF and peak RSS: {runs}, in fresh processes, taken in turns, on "
+            f"{len(timed.files)} of the utterances; {timed.machine.cpu} ({', '.join(timed.machine.isa)}), {timed.threads} threads."
         )
         text = f"{text} {left_out(disturbed)}".rstrip()
     return f"{text}\n\nWritten by `{result.command}`."

@@ -38,7 +38,7 @@ def amount(count: int, noun: str) -> str:
 
 
 class EdgeWhisperError(Exception):
-    """Something a user can act on: what failed and where, then what to do next.
+    """Any other error; its message says what failed and where, then what to do next.
 
     The message may quote files and their names, so it is made `printable`.
     """

@@ -19,6 +19,7 @@ import devices
 from conftest import Run
 from edgewhisper.devices import package, platforms, wheels
 from edgewhisper.devices.contents import unpack
+from edgewhisper_runtime.bundle import describe_file
 
 HERE = "linux-x86_64"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -216,6 +217,23 @@ def test_damage_anywhere_in_a_package_is_told(packed: Packed, tmp_path: Path) ->
         assert done.stderr.startswith("error: ")
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "target").exists()
+
+
+def test_the_runtime_is_ours_whatever_wheel_a_bundle_brings(
+    onnx_bundle: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(onnx_bundle, tmp_path / "bundle")
+    (brought,) = copy.glob("edgewhisper_runtime-*.whl")
+    with zipfile.ZipFile(brought, "a") as archive:
+        archive.writestr("edgewhisper_runtime/stranger.py", "print('run')")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"][brought.name] = vars(describe_file(brought))
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    package.write(copy, HERE, "zip", PYTHON, output=tmp_path / "package.zip")
+    with zipfile.ZipFile(tmp_path / "package.zip") as archive:
+        names = archive.namelist()
+    assert "lib/edgewhisper_runtime/cli/__init__.py" in names
+    assert "lib/edgewhisper_runtime/stranger.py" not in names
 
 
 def test_a_wheel_with_directories_of_data_is_unpacked(tmp_path: Path) -> None:
