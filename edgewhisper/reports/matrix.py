@@ -246,7 +246,8 @@ def _footer(result: SweepResult) -> str:
         runs = "one run each" if rounds == 1 else f"medians of up to {rounds} runs each"
         text += (
             f" RTF and peak RSS: {runs}, in fresh processes, taken in turns, on "
-            f"{len(timed.files)} of the utterances; {timed.machine.cpu} ({', '.join(timed.machine.isa)}), {timed.threads} threads."
+            f"{len(timed.files)} of the utterances; {timed.machine.cpu} "
+            f"({', '.join(timed.machine.isa)}), {timed.threads} threads."
         )
         text = f"{text} {left_out(disturbed)}".rstrip()
     return f"{text}\n\nWritten by `{result.command}`."

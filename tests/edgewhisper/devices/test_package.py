@@ -19,6 +19,7 @@ import devices
 from conftest import Run
 from edgewhisper.devices import package, platforms, wheels
 from edgewhisper.devices.contents import unpack
+from edgewhisper.wheel import write_runtime_wheel
 from edgewhisper_runtime.bundle import describe_file
 
 HERE = "linux-x86_64"
@@ -223,7 +224,7 @@ def test_the_runtime_is_ours_whatever_wheel_a_bundle_brings(
     onnx_bundle: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(onnx_bundle, tmp_path / "bundle")
-    (brought,) = copy.glob("edgewhisper_runtime-*.whl")
+    brought = write_runtime_wheel(copy)
     with zipfile.ZipFile(brought, "a") as archive:
         archive.writestr("edgewhisper_runtime/stranger.py", "print('run')")
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -318,8 +319,6 @@ def test_formats_of_linux_are_for_linux(onnx_bundle: Path, run: Run) -> None:
 @pytest.mark.parametrize("platform", platforms.PLATFORMS.values(), ids=lambda each: each.name)
 def test_all_wheels_are_for_the_platform(platform: platforms.Platform, tmp_path: Path) -> None:
     """The oldest Python and the newest, with every part of the runtime that has wheels there."""
-    from edgewhisper.wheel import write_runtime_wheel
-
     runtime = write_runtime_wheel(tmp_path)
     for python in (platforms.PYTHONS[0], platforms.PYTHONS[-1]):
         downloads = tmp_path / python
