@@ -162,7 +162,8 @@ def output(text: str, **path: Any) -> Callable[[F], F]:
 
 def output_of_sweep(command: F) -> F:
     """Add --output of a sweep."""
-    return output("Directory for results.json, table.md and pareto.svg.", file_okay=False)(command)
+    text = "Directory for results.json, table.md, report.html and plots."
+    return output(text, file_okay=False)(command)
 
 
 def as_json(text: str) -> Callable[[F], F]:
@@ -344,7 +345,7 @@ def evaluation(command: F) -> F:
             "--threads",
             type=click.IntRange(1, MAX_THREADS),
             metavar="N",
-            help="Threads to compute with.",
+            help="Threads to compute with; all cores that may be used, by default.",
         ),
         option(
             "Engine",

@@ -30,6 +30,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _CLIPS = "clips"  # where Common Voice has the audio, beside its tables
 _OPTIONAL = ("id", "speaker", "language")
+_SECONDS = ("duration", "offset")
 
 
 def columns(named: Mapping[str, str], present: Collection[str]) -> dict[str, str]:
@@ -69,9 +70,9 @@ def entry(
     reasons: list[str] = []
     texts: dict[str, str] = {}
     seconds: dict[str, float | None] = {}
-    for field in ("audio", "text", *_OPTIONAL, "duration", "offset"):
+    for field in ("audio", "text", *_OPTIONAL, *_SECONDS):
         try:
-            if field in {"duration", "offset"}:
+            if field in _SECONDS:
                 seconds[field] = _seconds(row, columns, field)
             else:
                 texts[field] = _text(row, columns, field)

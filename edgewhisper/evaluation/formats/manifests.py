@@ -62,13 +62,12 @@ class Manifest:
             yield from (item for name, item in items if name in {split, None})
 
     def _files(self, path: Path, columns: Mapping[str, str]) -> list[Path]:
-        within = path.iterdir() if path.is_dir() else [path]
-        named = [file for file in sorted(within) if file.suffix.lower() in self.suffixes]
-        candidates = [file for file in (named if path.is_dir() else [path]) if file.is_file()]
+        within = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = [file for file in within if file.is_file()]
+        named = [file for file in files if file.suffix.lower() in self.suffixes]
+        candidates = named if path.is_dir() else files
         fitting = [file for file in candidates if self.fits(file, columns)]
-        if fitting or not self.header:
-            return fitting
-        return [file for file in named if file.is_file()]
+        return fitting or (named if self.header else [])
 
     def _items(self, source: Source, path: Path) -> Iterator[tuple[str | None, Entry | Problem]]:
         """Yield each row of a file with its split; None for a row that cannot be read."""
