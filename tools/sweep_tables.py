@@ -51,7 +51,7 @@ def load(name: str) -> SweepResult:
 def results(sweep: str, shown: Sequence[str]) -> str:
     """Return what README.md shows of a sweep."""
     result = load(sweep)
-    heads = ("recipe", "measured as", "MB", "WER, points from fp32", "gate", "RTF, of fp32's",
+    heads = ("recipe", "measured as", "MB", "WER, points from fp32", "gate", "RTF against fp32",
              "peak RSS, MB")  # fmt: skip
     data = ", ".join(f"{len(of)} of {split}" for split, of in result.utterances.items())
     timed = result.speed
