@@ -154,7 +154,7 @@ def _utterance(
 
 
 def _is_control(character: str) -> bool:
-    """Return whether no text has this: a control character, or half of one that is not there."""
+    """Return whether no text may have this: a control character, or half of a pair (surrogate)."""
     return character == "\ufeff" or unicodedata.category(character) in {"Cc", "Cs"}
 
 
