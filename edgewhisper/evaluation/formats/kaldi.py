@@ -60,8 +60,8 @@ def _values(path: Path) -> dict[str, str]:
     values = {key: value for _, key, value in _unique(path, problems)}
     if problems:
         raise DataError(
-            f"{'; '.join(map(str, problems))}. Of which utterance such a line is cannot be known: "
-            "mend the file, or take it away."
+            f"{'; '.join(map(str, problems))}. It cannot be known which utterance such a line is "
+            "about: mend the file, or take it away."
         )
     return values
 
