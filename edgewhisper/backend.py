@@ -199,7 +199,7 @@ def load(directory: Path, manifest: Manifest, device: str, threads: int | None) 
 
     if device != "cpu":
         recipe = Recipe.from_record(manifest.recipe, directory / MANIFEST)
-        reason = quantizers.adapter(recipe.library).CPU_ONLY
+        reason = quantizers.adapter(recipe.library).CPU_ONLY.get(recipe.weights.dtype)
         if recipe.quantizes and reason is not None:
             raise RecipeError(f"{recipe.name} runs on the CPU only: {reason}. Use --device cpu.")
     check_device(device)

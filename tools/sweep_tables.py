@@ -162,6 +162,38 @@ def _over_utterances(gate: GateVerdict) -> str:
     return "passed" if intervals[0].high <= gate.max_wer_increase else "not proven"
 
 
+def devices(one: str, other: str) -> str:
+    """Return what the recipes of both sweeps give on the device of each."""
+    results = [load(one), load(other)]
+    places = [result.device for result in results]
+    splits = list(results[0].utterances)
+    heads = (
+        "recipe",
+        *(f"WER % {split}, {place}" for split in splits for place in places),
+        *(f"points from fp32, {place}" for place in places),
+        "the same texts",
+    )
+    rows = []
+    for recipe, row in results[1].measured.items():
+        both = [results[0].measured[recipe], row]
+        pairs = [
+            (both[0].texts[split][key], text)
+            for split in splits
+            for key, text in row.texts[split].items()
+        ]
+        overall = [each.gate.overall if each.gate else None for each in both]
+        rows.append(
+            (
+                recipe,
+                *(f"{each.summary[split].wer:.2f}" for split in splits for each in both),
+                *(f"{each.d:+.2f}" if each else "" for each in overall),
+                f"{sum(a == b for a, b in pairs)} of {len(pairs)}",
+            )
+        )
+    note = f"{places[1]}: written by `{results[1].command}`."
+    return f"{markdown.table(heads, rows)}\n\n{note}"
+
+
 def missing() -> str:
     """Return which of the recipes that ship the sweeps have not measured."""
     rows = []

@@ -163,6 +163,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "sizes": vocabulary_sizes,
         "vocabulary": partial(sweep_tables.part, MODELS[0], VOCABULARIES),
     },
+    RESULTS / "cuda.md": {"devices": partial(sweep_tables.devices, MODELS[0], "cuda")},
     RESULTS / "noise.md": {"noise": partial(sweep_tables.matrix, NOISE)},
     RESULTS / "matrix.md": {
         "missing": sweep_tables.missing,
@@ -179,7 +180,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
 
 def write_results(*, check: bool) -> None:
     """Write the figures that results hold of texts, and what ships of them; or check them."""
-    for name in (*MODELS, "ablation", NOISE):
+    for name in (*MODELS, "ablation", "cuda", NOISE):
         if not check:
             reports.write_sweep(load(name), RESULTS / name)
         elif load(name) != reports.read_sweep(RESULTS / name):

@@ -9,7 +9,7 @@ grid(module)                         the integers of the weight, for exports; No
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -51,7 +51,7 @@ class Adapter(Protocol):
     """What a library's module offers."""
 
     DISTRIBUTIONS: tuple[str, ...]  # whose versions a report names
-    CPU_ONLY: str | None  # why a quantized model runs on the CPU only, if it does
+    CPU_ONLY: Mapping[str, str]  # dtypes of weights that run on the CPU only, and why
 
     def quantize(
         self,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 DISTRIBUTIONS = ("bitsandbytes", "torch", "transformers")
-CPU_ONLY = "bitsandbytes' layers are rebuilt for the CPU, whose layout other devices do not read"
+CPU_ONLY = {"int8": "bitsandbytes leaves the codes of a loaded int8 layer where they were read"}
 
 logging.getLogger("bitsandbytes").setLevel(
     logging.ERROR

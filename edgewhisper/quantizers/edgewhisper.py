@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 DISTRIBUTIONS = ("edgewhisper", "torch", "transformers")
-CPU_ONLY = None
+CPU_ONLY: dict[str, str] = {}
 
 _KINDS = (layers.Linear, layers.Embedding, layers.Convolution)
 _ROWS = Weights("int8", "symmetric", "per-channel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 DISTRIBUTIONS = ("hqq", "torch", "transformers")
-CPU_ONLY = "HQQ's layers stay where they were loaded, and here that is the CPU"
+CPU_ONLY: dict[str, str] = {}
 
 _EXPORTED = {8, 4, 3, 2}  # bits that engines multiply
 # bits -> how many values HQQ packs into one element, and the bits of that element
@@ -142,7 +143,7 @@ def _linear(kind: Any, module: Any, weights: Weights) -> Any:
 
 def _build(module: Any, layer: Layer, _built: dict[str, nn.Module]) -> nn.Module:
     import torch
-    from hqq.core.quantize import BaseQuantizeConfig, HQQLinear, Quantizer
+    from hqq.core.quantize import BaseQuantizeConfig, Quantizer
 
     bits, group, axis = (int(layer.spec[key]) for key in ("nbits", "group_size", "axis"))
     if axis not in {0, 1}:
@@ -155,7 +156,7 @@ def _build(module: Any, layer: Layer, _built: dict[str, nn.Module]) -> nn.Module
     packed = (-(-grouped[0] // together), grouped[1])
     dtype = torch.uint8 if element == 8 else torch.int32  # noqa: PLR2004 # bits of a byte
     config = BaseQuantizeConfig(nbits=bits, group_size=group, axis=axis)
-    quantized: Any = HQQLinear(
+    quantized: Any = _moving()(
         None, config, compute_dtype=torch.float32, device="cpu", initialize=False
     )
     packing = Quantizer.bit_to_packing[bits]
@@ -178,3 +179,23 @@ def _build(module: Any, layer: Layer, _built: dict[str, nn.Module]) -> nn.Module
         }
     )
     return quantized
+
+
+@cache
+def _moving() -> Any:
+    """Return HQQ's layer, all of whose tensors move to another device with it."""
+    import torch
+    from hqq.core.quantize import HQQLinear
+
+    class Moving(HQQLinear):
+        bias: torch.Tensor | None
+
+        def _apply(self, function: Callable[[Any], Any], recurse: bool = True) -> Any:
+            for key, value in self.meta.items():
+                if isinstance(value, torch.Tensor):
+                    self.meta[key] = function(value)
+            if self.bias is not None:
+                self.bias = function(self.bias)
+            return super()._apply(function, recurse)
+
+    return Moving

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgewhisper_exporters.layers import Grid
 
 DISTRIBUTIONS = ("torch", "transformers")
-CPU_ONLY = "PyTorch has no int8 product of this kind for other devices"
+CPU_ONLY = {"int8": "PyTorch has no int8 product of this kind for other devices"}
 
 _PER_TENSOR = Weights("int8", "symmetric", "per-tensor")
 _PER_CHANNEL = Weights("int8", "symmetric", "per-channel")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgewhisper.recipes import Recipe
 
 DISTRIBUTIONS = ("optimum-quanto", "torch", "transformers")
-CPU_ONLY = None
+CPU_ONLY: dict[str, str] = {}
 
 _MAP = "quantization_map"
 _OUTPUTS = "outputs"

@@ -53,7 +53,7 @@ def test_the_file_alone_brings_back_the_same_model(
     np.testing.assert_allclose(*logits, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["pytorch-int8", "hqq-int4-g64", "bitsandbytes-nf4"])
+@pytest.mark.parametrize("name", ["pytorch-int8", "bitsandbytes-int8"])
 def test_what_runs_on_the_cpu_only_says_so(name: str, tmp_path: Path) -> None:
     recipe = find_recipe(name)
     manifest = Manifest(

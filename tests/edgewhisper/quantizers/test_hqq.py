@@ -44,6 +44,19 @@ def test_every_bit_width_group_and_axis_comes_back(
         np.testing.assert_array_equal(*values)
 
 
+def test_a_loaded_model_moves_to_another_device_whole(tmp_path: Path) -> None:
+    import torch
+    from transformers import WhisperConfig
+
+    path = tmp_path / "weights.safetensors"
+    hqq.save(quantize(random_model(LITTLE), INT4), path)
+    # A layer multiplies on the meta device, which every machine has, if nothing stayed behind.
+    layer = hqq.load(path, WhisperConfig(**LITTLE)).to("meta").model.encoder.layers[0].fc1
+    with torch.no_grad():
+        output = layer(torch.zeros((1, layer.in_features), device="meta"))
+    assert output.device.type == "meta"
+
+
 def test_more_bits_are_closer() -> None:
     float_weight = random_model(LITTLE).proj_out.weight.detach()
     errors = []
