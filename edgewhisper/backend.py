@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgewhisper_runtime.bundle import MANIFEST, Manifest
+from edgewhisper_runtime.bundle import MANIFEST, Manifest, decode_json
 from edgewhisper_runtime.decode import alignment
 from edgewhisper_runtime.engines import settings
 from edgewhisper_runtime.engines.groups import Grouped
@@ -224,7 +223,7 @@ def load_model(directory: Path, manifest: Manifest) -> WhisperForConditionalGene
     from edgewhisper.recipes import Recipe
 
     try:
-        config = WhisperConfig(**json.loads((directory / CONFIG).read_text(encoding="utf-8")))
+        config = WhisperConfig(**decode_json((directory / CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"{directory / CONFIG} is unusable ({error}). Build again.") from error
     recipe = Recipe.from_record(manifest.recipe, directory / MANIFEST)

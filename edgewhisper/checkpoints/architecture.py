@@ -8,14 +8,13 @@ reads `scale_embedding` without applying it.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgewhisper_runtime.audio import features
-from edgewhisper_runtime.bundle import TOKENIZER
+from edgewhisper_runtime.bundle import TOKENIZER, decode_json
 from edgewhisper_runtime.decode.rules import TIMESTAMPS
 from edgewhisper_runtime.errors import BundleError, CheckpointError
 from edgewhisper_runtime.text.tokens import Tokenizer
@@ -115,10 +114,10 @@ def read(directory: Path) -> Architecture:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; raise CheckpointError where there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = decode_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: this is no Whisper checkpoint.") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} could not be read ({error}). Save it again.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no JSON object. Save it again.")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgewhisper.checkpoints.architecture import read_json
 from edgewhisper_runtime.bundle import atomic
 from edgewhisper_runtime.decode.rules import SECONDS_PER_TIMESTAMP, TIMESTAMPS
 from edgewhisper_runtime.errors import CheckpointError
@@ -66,9 +67,9 @@ def convert(source: Path, target: Path) -> None:
     from safetensors.numpy import save_file
 
     tensors = _rename(_read_model(source / "model.bin"))
-    settings = _read_json(source / "config.json")
+    settings = read_json(source / "config.json")
     try:
-        tokenizer = _with_timestamps(_read_json(source / "tokenizer.json"))
+        tokenizer = _with_timestamps(read_json(source / "tokenizer.json"))
         special = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
         config = _architecture(tensors, special)
         generation = _generation(tensors, special, settings)
@@ -242,13 +243,6 @@ def _with_timestamps(tokenizer: dict[str, Any]) -> dict[str, Any]:
         for id_, name in enumerate(names, first)
     ]
     return {**tokenizer, "added_tokens": [*tokenizer["added_tokens"], *timestamps]}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} could not be read ({error}). Fetch it again.") from error
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +28,12 @@ def command(file: Path, output: Path | None) -> None:
     of a comparison, or what `profile --json` printed, here or on another machine.
     """
     from edgewhisper.reports import view
-    from edgewhisper_runtime.bundle import atomic
+    from edgewhisper_runtime.bundle import atomic, decode_json
 
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = decode_json(file.read_bytes())
         page = _page(file, content)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{file} holds no report, sweep, comparison or profile ({error}). Name another file."
         ) from error

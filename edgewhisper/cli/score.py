@@ -114,11 +114,10 @@ def command(
 
 def _rescorer(path: Path) -> Any:
     """Return the function that computes a report's or a sweep's figures; None for transcripts."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(content, dict) or _OF_A_LINE & content.keys():
+    from edgewhisper.reports.results import read_object
+
+    content = read_object(path)
+    if not content or _OF_A_LINE & content.keys():
         return None
     return _sweep if "rows" in content else _report
 

@@ -22,6 +22,7 @@ from edgewhisper.devices import tars
 from edgewhisper.devices.contents import Contents
 from edgewhisper.devices.platforms import Platform
 from edgewhisper.devices.unpacking import LAUNCHER
+from edgewhisper_runtime.bundle import decode_json
 from edgewhisper_runtime.errors import DeviceError
 
 _TYPE = "application/vnd.oci.image"
@@ -82,7 +83,6 @@ def _read_base(path: Path, contents: Contents) -> tuple[_Base, str]:
         OSError,
         EOFError,
         LookupError,
-        RecursionError,
         TypeError,
         ValueError,
         tarfile.TarError,
@@ -105,7 +105,7 @@ def _read_tar(path: Path) -> _Base:
 
 def _read_layout(directory: Path, platform: Platform) -> _Base:
     """Read the image of the platform's processor from an image layout, verifying each blob."""
-    document: dict[str, Any] = json.loads((directory / "index.json").read_text("utf-8"))
+    document: dict[str, Any] = decode_json((directory / "index.json").read_bytes())
     while "manifests" in document:
         descriptors = document["manifests"]
         fitting = [
@@ -116,8 +116,8 @@ def _read_layout(directory: Path, platform: Platform) -> _Base:
         ]
         if not fitting:
             raise ValueError(f"it has no image for {platform.architecture}")
-        document = json.loads(_blob(directory, fitting[0]).read_bytes())
-    config = json.loads(_blob(directory, document["config"]).read_bytes())
+        document = decode_json(_blob(directory, fitting[0]).read_bytes())
+    config = decode_json(_blob(directory, document["config"]).read_bytes())
     if config["architecture"] != platform.architecture:
         raise ValueError(f"it is for {config['architecture']}, not {platform.architecture}")
     paths = [_blob(directory, each) for each in document["layers"]]

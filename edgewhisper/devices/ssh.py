@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from edgewhisper.devices import agent
+from edgewhisper_runtime.bundle import decode_json
 from edgewhisper_runtime.errors import (
     DeviceError,
     EdgeWhisperError,
@@ -100,8 +101,8 @@ class Device:
 
     def _answer(self, output: bytes) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = json.loads(output)
-        except (ValueError, RecursionError) as error:
+            answer: dict[str, Any] = decode_json(output)
+        except ValueError as error:
             raise DeviceError(
                 f"{self.destination} answered something else than was asked: {output[:80]!r}. "
                 "Its shell may print a greeting where it is not interactive; see its .bashrc."

@@ -207,9 +207,9 @@ def _read(path: Path) -> Iterator[tuple[str, _Text]]:
     with path.open("rb") as file:
         for line in file:
             try:
-                content = json.loads(line)
+                content = bundle.decode_json(line)
                 yield content.pop("utterance"), bundle.parse(_Text, content)
-            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            except (ValueError, TypeError, LookupError, AttributeError):
                 continue  # a damaged line is an utterance to do again
 
 

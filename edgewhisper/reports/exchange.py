@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from edgewhisper.evaluation import normalizing
 from edgewhisper.evaluation.wer import Record
@@ -56,9 +57,8 @@ def write_trn(report: Report, role: Role, directory: Path) -> list[Path]:
     def hypothesis(record: Record) -> str:
         return f"{_normalized(record.hypothesis, record)} ({_trn_id(record.id)})"
 
-    name = report.bundles[role].name
     return [
-        _write(directory / f"{name}.{_file_name(split)}.{kind}.trn", records, line)
+        _write(directory / f"{_name(report, role)}.{_file_name(split)}.{kind}.trn", records, line)
         for split, records in report.records[role].items()
         for kind, line in (("ref", reference), ("hyp", hypothesis))
     ]
@@ -94,7 +94,7 @@ def write_model_card(report: Report, role: Role, directory: Path) -> list[Path]:
                 )
             )
     card = ModelCardData(model_name=manifest.name, eval_results=results)
-    path = directory / f"{manifest.name}.model-card.md"
+    path = directory / f"{_name(report, role)}.model-card.md"
     atomic.write_text(path, f"---\n{card.to_yaml()}\n---\n")
     return [path]
 
@@ -117,7 +117,12 @@ def _normalized(text: str, record: Record) -> str:
 
 def _trn_id(name: str) -> str:
     """Return an id without what would end it early in a trn file."""
-    return re.sub(r"\s", "_", name.replace("(", "[").replace(")", "]"))
+    return _without(r"[\s()]", name)
+
+
+def _name(report: Report, role: Role) -> str:
+    """Return the beginning of file names: a bundle's results on several data sets lie together."""
+    return f"{report.bundles[role].name}.{_slug(report.dataset.name)}"
 
 
 def _slug(name: str) -> str:
@@ -126,4 +131,9 @@ def _slug(name: str) -> str:
 
 def _file_name(split: str) -> str:
     """Return a split's name without what would lead to another directory."""
-    return re.sub(r"[/\\:]", "-", split)
+    return _without(r"[/\\:]", split)
+
+
+def _without(unwanted: str, name: str) -> str:
+    """Return a name with some characters as in a URL, so that no two names become one."""
+    return re.sub(f"{unwanted}|%", lambda found: quote(found[0], safe=""), name)

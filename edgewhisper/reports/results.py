@@ -5,7 +5,6 @@ Files of earlier versions are read too.
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from edgewhisper_runtime.bundle import (
     Origin,
     Settings,
     Verdict,
+    decode_json,
     parse,
     to_json,
 )
@@ -343,8 +343,22 @@ class SweepResult(SweepHeader):
         return _read(cls, path, "the results of a sweep")
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one where the file holds something else.
+
+    Raises DataError for a file that cannot be read.
+    """
+    try:
+        content = decode_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}). Name another file.") from error
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _read(kind: type[Any], path: Path, what: str) -> Any:
     try:
-        return kind.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return kind.from_json(decode_json(path.read_bytes()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(f"{path} does not hold {what} ({error}). Name another file.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from edgewhisper.evaluation.conditions import ConditionedSplit
 from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.evaluation.wer import ErrorSummary, LanguageScore, Record
 from edgewhisper.reports import transcripts
-from edgewhisper.reports.results import Report
+from edgewhisper.reports.results import Report, read_object
 from edgewhisper_runtime.bundle import Manifest, describe_file, parse, verify
 from edgewhisper_runtime.bundle.fields import Count, Duration, FieldError
 from edgewhisper_runtime.errors import DataError
@@ -86,7 +85,7 @@ def read(
     if found == "report":
         return _report(Report.read(path), path, path, "report")
     if found == "profile":
-        return _profile(path, _json(path))
+        return _profile(path, read_object(path))
     records = transcripts.read(path, references, language, normalizer)
     return _scored(
         {"": tuple(records)}, {},
@@ -98,7 +97,7 @@ def kind(path: Path) -> Kind:
     """Return what a path holds; raise DataError for results of many systems."""
     if path.is_dir():
         return "bundle"
-    content = _json(path)
+    content = read_object(path)
     if "records" in content:
         return "report"
     if "runs" in content:
@@ -109,17 +108,6 @@ def kind(path: Path) -> Kind:
             "report.json of a build or evaluation, a profile, or transcripts."
         )
     return "transcripts"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Return a JSON object; an empty one where the file holds something else."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}). Name another file.") from error
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _bundle(directory: Path) -> Source:

@@ -6,7 +6,6 @@ sclite has it, with the references in a file of their own; and an evaluation rep
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from edgewhisper.evaluation import checking, normalizing
 from edgewhisper.evaluation.formats import Problem, lines
 from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.evaluation.wer import Record
-from edgewhisper.reports.results import Report
+from edgewhisper.reports.results import Report, read_object
 from edgewhisper_runtime.decode.repetition import is_looping
 from edgewhisper_runtime.errors import DataError, EdgeWhisperError
 from edgewhisper_runtime.text.languages import to_code
@@ -46,7 +45,7 @@ def read(
             raise DataError(f"{path} has no references. Name their trn file with --reference.")
         records, problems = _read_trn(path, references, language, normalizer)
     else:
-        if _is_report(path):
+        if "records" in read_object(path):
             variant = Report.read(path).records["variant"]
             return [record for of_split in variant.values() for record in of_split]
         records, problems = _read_json_lines(path, language, normalizer)
@@ -63,14 +62,6 @@ def read(
 def is_trn(path: Path) -> bool:
     """Return whether a file is a trn file, by its name."""
     return path.suffix.lower() == ".trn"
-
-
-def _is_report(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and "records" in content
 
 
 def _read_json_lines(

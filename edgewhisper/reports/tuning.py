@@ -17,7 +17,15 @@ from edgewhisper.reports import markdown, plots
 from edgewhisper.reports.matrix import pareto
 from edgewhisper.reports.results import Timing
 from edgewhisper.search import Search
-from edgewhisper_runtime.bundle import AudioContext, DatasetRecord, Origin, atomic, parse, to_json
+from edgewhisper_runtime.bundle import (
+    AudioContext,
+    DatasetRecord,
+    Origin,
+    atomic,
+    decode_json,
+    parse,
+    to_json,
+)
 from edgewhisper_runtime.bundle.fields import Count, FreeText
 from edgewhisper_runtime.errors import (
     DataError,
@@ -166,9 +174,8 @@ class TuningResult:
         if not path.exists():
             return None
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return parse(cls, content, ignore_unknown=True)
-        except (OSError, ValueError, RecursionError) as error:
+            return parse(cls, decode_json(path.read_bytes()), ignore_unknown=True)
+        except (OSError, ValueError) as error:
             raise DataError(
                 f"{path} does not hold the results of tuning ({error}). Name another directory "
                 "with --output."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewhisper.evaluation.formats import Problem
+from edgewhisper_runtime.bundle import decode_json
 from edgewhisper_runtime.errors import DataError
 
 _LONGEST = 1 << 20  # bytes; an hour of speech is 60,000 characters
@@ -64,10 +65,10 @@ def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
             raise DataError(f"{path} is a JSON list. Save it as JSON lines, an object in each.")
         begun = True
         try:
-            content = json.loads(text)
+            content = decode_json(text)
         except json.JSONDecodeError as error:
             yield Problem(f"{path}:{number}", f"is not JSON ({error.msg}, character {error.colno})")
-        except (ValueError, RecursionError) as error:  # a number too long, or too many brackets
+        except ValueError as error:  # a number too long, or too many brackets
             yield Problem(f"{path}:{number}", f"is not JSON ({error})")
         else:
             if isinstance(content, dict):

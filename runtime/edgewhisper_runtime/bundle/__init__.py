@@ -1,7 +1,7 @@
 """The bundle: a directory that ships, every file of it listed and verified before it is opened."""
 
 from edgewhisper_runtime.bundle.artefact import Artefact
-from edgewhisper_runtime.bundle.fields import parse, to_json
+from edgewhisper_runtime.bundle.fields import decode_json, parse, to_json
 from edgewhisper_runtime.bundle.manifest import (
     MANIFEST,
     SCHEMA,
@@ -56,6 +56,7 @@ __all__ = [
     "Score",
     "Settings",
     "Verdict",
+    "decode_json",
     "describe_file",
     "describe_files",
     "parse",

@@ -6,6 +6,7 @@ else's), another dataclass, any of these or None, `FreeText`, and `Annotated` wi
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import reprlib
@@ -81,6 +82,23 @@ def parse(kind: type[T], content: object, *, ignore_unknown: bool = False) -> T:
     A key without a field is an error unless `ignore_unknown`, or a field takes it (`OtherKeys`).
     """
     return typing.cast("T", _Parser(ignore_unknown).value(kind, content, ""))
+
+
+def decode_json(text: str | bytes, *, constants: bool = True) -> Any:
+    """Return the value of a JSON text; bytes are UTF-8, with or without a byte order mark.
+
+    Raises ValueError for anything else, for brackets nested too deep to read, and, unless
+    `constants`, for NaN and Infinity, which are no JSON.
+    """
+    try:
+        text = text if isinstance(text, str) else text.decode("utf-8-sig")
+        return json.loads(text, parse_constant=None if constants else _refuse_constant)
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deep") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def to_json(value: Any) -> Any:

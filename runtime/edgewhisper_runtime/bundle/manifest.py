@@ -26,6 +26,7 @@ from edgewhisper_runtime.bundle.fields import (
     Rule,
     at_most,
     between,
+    decode_json,
     matching,
     parse,
     to_json,
@@ -359,8 +360,8 @@ def read_json(path: Path, largest: int) -> Any:
         raise BundleError(f"{path} has {size} bytes, more than the {largest} it may have. Refused.")
     try:
         with path.open("rb") as file:
-            return json.loads(file.read(largest).decode(), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
+            return decode_json(file.read(largest).decode(), constants=False)
+    except (OSError, ValueError) as error:
         raise BundleError(f"{path} is malformed: {error}. Build the bundle again.") from error
 
 
@@ -373,7 +374,3 @@ def regular_file_size(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise BundleError(f"{path} is a link or special file. Refused.")
     return status.st_size
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")

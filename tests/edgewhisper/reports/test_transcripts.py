@@ -91,6 +91,33 @@ def test_a_split_of_any_name_is_exported_into_the_directory(tmp_path: Path, run:
         assert all(path.is_file() for path in paths)
 
 
+def test_exports_of_several_data_sets_lie_together(tmp_path: Path, run: Run) -> None:
+    stored = REPOSITORY / "docs" / "results" / "languages"
+    for kind, files in (("trn", 2), ("leaderboard", 1), ("model-card", 1)):
+        for language in ("german", "mandarin"):
+            report = stored / f"{language}.json"
+            done = run("score", report, "--export", kind, "-o", tmp_path / kind)
+            assert done.returncode == 0, done.stderr
+        assert len([*(tmp_path / kind).iterdir()]) == 2 * files
+
+
+def test_no_two_utterances_have_one_id_in_a_trn_file(tmp_path: Path, run: Run) -> None:
+    stored = REPOSITORY / "docs" / "results" / "languages" / "german.json"
+    content = json.loads(stored.read_text())
+    names = ["a (1)", "a [1]", "a_(1)", "a%20(1)"]
+    for records in content["records"].values():
+        for of_split in records.values():
+            for record, name in zip(of_split, names, strict=False):
+                record["id"] = name
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps(content))
+    done = run("score", report, "--export", "trn", "-o", tmp_path / "trn", "--json")
+    assert done.returncode == 0, done.stderr
+    reference, hypothesis = (Path(path) for path in json.loads(done.stdout))
+    result = run("score", hypothesis, "--reference", reference, "--language", "de")
+    assert result.returncode == 0, result.stderr
+
+
 def test_every_report_in_the_docs_has_the_figures_of_its_texts(run: Run) -> None:
     stored = sorted((REPOSITORY / "docs" / "results" / "languages").glob("*.json"))
     assert stored
