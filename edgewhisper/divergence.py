@@ -20,7 +20,7 @@ from edgewhisper.evaluation import calibration
 from edgewhisper.evaluation.datasets import Utterance
 from edgewhisper.progress import Progress
 from edgewhisper.recipes import Recipe
-from edgewhisper_runtime.bundle import TOKENIZER, atomic, parse
+from edgewhisper_runtime.bundle import TOKENIZER, atomic, decode_json, parse
 from edgewhisper_runtime.measure import machine
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Losses:
         self._path = workspace.evaluations / name / "losses.json"
         self._known: dict[str, float] = {}
         with suppress(OSError, ValueError):  # none yet, or damaged: measured again
-            self._known = parse(dict[str, float], json.loads(self._path.read_text("utf-8")))
+            self._known = parse(dict[str, float], decode_json(self._path.read_text("utf-8")))
 
     def of(self, recipe: Recipe) -> float:
         """Return the loss of a recipe."""

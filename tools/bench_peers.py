@@ -27,7 +27,7 @@ import click
 from edgewhisper import checkpoints, pipeline
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import datasets, wer
-from edgewhisper.evaluation.datasets import Utterance
+from edgewhisper.evaluation.datasets import Dataset, Utterance
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import bundle
@@ -78,6 +78,7 @@ def run(
     name: str,
     checkpoint: Checkpoint,
     utterances: Sequence[Utterance],
+    dataset: Dataset | None,
     work: Path,
     rounds: int,
     threads: int,
@@ -85,11 +86,12 @@ def run(
 ) -> dict[str, Any]:
     """Measure every contender once a round, in turns; write the raw results after each.
 
-    `name` is that of the results; `text` that of a random checkpoint, the same for all utterances.
+    `name` is that of the results; `dataset` that of a checkpoint that was trained; `text` that of a
+    random one, the same for all utterances.
     """
     files = [utterance.path for utterance in utterances]
     short = min(utterances, key=lambda u: abs(u.duration - _FIRST_CLIP)).path
-    entered = contenders(checkpoint, work)
+    entered = contenders(checkpoint, work, dataset)
     entered += in_other_modes(entered)
     shutil.rmtree(work / "environments" / OURS, ignore_errors=True)  # it has an older runtime
     float32 = pipeline.stage(Workspace.from_environment(), checkpoint, find_recipe("fp32")).path
@@ -302,16 +304,16 @@ def main(
     name = f"whisper-{architecture}-random" if architecture else model
     if rounds:
         workspace = Workspace.from_environment()
-        utterances = datasets.utterances(
-            datasets.find_dataset(workspace, splits=(SPLIT,), librispeech=directory), SPLIT
-        )
+        dataset = datasets.find_dataset(workspace, splits=(SPLIT,), librispeech=directory)
+        utterances = datasets.utterances(dataset, SPLIT)
         checkpoint, text = checkpoints.resolve(workspace, model), None
         work = work.resolve()
         if architecture:
             target = work / "checkpoints" / name
             text = random_checkpoint.make(checkpoint, architecture, tokens, target)
             checkpoint = checkpoints.resolve(workspace, str(target))
-        run(name, checkpoint, utterances[:limit], work, rounds, threads, text)
+        known = None if architecture else dataset
+        run(name, checkpoint, utterances[:limit], known, work, rounds, threads, text)
     result = read(name)
     chosen = f"--random {architecture} --tokens {tokens}" if architecture else f"--model {model}"
     page = to_page(

@@ -29,7 +29,7 @@ from edgewhisper.progress import Progress, ignore
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime import audio, load
 from edgewhisper_runtime.audio.features import WINDOW_SECONDS
-from edgewhisper_runtime.bundle import Adaptive, Artefact, atomic, parse, to_json
+from edgewhisper_runtime.bundle import Adaptive, Artefact, atomic, decode_json, parse, to_json
 from edgewhisper_runtime.options import PLAIN
 from edgewhisper_runtime.transcriber import Transcriber
 from edgewhisper_runtime.transcript import EncodedAgain
@@ -156,7 +156,7 @@ def choose(
         return DEFAULT
     path = _results_path(workspace, artefact, options, speech)
     with suppress(FileNotFoundError, ValueError):  # a damaged choice is made again
-        return parse(Adaptive, json.loads(path.read_text(encoding="utf-8")))
+        return parse(Adaptive, decode_json(path.read_text(encoding="utf-8")))
     contexts = Contexts(artefact, options.threads)
     trials = []
     for utterance in speech:

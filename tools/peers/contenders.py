@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,8 +14,12 @@ import click
 
 from edgewhisper import pipeline
 from edgewhisper.checkpoints import Checkpoint
+from edgewhisper.evaluation import context
+from edgewhisper.evaluation.datasets import Dataset
+from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.recipes import find_recipe
 from edgewhisper.workspace import Workspace
+from edgewhisper_runtime.bundle import write_manifest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -78,18 +84,20 @@ def installed_bytes(directory: Path) -> int:
     )
 
 
-def contenders(checkpoint: Checkpoint, work: Path) -> list[Contender]:
-    """Convert the checkpoint for every engine, unless that is done already."""
+def contenders(checkpoint: Checkpoint, work: Path, dataset: Dataset | None) -> list[Contender]:
+    """Convert the checkpoint for every engine, unless that is done already.
+
+    Our bundles have the adaptive context that `build` chooses on development speech of the data;
+    the usual one for a checkpoint that was not trained, without data.
+    """
     models = work / "models" / checkpoint.name
     models.mkdir(parents=True, exist_ok=True)
     bundles = []
     for recipe in ("onnx-int8", "onnx-int4"):
-        directory = pipeline.stage_export(
-            Workspace.from_environment(), checkpoint, find_recipe(recipe)
-        ).path
-        for context in ("adaptive", "full"):
-            name = f"EdgeWhisper {recipe}, {context}"
-            bundles.append(Contender(name, f"edgewhisper-{context}", OURS, directory))
+        directory = _bundle(checkpoint, recipe, models / recipe, dataset)
+        for audio_context in ("adaptive", "full"):
+            name = f"EdgeWhisper {recipe}, {audio_context}"
+            bundles.append(Contender(name, f"edgewhisper-{audio_context}", OURS, directory))
     ctranslate2 = models / "ctranslate2"
     if not ctranslate2.exists():
         from ctranslate2.converters import TransformersConverter
@@ -119,6 +127,19 @@ def contenders(checkpoint: Checkpoint, work: Path) -> list[Contender]:
         Contender("onnx-asr int8", "onnx-asr", "onnx-asr", onnx_asr),
         Contender("whisper.cpp q8_0", "whisper.cpp", "whisper.cpp", ggml),
     ]
+
+
+def _bundle(checkpoint: Checkpoint, recipe: str, target: Path, dataset: Dataset | None) -> Path:
+    """Make the bundle of a recipe in `target`."""
+    workspace = Workspace.from_environment()
+    export = pipeline.stage_export(workspace, checkpoint, find_recipe(recipe))
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(export.path, target, copy_function=os.link)
+    if dataset is not None:
+        adaptive = context.choose(workspace, export, EvaluationOptions(dataset))
+        settings = replace(export.manifest.settings, adaptive=adaptive)
+        write_manifest(target, replace(export.manifest, settings=settings))
+    return target
 
 
 def in_other_modes(entered: Sequence[Contender]) -> list[Contender]:
