@@ -93,7 +93,8 @@ def contenders(checkpoint: Checkpoint, work: Path, dataset: Dataset | None) -> l
     models = work / "models" / checkpoint.name
     models.mkdir(parents=True, exist_ok=True)
     bundles = []
-    for recipe in ("onnx-int8", "onnx-int4"):
+    # Weights of random values need no speech to be rounded well.
+    for recipe in ("onnx-int8", "onnx-int4-gptq" if dataset else "onnx-int4"):
         directory = _bundle(checkpoint, recipe, models / recipe, dataset)
         for audio_context in ("adaptive", "full"):
             name = f"EdgeWhisper {recipe}, {audio_context}"
@@ -132,7 +133,8 @@ def contenders(checkpoint: Checkpoint, work: Path, dataset: Dataset | None) -> l
 def _bundle(checkpoint: Checkpoint, recipe: str, target: Path, dataset: Dataset | None) -> Path:
     """Make the bundle of a recipe in `target`."""
     workspace = Workspace.from_environment()
-    export = pipeline.stage_export(workspace, checkpoint, find_recipe(recipe))
+    speech = dataset.librispeech if dataset else None
+    export = pipeline.stage_export(workspace, checkpoint, find_recipe(recipe), speech)
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(export.path, target, copy_function=os.link)
     if dataset is not None:
