@@ -191,6 +191,20 @@ def check_device(device: str) -> None:
         )
 
 
+def describe_device(device: str) -> str:
+    """Return a device as reports name it: "cpu", or "cuda (NVIDIA H100 80GB HBM3)".
+
+    A GPU that only the workers of a cluster have keeps the name that it was asked for by.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    if not torch.cuda.is_available():
+        return device
+    return f"{device} ({torch.cuda.get_device_name(device)})"
+
+
 def load(directory: Path, manifest: Manifest, device: str, threads: int | None) -> Grouped:
     """Load a bundle's variant; called by the runtime for bundles whose backend is "torch"."""
     from edgewhisper import quantizers

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgewhisper import quantizers
-from edgewhisper.backend import CONFIG, WEIGHTS
+from edgewhisper.backend import CONFIG, WEIGHTS, describe_device
 from edgewhisper.checkpoints import Checkpoint, vocabulary
 from edgewhisper.evaluation import (
     calibration,
@@ -343,7 +343,7 @@ def compare(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         edgewhisper=metadata.version("edgewhisper"),
         dataset=options.dataset.record(options.limit),
-        device=options.device,
+        device=describe_device(options.device),
         threads=options.threads,
         language=", ".join(options.dataset.languages),
         machine=machine.describe(),

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from edgewhisper.backend import describe_device
 from edgewhisper.evaluation import datasets
 from edgewhisper.evaluation.options import EvaluationOptions
 from edgewhisper.reports import Report, Timing
@@ -79,7 +80,7 @@ def measure(
     ]
     timing = Timing(
         machine=host,
-        device=options.device,
+        device=describe_device(options.device),
         threads=options.threads or machine.usable_cores(),
         files=tuple(path.name for path in files),
         audio=tuple(bundle.describe_file(path).sha256 for path in files),

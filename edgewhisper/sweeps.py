@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgewhisper import pipeline, reports, speed, worker
+from edgewhisper.backend import describe_device
 from edgewhisper.checkpoints import Checkpoint
 from edgewhisper.evaluation import comparison, conditions, datasets, gate, normalizing, run, wer
 from edgewhisper.evaluation.options import EvaluationOptions
@@ -226,7 +227,7 @@ def _empty(plan: Plan, expected: Records) -> SweepResult:
             **vars(options.dataset.record(options.limit)),
             seconds={split: sum(r.duration for r in rs) for split, rs in expected.items()},
         ),
-        device=options.device,
+        device=describe_device(options.device),
         language=", ".join(options.dataset.languages),
         machine=machine.describe(),
         normalizer=normalizing.normalizer(),

@@ -165,7 +165,7 @@ def _over_utterances(gate: GateVerdict) -> str:
 def devices(one: str, other: str) -> str:
     """Return what the recipes of both sweeps give on the device of each."""
     results = [load(one), load(other)]
-    places = [result.device for result in results]
+    places = [result.device.split()[0] for result in results]
     splits = list(results[0].utterances)
     heads = (
         "recipe",
@@ -190,7 +190,7 @@ def devices(one: str, other: str) -> str:
                 f"{sum(a == b for a, b in pairs)} of {len(pairs)}",
             )
         )
-    note = f"{places[1]}: written by `{results[1].command}`."
+    note = f"{results[1].device}: written by `{results[1].command}`."
     return f"{markdown.table(heads, rows)}\n\n{note}"
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgewhisper.backend import describe_device
 from edgewhisper.evaluation import cluster
 from edgewhisper.evaluation.batches import transcribe
 from edgewhisper.evaluation.conditions import CLEAN, conditioned
@@ -193,7 +194,7 @@ def _identity(manifest: bundle.Manifest, options: EvaluationOptions) -> dict[str
         "weights": {name: file.sha256 for name, file in manifest.files.items()},
         "settings": asdict(manifest.settings),
         "libraries": manifest.libraries,
-        "device": options.device,
+        "device": describe_device(options.device),
         "threads": options.threads or host.usable_cores,
         "processor": [host.cpu, host.isa],
         "decoding": decoding(manifest, options),
