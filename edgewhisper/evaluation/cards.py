@@ -91,7 +91,13 @@ def find(workspace: Workspace, data: str | Path) -> Card:
         raise DataError(f"{card.path}, the path in the data card {data}, does not exist.")
     if not card.format:
         card = replace(card, format=formats.recognize(card.source.path))
-    formats.find(card.format)
+    settings = {"columns": card.columns, "audio": card.audio, "configuration": card.configuration}
+    known = formats.find(card.format).SETTINGS
+    if idle := [name for name, value in settings.items() if value and name not in known]:
+        raise DataError(
+            f"the data card {data} has {' and '.join(idle)}, which changes nothing of data of the "
+            f"format {card.format}. Leave it out."
+        )
     return card
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,8 +66,9 @@ def check(
     """Return the utterances of each split that can be used, in order, and why others cannot.
 
     `language` is that of entries that name none: English, with a warning, where it is None.
-    `normalizer` is that of all. An id must be unique in its split, a file in all of them. Of audio
-    only the headers are read, where they tell its duration.
+    `normalizer` is that of all. An id must be unique in its split, a file in all of them; ids that
+    several splits have get the split's name before them. Of audio only the headers are read, where
+    they tell its duration.
     """
     usable: dict[str, list[Utterance]] = {split: [] for split in splits}
     problems: list[Problem] = []
@@ -77,9 +79,9 @@ def check(
         if isinstance(item, Problem):
             problems.append(item)
         else:
-            assumed += not item.language and language is None
+            assumed += language is None and item.language.strip().lower() in {"", "auto"}
             utterance, reasons = _utterance(item, language or "en", normalizer)
-            keys = (("audio", _file(item.audio)), ("id", item.id, split))
+            keys = (("audio", real_path(item.audio)), ("id", item.id, split))
             # An id that was made of the path is no second problem.
             if twice := next(filter(places.__contains__, keys), None):
                 reasons.append(f"the {twice[0]} {twice[1]} is that of {places[twice]} too")
@@ -96,6 +98,12 @@ def check(
             "be named with --language or in a data card",
             assumed,
         )
+    ids = Counter(utterance.id for of_split in usable.values() for utterance in of_split)
+    for split, of_split in usable.items():
+        usable[split] = [
+            replace(each, id=f"{split}/{each.id}") if ids[each.id] > 1 else each
+            for each in of_split
+        ]
     # A line that cannot be read may be of any split, so each has its problem.
     return {split: tuple(of) for split, of in usable.items()}, list(dict.fromkeys(problems))
 
@@ -134,7 +142,7 @@ def _utterance(
     try:
         language = to_code(entry.language) or language
         rule = normalizing.rule(language, normalizer)
-        if entry.text and not normalizing.units(entry.text, rule):
+        if entry.text and not normalizing.is_spoken(entry.text, rule):
             reasons.append(f"the text {entry.text[:_SHOWN_CHARACTERS]!r} has no words")
     except EdgeWhisperError as error:
         reasons.append(str(error).rstrip("."))
@@ -163,7 +171,7 @@ def _is_hidden(character: str) -> bool:
     return printable(character) != character
 
 
-def _file(path: Path) -> str:
+def real_path(path: Path) -> str:
     """Return what is the same for every path of one file."""
     try:
         return os.path.realpath(path)

@@ -152,7 +152,13 @@ def _mismatches(before: Mapping[Key, Record], after: Mapping[Key, Record]) -> It
     if others := {key for key in both if _scored_apart(before[key], after[key])}:
         yield f"the normalizers differ of {_names(others)}"
     elif others := {key for key in both if _differ(before[key], after[key])}:
-        yield f"the references differ of {_names(others)}"
+        if languages := {key for key in others if before[key].rule != after[key].rule}:
+            yield (
+                f"the languages differ of {_names(languages)}; that of transcripts is named with "
+                "--language"
+            )
+        else:
+            yield f"the references differ of {_names(others)}"
 
 
 def _names(keys: Iterable[Key]) -> str:

@@ -13,6 +13,7 @@ from edgewhisper.evaluation import cards, checking, formats
 from edgewhisper.evaluation.cards import Card
 from edgewhisper.evaluation.checking import Utterance
 from edgewhisper.evaluation.formats import Problem
+from edgewhisper.evaluation.formats.splits import is_development, is_test
 from edgewhisper.evaluation.librispeech import find_card, root_of
 from edgewhisper.progress import Progress, ignore
 from edgewhisper.workspace import Workspace
@@ -23,7 +24,6 @@ from edgewhisper_runtime.text.languages import LANGUAGES
 if TYPE_CHECKING:
     from edgewhisper.checkpoints import Checkpoint
 
-_DEVELOPMENT = ("dev", "val")  # what the names of development splits begin with
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -134,13 +134,19 @@ def utterances(dataset: Dataset, split: str, limit: int | None = None) -> list[U
 def development(dataset: Dataset, limit: int) -> list[Utterance]:
     """Return utterances of a development split of the same data, which is not evaluated on.
 
-    At most `limit`, evenly spread, without those that cannot be used; none where there is no such
-    split.
+    At most `limit`, evenly spread, without those that cannot be used, or whose audio is evaluated
+    on in another split; none where there is no such split.
     """
+    evaluated = {checking.real_path(u.path) for of in dataset.utterances.values() for u in of}
     reader, source = formats.find(dataset.card.format), dataset.card.source
     for split in reader.splits(source):
-        if split.startswith(_DEVELOPMENT) and split not in dataset.splits:
-            items = thinned(list(reader.entries(source, split)), limit)
+        if is_development(split) and split not in dataset.splits:
+            items = [
+                item
+                for item in reader.entries(source, split)
+                if isinstance(item, Problem) or checking.real_path(item.audio) not in evaluated
+            ]
+            items = thinned(items, limit)
             usable, _ = checking.check(
                 {split: items}, dataset.card.language, dataset.card.normalizer
             )
@@ -196,7 +202,7 @@ def check_languages(
 
 def _chosen(card: Card, splits: tuple[str, ...], present: Sequence[str]) -> tuple[str, ...]:
     """Return the splits to evaluate on; raise DataError for one that is not there."""
-    usual = tuple(split for split in present if split.startswith("test")) or tuple(present)
+    usual = tuple(split for split in present if is_test(split)) or tuple(present)
     chosen = splits or card.splits or usual
     if not present:
         raise DataError(f"{card.path} has no data of the format {card.format}. Name other data.")

@@ -88,6 +88,14 @@ def units(text: str, scored: Rule) -> list[str]:
         ) from error
 
 
+def is_spoken(text: str, scored: Rule) -> bool:
+    """Return whether a text has a word, with a letter or a digit: English keeps "$" and "..." too.
+
+    Raises DataError as `units` does.
+    """
+    return any(character.isalnum() for unit in units(text, scored) for character in unit)
+
+
 def remark(language: str, references: Iterable[str]) -> str:
     """Return what a reader of a language's error rate must know of its texts; mostly nothing."""
     if language in {"zh", "yue"}:

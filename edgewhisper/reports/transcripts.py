@@ -101,7 +101,7 @@ def _record(values: dict[str, Any], language: str, normalizer: NormalizerName | 
         language=to_code(_text(values, "language", "lang", default=language)) or language,
         normalizer=normalizer,
     )
-    if not normalizing.units(record.reference, record.rule):
+    if not normalizing.is_spoken(record.reference, record.rule):
         raise ValueError("no words are left of the reference")
     return record
 
@@ -150,7 +150,7 @@ def _read_trn(
     for key, (where, reference) in expected.items():
         if key not in texts:
             problems.append(Problem(where, f"{path} has no text of {key}"))
-        if not normalizing.units(reference, normalizing.rule(language, normalizer)):
+        if not normalizing.is_spoken(reference, normalizing.rule(language, normalizer)):
             problems.append(Problem(where, "no words are left of the reference"))
         speaker, separator, _ = re.sub("_", "-", key, count=1).partition("-")
         hypothesis = texts.get(key, ("", ""))[1]

@@ -44,6 +44,9 @@ def load(directory, manifest, device, threads):
     return onnx.load(directory, manifest, device, threads)
 
 
+SETTINGS = frozenset()
+
+
 def matches(path):
     return path.suffix == ".foreign"
 

@@ -62,12 +62,18 @@ class DataFormat(Protocol):
     """Reads one format of data sets.
 
     To add one: write a module with these three functions, and register it as an entry point of
-    the group "edgewhisper.datasets". `--data`, data cards and `find_dataset` then know it. No file
-    matches more than one format.
+    the group "edgewhisper.datasets". `--data`, data cards and `find_dataset` then know it.
+
+    `SETTINGS` are the fields of a `Source` that it goes by, besides the path.
     """
 
+    SETTINGS: frozenset[str]
+
     def matches(self, path: Path) -> bool:
-        """Return whether a file or directory is of this format, by its content or shape."""
+        """Return whether a file or directory is of this format, by its content or shape.
+
+        May raise DataError with the reason for what seems to be of the format and cannot be read.
+        """
 
     def splits(self, source: Source) -> tuple[str, ...]:
         """Return the names of the splits; raise DataError for data that cannot be read at all."""
@@ -89,7 +95,10 @@ def find(name: str) -> DataFormat:
 
 
 def recognize(path: Path) -> str:
-    """Return the name of the format of a file or directory; raise DataError where it has none."""
+    """Return the name of the format of a file or directory.
+
+    Raises DataError where it has none, and where it has several.
+    """
     try:
         if path.is_file() and not path.stat().st_size:
             raise DataError(f"{path} is empty. Name another file.")
@@ -97,11 +106,24 @@ def recognize(path: Path) -> str:
             raise DataError(
                 f"{path} is no regular file, and data is read more than once. Save it in a file."
             )
+        found, reasons = [], []
         for name in names():
-            if find(name).matches(path):
-                return name
+            try:
+                if find(name).matches(path):
+                    found.append(name)
+            except DataError as error:
+                reasons.append(error)
     except OSError as error:
         raise DataError(f"{path} could not be read ({error}). Check its permissions.") from error
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(
+            f"{path} can be read as {' and as '.join(found)}. Name the file or directory that is "
+            "meant, or the format in a data card."
+        )
+    if reasons:
+        raise reasons[0]
     raise DataError(
         f"{path} is of no format that is read ({', '.join(names())}). See docs/data.md, or name "
         "the format in a data card."

@@ -12,6 +12,9 @@ _TEXT = ".txt"
 _AUDIO = SUFFIXES | MEDIA_SUFFIXES
 
 
+SETTINGS: frozenset[str] = frozenset()
+
+
 def matches(path: Path) -> bool:
     """Return whether there is a text with audio beside it."""
     if not path.is_dir():
@@ -31,7 +34,11 @@ def splits(source: Source) -> tuple[str, ...]:
 
 def entries(source: Source, split: str) -> Iterator[Entry | Problem]:  # noqa: ARG001 # there is one
     """Yield the entries by path; the id is the path below the directory."""
-    texts = {path.with_suffix(""): path for path in tree.files(source.path, {_TEXT})}
+    texts: dict[Path, Path] = {}
+    for path in tree.files(source.path, {_TEXT}):
+        first = texts.setdefault(path.with_suffix(""), path)
+        if first != path:
+            yield Problem(str(path), f"is a second text of the audio that {first.name} is beside")
     audio = {*tree.files(source.path, _AUDIO)}
     alone = texts.keys() - {path.with_suffix("") for path in audio}
     taken: dict[Path, Path] = {}

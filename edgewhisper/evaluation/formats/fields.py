@@ -37,14 +37,16 @@ def columns(named: Mapping[str, str], present: Collection[str]) -> dict[str, str
     """Return the column of each field that the data has, among the columns that are `present`.
 
     `named` has columns by field; others go by their usual names, in any case. Raises DataError for
-    a field that does not exist, for a named column that is not there, and where audio or text has
-    no column.
+    a field that does not exist, for a named column that is not there, for two columns that a field
+    goes by and that differ in their case alone, and where audio or text has no column.
     """
     if unknown := [field for field in named if field not in NAMES]:
         raise DataError(
             f"there is no field {unknown[0]!r}. Columns can be named for {', '.join(NAMES)}."
         )
-    by_name = {name.strip().lower(): name for name in present}
+    by_name: dict[str, list[str]] = {}
+    for name in present:
+        by_name.setdefault(name.strip().lower(), []).append(name)
     have = f"it has {', '.join(map(repr, present)) or 'none'}"
     chosen = {}
     for field, usual in NAMES.items():
@@ -52,8 +54,13 @@ def columns(named: Mapping[str, str], present: Collection[str]) -> dict[str, str
             if named[field] not in present:
                 raise DataError(f"there is no column {named[field]!r}; {have}.")
             chosen[field] = named[field]
-        elif column := next((by_name[name] for name in usual if name in by_name), None):
-            chosen[field] = column
+        elif found := next((by_name[name] for name in usual if name in by_name), None):
+            if len(found) > 1:
+                raise DataError(
+                    f"it has the columns {' and '.join(map(repr, found))}. Name one for the "
+                    f"{field} in a data card, or rename one."
+                )
+            chosen[field] = found[0]
     for field in ("audio", "text"):
         if field not in chosen:
             raise DataError(
@@ -75,7 +82,7 @@ def entry(
             if field in _SECONDS:
                 seconds[field] = _seconds(row, columns, field)
             else:
-                texts[field] = _text(row, columns, field)
+                texts[field] = text(row, columns, field)
         except ValueError as error:
             reasons.append(str(error))
     if texts.get("audio") == "":
@@ -101,10 +108,11 @@ def _path(base: Path, name: str) -> Path:
     return base / name
 
 
-def _text(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> str:
-    """Return a value as a text, "" where there is none; raise ValueError for what is no text.
+def text(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> str:
+    """Return the value of a field as a text, "" where there is none.
 
-    NaN is none: pandas has it in place of a value that is missing.
+    NaN is none: pandas has it in place of a value that is missing. Raises ValueError for what is no
+    text.
     """
     value = row.get(columns.get(field, ""))
     if value is None or value != value:  # noqa: PLR0124 # NaN is the value that is not itself
@@ -115,7 +123,7 @@ def _text(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> str
 
 
 def _seconds(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> float | None:
-    value = _text(row, columns, field)
+    value = text(row, columns, field)
     if not value:
         return None
     try:

@@ -21,12 +21,15 @@ _CACHE = "edgewhisper-audio"
 _SAVED = ("dataset_dict.json", "state.json")  # as save_to_disk leaves them
 
 
+SETTINGS = frozenset({"columns", "audio", "configuration"})
+
+
 def matches(path: Path) -> bool:
     """Return whether this is a data set that was saved, has parquet files, or is on the hub."""
     if str(path).startswith(HUB):
         return True
     if path.is_dir():
-        return any((path / name).is_file() for name in _SAVED) or bool(_parquet(path))
+        return any((path / name).is_file() for name in _SAVED) or bool(_tables(path))
     return path.suffix == ".parquet" and path.is_file()
 
 
@@ -86,7 +89,8 @@ def _load(source: Source) -> Mapping[str, Any]:
             if isinstance(saved, datasets.Dataset):
                 return {str(saved.split or path.name): saved}
             return dict(saved)
-        return dict(datasets.load_dataset("parquet", data_files=_parquet(path)))
+        files = _parquet(path, source.configuration)
+        return dict(datasets.load_dataset("parquet", data_files=files))
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
         raise NetworkError(
             f"{name} could not be fetched from the hub ({error}). Check its name, and the "
@@ -105,13 +109,36 @@ def _load(source: Source) -> Mapping[str, Any]:
         ) from error
 
 
-def _parquet(path: Path) -> dict[str, list[str]]:
-    """Return the parquet files by split, which is what their names begin with."""
+def _tables(path: Path) -> list[Path]:
+    """Return a parquet file, or those of a directory and of the directories in it."""
     below = sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")])
-    by_split: dict[str, list[str]] = {}
-    for file in [path] if path.is_file() else below:
-        by_split.setdefault(file.stem.split("-")[0], []).append(str(file))
-    return by_split
+    return [path] if path.is_file() else below
+
+
+def _parquet(path: Path, configuration: str | None) -> dict[str, list[str]]:
+    """Return the parquet files by split, which is what their names begin with.
+
+    A snapshot of a data set on the hub has a directory for each configuration. Raises DataError
+    where the configuration is not there, and where a split would be of several.
+    """
+    tables = _tables(path)
+    within = {file.parent for file in tables} - {path, path.parent}
+    present = sorted(directory.name for directory in within)
+    if configuration is not None:
+        tables = [file for file in tables if file.parent.name == configuration]
+        if not tables:
+            have = ", ".join(present) or "none"
+            raise DataError(f"{path} has no configuration {configuration!r}; it has {have}.")
+    by_split: dict[str, list[Path]] = {}
+    for file in tables:
+        by_split.setdefault(file.stem.split("-")[0], []).append(file)
+    for split, files in by_split.items():
+        if len({file.parent for file in files}) > 1:
+            raise DataError(
+                f"{path} has {split} in several configurations ({', '.join(present)}). Name the "
+                "directory of one, or the configuration in a data card."
+            )
+    return {split: [str(file) for file in files] for split, files in by_split.items()}
 
 
 def _audio(value: Any, cache: Path) -> tuple[str, str]:

@@ -6,18 +6,29 @@ segments, whose utterances are parts of recordings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from edgewhisper.evaluation.formats import Entry, Problem, Source, lines
-from edgewhisper_runtime.errors import DataError
+from edgewhisper_runtime.errors import DataError, EdgeWhisperError
+from edgewhisper_runtime.text.languages import to_code
 
+T = TypeVar("T")
 _AUDIO, _TEXT = "wav.scp", "text"
 
 
+SETTINGS = frozenset({"audio"})
+
+
 def matches(path: Path) -> bool:
-    """Return whether a directory has wav.scp and text, or directories that have them."""
-    return bool(_directories(path))
+    """Return whether a directory has wav.scp and text, or a directory that has them."""
+    found = _directories(path)
+    if found and not any((directory / _TEXT).is_file() for directory in found.values()):
+        raise DataError(f"{path} has {_AUDIO}, and no {_TEXT} beside it. Name other data.")
+    return bool(found)
 
 
 def splits(source: Source) -> tuple[str, ...]:
@@ -33,9 +44,10 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
             f"{directory} has segments, and only whole recordings are read. Cut them into a file "
             "for each utterance, as by `extract-segments`."
         )
-    speakers, languages, durations = (
-        _values(directory / name) for name in ("utt2spk", "utt2lang", "utt2dur")
-    )
+    unfit: dict[str, Problem] = {}
+    speakers = _values(directory / "utt2spk", str, unfit)
+    languages = _values(directory / "utt2lang", _language, unfit)
+    durations = _values(directory / "utt2dur", _seconds, unfit)
     audio = dict[str, tuple[str, str]]()
     for where, key, path in _unique(directory / _AUDIO, problems := list[Problem]()):
         if path.endswith("|"):
@@ -46,24 +58,45 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
         _, path = audio.pop(key, ("", ""))
         if not path:
             problems.append(Problem(where, f"{key} has no audio in {_AUDIO}"))
+        elif key in unfit:
+            problems.append(unfit[key])
         elif not path.endswith("|"):
-            seconds = _seconds(durations.get(key))
             speaker, language = speakers.get(key, ""), languages.get(key, "")
-            yield Entry(where, base / path, text, key, speaker, language, seconds)
+            yield Entry(where, base / path, text, key, speaker, language, durations.get(key))
     problems += [Problem(where, f"{key} has no text") for key, (where, _) in audio.items()]
     yield from problems
 
 
-def _values(path: Path) -> dict[str, str]:
-    """Return what a file says of utterances; raise DataError where a line of it has a problem."""
+def _values(path: Path, read: Callable[[str], T], unfit: dict[str, Problem]) -> dict[str, T]:
+    """Return what a file says of utterances; add the problems of values to `unfit`.
+
+    Raises DataError for a line of which it cannot be known what utterance it is about.
+    """
     problems: list[Problem] = []
-    values = {key: value for _, key, value in _unique(path, problems)}
+    values: dict[str, T] = {}
+    for where, key, value in _unique(path, problems):
+        try:
+            values[key] = read(value)
+        except (ValueError, EdgeWhisperError) as error:
+            unfit[key] = Problem(where, str(error).rstrip("."))
     if problems:
         raise DataError(
             f"{'; '.join(map(str, problems))}. It cannot be known which utterance such a line is "
             "about: mend the file, or take it away."
         )
     return values
+
+
+def _language(text: str) -> str:
+    to_code(text)  # an unknown one has its problem here, where it stands
+    return text
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (seconds := float(text)) < math.inf:
+            return seconds
+    raise ValueError(f"{text!r} is not a number of seconds")
 
 
 def _unique(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:
@@ -83,22 +116,10 @@ def _unique(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str, str
 
 
 def _directories(path: Path) -> dict[str, Path]:
-    """Return Kaldi's data directories, by name: the path itself, or those in it."""
+    """Return the directories with audio, by name: the path itself, or those in it."""
     if not path.is_dir():
         return {}
     if (path / _AUDIO).is_file():
-        candidates = {path.resolve().name: path}
-    else:
-        candidates = {directory.name: directory for directory in sorted(path.iterdir())}
-    return {
-        name: directory
-        for name, directory in candidates.items()
-        if (directory / _AUDIO).is_file() and (directory / _TEXT).is_file()
-    }
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return float("nan")
+        return {path.resolve().name: path}
+    directories = sorted(path.iterdir())
+    return {each.name: each for each in directories if (each / _AUDIO).is_file()}

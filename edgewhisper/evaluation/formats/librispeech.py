@@ -12,13 +12,17 @@ _CHAPTERS, _TRANSCRIPT = "*/*", "*.trans.txt"
 _TRANSCRIPTS = f"{_CHAPTERS}/{_TRANSCRIPT}"  # below a split
 
 
+SETTINGS: frozenset[str] = frozenset()
+
+
 def matches(path: Path) -> bool:
     """Return whether a directory has splits with transcripts, or is one."""
-    return path.is_dir() and bool(_directories(path))
+    directories = _directories(path).values() if path.is_dir() else ()
+    return any(_has_transcripts(each) for each in directories)
 
 
 def splits(source: Source) -> tuple[str, ...]:
-    """Return the names of the directories that have transcripts."""
+    """Return the names of the directories that have transcripts or audio in chapters."""
     return tuple(_directories(source.path))
 
 
@@ -49,7 +53,16 @@ def entries(source: Source, split: str) -> Iterator[Entry | Problem]:
 
 def _directories(path: Path) -> dict[str, Path]:
     """Return the directories of splits, by name: the path itself, or those in it."""
-    if next(path.glob(_TRANSCRIPTS), None):
+    if _has_transcripts(path):
         return {path.resolve().name: path}
     directories = sorted(each for each in path.iterdir() if each.is_dir())
-    return {each.name: each for each in directories if next(each.glob(_TRANSCRIPTS), None)}
+    return {each.name: each for each in directories if _has_transcripts(each) or _has_audio(each)}
+
+
+def _has_transcripts(split: Path) -> bool:
+    return next(split.glob(_TRANSCRIPTS), None) is not None
+
+
+def _has_audio(split: Path) -> bool:
+    files = split.glob(f"{_CHAPTERS}/*")
+    return any(file.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES for file in files)

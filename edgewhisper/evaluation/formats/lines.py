@@ -12,7 +12,7 @@ from edgewhisper.evaluation.formats import Problem
 from edgewhisper_runtime.bundle import decode_json
 from edgewhisper_runtime.errors import DataError
 
-_LONGEST = 1 << 20  # bytes; an hour of speech is 60,000 characters
+LONGEST = 1 << 20  # bytes; an hour of speech is 60,000 characters
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -25,7 +25,7 @@ def read(path: Path) -> Iterator[tuple[int, str] | Problem]:
     try:
         with path.open("rb") as file:
             number = 0
-            while line := file.readline(_LONGEST + 1):
+            while line := file.readline(LONGEST + 1):
                 number += 1
                 if number == 1:
                     if line.startswith(_UTF16):
@@ -34,10 +34,10 @@ def read(path: Path) -> Iterator[tuple[int, str] | Problem]:
                         raise DataError(f"{path} is not a text file. Name one in UTF-8.")
                     line = line.removeprefix(codecs.BOM_UTF8)
                 where = f"{path}:{number}"
-                if len(line) > _LONGEST:
+                if len(line) > LONGEST:
                     while line and not line.endswith(b"\n"):
-                        line = file.readline(_LONGEST)
-                    yield Problem(where, f"the line has more than {_LONGEST:,} bytes")
+                        line = file.readline(LONGEST)
+                    yield Problem(where, f"the line has more than {LONGEST:,} bytes")
                     continue
                 try:
                     text = line.decode("utf-8").rstrip("\r\n")
@@ -93,10 +93,10 @@ def pairs(path: Path) -> Iterator[tuple[int, str, str] | Problem]:
 def first(path: Path) -> str:
     """Return the first line that is not blank, "" where it is no text; for recognizing a format.
 
-    Of the first 64 KiB only.
+    Of the longest line that is read only.
     """
     with path.open("rb") as file:
-        head = file.read(1 << 16).removeprefix(codecs.BOM_UTF8)
+        head = file.read(LONGEST).removeprefix(codecs.BOM_UTF8)
     encoding = "utf-16" if head.startswith(_UTF16) else "utf-8"
     line = head.decode(encoding, "replace").strip().split("\n", 1)[0].strip()
     return "" if "\0" in line else line

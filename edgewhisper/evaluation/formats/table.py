@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgewhisper.evaluation.formats import Problem, fields, lines
+from edgewhisper.evaluation.formats import Problem, lines
 from edgewhisper.evaluation.formats.manifests import Manifest, Row
 from edgewhisper_runtime.errors import DataError
 
 _DELIMITERS = ",;\t"
 _SUFFIXES = (".csv", ".tsv")
 
+csv.field_size_limit(lines.LONGEST)  # the limit of csv's own is below that of a line
 
-def _fits(path: Path, columns: Mapping[str, str]) -> bool:
-    """Return whether the first line has columns for audio and text."""
+
+def _first(path: Path) -> tuple[str, ...]:
     header = lines.first(path)
     try:
-        fields.columns(columns, next(csv.reader([header], **_dialect(header))))
-    except (DataError, csv.Error):
-        return False
-    return True
+        return tuple(name.strip() for name in next(csv.reader([header], **_dialect(header)), ()))
+    except csv.Error as error:
+        raise DataError(f"its header is not CSV ({error}).") from error
 
 
 def _dialect(header: str) -> dict[str, Any]:
@@ -109,5 +109,6 @@ def _header(path: Path, row: list[str]) -> list[str]:
     return columns
 
 
-_TABLE = Manifest(_fits, _rows, _SUFFIXES, header=True)
+_TABLE = Manifest(_first, _rows, _SUFFIXES, header=True)
+SETTINGS = _TABLE.SETTINGS
 matches, splits, entries = _TABLE.matches, _TABLE.splits, _TABLE.entries

@@ -149,7 +149,8 @@ _CODES = {name: code for code, name in LANGUAGES.items()} | _OTHER_NAMES
 _TAGS = dict(zip(LANGUAGES, LANGUAGES, strict=True)) | {
     other: code for code, others in _OTHER_CODES.items() for other in others.split()
 }
-_EXTENDED = 3  # letters of a language within another, as in zh-yue; a country has two
+# The language within another that a model has a token for, by tag (the registry's extlang subtags).
+_WITHIN = {("zh", "yue"): "yue"}
 # Codes of countries that are often taken for those of their languages.
 _COUNTRIES = {
     "cn": "zh", "cz": "cs", "dk": "da", "gr": "el", "jp": "ja", "kr": "ko", "ua": "uk", "vn": "vi",
@@ -169,9 +170,8 @@ def to_code(language: str) -> str | None:
     if name in _CODES:
         return _CODES[name]
     primary, *subtags = re.split(r"[-_.@]", name)
-    for tag in [*(tag for tag in subtags[:1] if len(tag) == _EXTENDED), primary]:
-        if tag in _TAGS:
-            return _TAGS[tag]
+    if code := _TAGS.get(primary):
+        return _WITHIN.get((code, "".join(subtags[:1])), code)
     close = [_COUNTRIES[primary]] if primary in _COUNTRIES else []
     close += [_CODES[match] for match in difflib.get_close_matches(name, _CODES, cutoff=0.7)]
     meant = " or ".join(f"{LANGUAGES[code]} ({code})" for code in dict.fromkeys(close))

@@ -193,6 +193,61 @@ def test_all_that_is_wrong_with_one_utterance_is_said(
         assert all(reason in str(error.value) for reason in reasons), error.value
 
 
+def test_a_text_without_a_letter_or_a_digit_has_no_words(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    """Also in English, whose normalizer keeps some signs as words."""
+    clip = german[0][0].name
+    for text in ("...", "$", "\u2026", "%", "\u00ad", "\u200f"):
+        for language in ("en", "de"):
+            path = directory / "werk.csv"
+            path.write_text(f"path,text,lang\nclips/{clip},{text},{language}\n")
+            with pytest.raises(DataError, match=r"werk\.csv:2: the text .* has no words"):
+                find_dataset(workspace, path)
+    path.write_text(f"path,text,lang\nclips/{clip},7 $,en\n")
+    assert find_dataset(workspace, path).skipped == ()
+
+
+def test_two_columns_for_one_field_are_no_choice(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    clip = f"clips/{german[0][0].name}"
+    (directory / "werk.csv").write_text(f"path,text,TEXT\n{clip},ja,nein\n")
+    (directory / "werk.jsonl").write_text(json.dumps({"audio": clip, "text": "a", "Text": "b"}))
+    for name in ("werk.csv", "werk.jsonl"):
+        with pytest.raises(DataError, match=r"it has the columns 'text' and '(TEXT|Text)'"):
+            find_dataset(workspace, directory / name, language="de")
+    card = directory / "card.toml"
+    card.write_text('path = "werk.csv"\nlanguage = "de"\ncolumns = {text = "TEXT"}\n')
+    ((utterance,),) = find_dataset(workspace, card).utterances.values()
+    assert utterance.reference == "nein"
+
+
+def test_what_kaldi_says_of_an_utterance_has_its_own_place(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    where = kaldi(directory, german)
+    (where / "utt2lang").write_text("u0 de\nu1 klingon\nu2 de\n")
+    (where / "utt2dur").write_text("u0 abc\n")
+    with pytest.raises(DataError) as error:
+        find_dataset(workspace, where)
+    assert f"{where / 'utt2lang'}:2: unknown language 'klingon'" in str(error.value)
+    assert f"{where / 'utt2dur'}:1: 'abc' is not a number of seconds" in str(error.value)
+    ((utterance,),) = find_dataset(workspace, where, skip_bad=True).utterances.values()
+    assert utterance.id == "u2"
+
+
+def test_a_long_text_in_a_table_is_a_text(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    text = "ja " * 60_000
+    (directory / "werk.csv").write_text(f"path,text\nclips/{german[0][0].name},{text}\n")
+    ((utterance,),) = find_dataset(
+        workspace, directory / "werk.csv", language="de"
+    ).utterances.values()
+    assert utterance.reference == text.strip()
+
+
 def test_names_that_no_report_could_hold_are_problems(
     workspace: Workspace, directory: Path, german: list[Row]
 ) -> None:

@@ -120,6 +120,9 @@ def test_what_people_have_on_their_disks(
     for path in (german_data.jsonl(directory, german), german_data.table(directory, german)):
         path.write_text("\n \n" + path.read_text("utf-8-sig"))
         assert texts(find_dataset(workspace, path, language="de")) == of_german
+    with pytest.raises(DataError, match="can be read as jsonl and as table"):
+        find_dataset(workspace, directory, language="de")
+    (directory / "werk.jsonl").unlink()
     (directory / "speakers.csv").write_text("speaker,age\ns0,30\n")
     assert find_dataset(workspace, directory, language="de").splits == ("werk",)
 
@@ -225,6 +228,128 @@ def test_without_a_language_english_is_taken_and_said(
     dataset: Dataset = find_dataset(workspace, path)
     assert dataset.languages == {"en": 3}
     assert "does not say the language of 3 utterances" in caplog.text
+    caplog.clear()
+    rows = [f"clips/{clip.name},{text},auto\n" for clip, text in german]
+    (directory / "werk.csv").write_text("path,text,language\n" + "".join(rows))
+    assert find_dataset(workspace, directory / "werk.csv").languages == {"en": 3}
+    assert "does not say the language of 3 utterances" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "pth,text\nclips/x.ogg,ja\n", "{}"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_split_that_cannot_be_read_is_not_left_out_in_silence(
+    workspace: Workspace, directory: Path, german: list[Row], content: str, suffix: str
+) -> None:
+    table = german_data.table if suffix == ".csv" else german_data.jsonl
+    table(directory, german).rename(directory / f"train{suffix}")
+    (directory / f"Test{suffix}").write_text(content)
+    with pytest.raises(DataError, match=rf"Test{suffix}: (there is no column|its first line)"):
+        find_dataset(workspace, directory, language="de")
+
+
+def test_what_is_left_out_of_a_directory_is_said(
+    workspace: Workspace, directory: Path, german: list[Row], caplog: pytest.LogCaptureFixture
+) -> None:
+    german_data.table(directory, german)
+    (directory / "ages.csv").write_text("speaker,age\ns0,30\n")
+    assert find_dataset(workspace, directory, language="de").splits == ("werk",)
+    assert "ages.csv is left out: " in caplog.text
+
+
+def test_a_split_without_texts_is_no_smaller_data_set(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    kaldi(directory, german).rename(directory / "train")
+    (directory / "test").mkdir()
+    (directory / "test" / "wav.scp").write_text(f"a ../clips/{german[0][0].name}\n")
+    with pytest.raises(DataError, match=r"test/wav\.scp:1: a has no text"):
+        find_dataset(workspace, directory, language="de")
+    layout = german_data.librispeech(directory, german)
+    shutil.copytree(layout / "test", layout / "train")
+    for transcript in (layout / "test").rglob("*.txt"):
+        transcript.unlink()
+    with pytest.raises(DataError, match="has no line in a"):
+        find_dataset(workspace, layout, language="de")
+
+
+@pytest.mark.parametrize("content", ['{"default": {}}', "[1]", "[", '{"version": 1}\n{}'])
+def test_other_files_do_not_change_what_a_directory_is(
+    workspace: Workspace, directory: Path, german: list[Row], content: str
+) -> None:
+    for make in (german_data.common_voice, kaldi, german_data.librispeech):
+        where = make(directory, german)
+        (where / "notes.json").write_text(content)
+        assert len(find_dataset(workspace, where, language="de").utterances["test"]) == 3
+        (where / "notes.json").unlink()
+        shutil.rmtree(directory / "test", ignore_errors=True)
+        for path in directory.glob("*.tsv"):
+            path.unlink()
+
+
+def test_names_of_splits_are_read_in_any_case(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    path = directory / "werk.csv"
+    splits = ("Train", "Test", "Validation")
+    rows = [f"clips/{c.name},{text},{of}" for (c, text), of in zip(german, splits, strict=True)]
+    path.write_text("\n".join(["path,text,split", *rows]))
+    dataset = find_dataset(workspace, path, language="de")
+    assert dataset.splits == ("Test",)
+    assert [u.reference for u in development(dataset, 8)] == [german[2][1]]
+    lines = [
+        {"audio": f"clips/{clip.name}", "text": text, "split": of}
+        for (clip, text), of in zip(german, (0, 1, ["a"]), strict=True)
+    ]
+    (directory / "folds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match=r"folds\.jsonl:3: split is a list, not a text"):
+        find_dataset(workspace, directory / "folds.jsonl", language="de")
+    folds = find_dataset(workspace, directory / "folds.jsonl", language="de", skip_bad=True)
+    assert folds.splits == ("0", "1")
+
+
+def test_development_speech_is_not_evaluated_on(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    """What Common Voice calls validated is all that was listened to, its test split too."""
+    where = german_data.common_voice(directory, german)
+    assert development(find_dataset(workspace, where, language="de"), 8) == []
+    (where / "validated.tsv").rename(where / "dev.tsv")
+    (where / "test.tsv").write_text("".join((where / "test.tsv").read_text().splitlines(True)[:2]))
+    dataset = find_dataset(workspace, where, language="de")
+    assert [u.reference for u in development(dataset, 8)] == [text for _, text in german[1:]]
+
+
+def test_utterances_of_two_splits_are_two(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    for split, (clip, _) in zip(("test-a", "test-b"), german, strict=False):
+        (directory / f"{split}.csv").write_text(f"path,text,id\nclips/{clip.name},ja,0\n")
+    dataset = find_dataset(workspace, directory, language="de")
+    ids = [[u.id for u in of_split] for of_split in dataset.utterances.values()]
+    assert ids == [["test-a/0"], ["test-b/0"]]
+
+
+def test_a_configuration_is_one_of_those_that_are_there(
+    workspace: Workspace, directory: Path, german: list[Row]
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    for name, row in zip(("de", "at"), german, strict=False):
+        (directory / "snapshot" / name).mkdir(parents=True)
+        audio = str(directory / "clips" / row[0].name)
+        table = datasets.Dataset.from_dict({"audio": [audio], "text": [row[1]]})
+        table.to_parquet(directory / "snapshot" / name / "test-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=r"has test in several configurations \(at, de\)"):
+        find_dataset(workspace, directory / "snapshot", language="de")
+    card = directory / "card.toml"
+    card.write_text('path = "snapshot"\nlanguage = "de"\nconfiguration = "de"\n')
+    ((utterance,),) = find_dataset(workspace, card).utterances.values()
+    assert utterance.reference == german[0][1]
+    card.write_text('path = "snapshot"\nlanguage = "de"\nconfiguration = "fr"\n')
+    with pytest.raises(DataError, match="has no configuration 'fr'; it has at, de"):
+        find_dataset(workspace, card)
+    card.write_text(f'path = "{kaldi(directory, german).name}"\nconfiguration = "de"\n')
+    with pytest.raises(DataError, match="has configuration, which changes nothing of data of the"):
+        find_dataset(workspace, card)
 
 
 def test_a_language_is_that_of_development_speech_too(

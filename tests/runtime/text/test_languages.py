@@ -31,6 +31,8 @@ def test_they_are_called_as_transformers_calls_them() -> None:
         ("nb", "no"), ("nb-NO", "no"), ("nn_NO", "nn"), ("jv", "jw"), ("jw", "jw"), ("iw", "he"),
         ("in", "id"), ("in-ID", "id"), ("ji", "yi"), ("fil", "tl"), ("fil-PH", "tl"),
         ("cmn", "zh"), ("cmn-Hans-CN", "zh"), ("zh-yue", "yue"), ("yue-HK", "yue"),
+        ("chi-yue", "yue"), ("zh-cmn", "zh"), ("ar-arb", "ar"), ("en-IND", "en"), ("fra-BEL", "fr"),
+        ("spa-PER", "es"), ("ara-MAR", "ar"), ("nld_BEL", "nl"),
         ("deu", "de"), ("ger", "de"), ("ENG", "en"), ("fre", "fr"),
         ("haw", "haw"), ("haw-US", "haw"),
         ("", None), (" ", None), ("auto", None), ("Auto", None),
