@@ -18,6 +18,7 @@ from edgewhisper_runtime.audio.content import (
     Layout,
     Part,
     UnreadableError,
+    check_signal,
     cut_short,
     read_at,
     size_of,
@@ -97,6 +98,7 @@ def _wave(file: BinaryIO, at: int, container: _Container) -> Part:
     header = _header(file, chunks, b"fmt ", 16)
     order = container.size[0]
     tag, channels, rate, _, align, bits = struct.unpack(f"{order}HHIIHH", header[:16])
+    check_signal(rate, channels)
     if tag == _EXTENSIBLE and len(header) >= _EXTENSIBLE_TAG.stop:
         (tag,) = struct.unpack(f"{order}H", header[_EXTENSIBLE_TAG])
     if tag in _WAVE_COMPRESSED:
@@ -115,6 +117,7 @@ def aiff(file: BinaryIO, at: int) -> Part:
     header = _header(file, chunks, b"COMM", 18)
     channels, frames, bits, exponent, mantissa = struct.unpack(">hIhHQ", header[:18])
     rate = mantissa * 2.0 ** (min(exponent, 16_500) - 16383 - 63)  # IEEE 754's extended precision
+    check_signal(rate, channels)
     codec = header[18:22] if read_at(file, at + 8, 4) == b"AIFC" else b"NONE"
     if codec == b"ima4":
         return _compressed(file, at, chunks, _FORM)
@@ -132,6 +135,7 @@ def caf(file: BinaryIO, at: int) -> Part:
     chunks = {chunk.name: chunk for chunk in _chunks(file, at, _CAFF)}
     header = _header(file, chunks, b"desc", 32)
     rate, codec, flags, packet, _, channels, bits = struct.unpack(">d4sIIIII", header[:32])
+    check_signal(rate, channels)
     if codec == b"alac":
         return _compressed(file, at, chunks, _CAFF)
     width = packet // channels if channels and packet % channels == 0 else 0
@@ -151,6 +155,7 @@ def au(file: BinaryIO, at: int) -> Part:
     if len(head) < _AU_HEADER:
         raise cut_short("it ends in its header")
     start, size, encoding, rate, channels = struct.unpack("<5I" if little else ">5I", head)
+    check_signal(rate, channels)
     layout = _layout(_AU.get(encoding), little, rate, channels, f"encoding {encoding}")
     known = size != _UNKNOWN and (size > 0 or at + start == size_of(file))
     stop = at + start + size if known else size_of(file)
@@ -216,8 +221,6 @@ def _header(file: BinaryIO, chunks: dict[bytes, _Chunk], name: bytes, size: int)
 
 
 def _layout(subtype: str | None, little: bool, rate: float, channels: int, codec: str) -> Layout:
-    if channels < 1:
-        raise UnreadableError("says that it has no channels. Its header is damaged.")
     if subtype is None:
         raise UnreadableError(
             f"holds samples of a kind that is not read ({codec}). Convert it to FLAC or 16-bit WAV."
@@ -253,12 +256,10 @@ def _whole(file: BinaryIO, samples: _Chunk, layout: Layout, stop: int) -> Part:
     there = max(size_of(file) - samples.start, 0)
     size = there if samples.size is None else samples.size
     if size > there:
-        raise cut_short(
-            f"its header says {size / max(rate, 1):.2f} s, {there / max(rate, 1):.2f} s are there"
-        )
+        raise cut_short(f"its header says {size / rate:.2f} s, {there / rate:.2f} s are there")
     frames = size // (layout.channels * _BYTES[layout.subtype])
     ranges = [(samples.start, samples.start + size)]
-    return Part(stop, ranges, frames / max(layout.rate, 1), layout=layout)
+    return Part(stop, ranges, frames / layout.rate, layout=layout)
 
 
 def _compressed(

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _BUFFER = 1 << 16
+_LOWEST_RATE = 1000  # Hz; below, there is no speech, and an hour could hide in a kilobyte
+_HIGHEST_RATE = 1_000_000
+_MOST_CHANNELS = 1024
 
 
 class UnreadableError(Exception):
@@ -20,6 +23,19 @@ class UnreadableError(Exception):
 def cut_short(reason: str) -> UnreadableError:
     """Return the error for a file that ends too early."""
     return UnreadableError(f"is cut short: {reason}. Copy or download it again.")
+
+
+def check_signal(rate: float, channels: int) -> None:
+    """Raise UnreadableError unless sound can have such a rate in Hz and number of channels."""
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise UnreadableError(
+            f"says it has {rate:.0f} samples a second: its header is damaged. Copy or export it "
+            "again."
+        )
+    if not 1 <= channels <= _MOST_CHANNELS:
+        raise UnreadableError(
+            f"says it has {channels:,} channels: its header is damaged. Copy or export it again."
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from edgewhisper_runtime.audio.content import Part, UnreadableError, cut_short
+from edgewhisper_runtime.audio.content import Part, UnreadableError, check_signal, cut_short
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     Blocks = Generator[tuple[int, NDArray[np.float32]], None, None]
 
 _BLOCK_SECONDS = 10
-_LOWEST_RATE = 1000  # Hz; below, there is no speech, and an hour could hide in a kilobyte
-_HIGHEST_RATE = 1_000_000
-_MOST_CHANNELS = 1024
 _UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX
 _CODECS = (
     "aac,ac3,alac,amrnb,amrwb,eac3,flac,libopencore_amrnb,libopencore_amrwb,mp1,mp1float,mp2,"
@@ -64,7 +61,6 @@ def _libsndfile(part: Part, file: BinaryIO) -> Blocks:
 
     raw = {}
     if layout := part.layout:
-        _check_rate(layout.rate, layout.channels)
         raw = {"format": "RAW", "samplerate": layout.rate, "channels": layout.channels,
                "subtype": layout.subtype, "endian": layout.endian}  # fmt: skip
     # libsndfile calls back into Python to read, and an exception is lost on the way; Ctrl-C is
@@ -75,7 +71,7 @@ def _libsndfile(part: Part, file: BinaryIO) -> Blocks:
         opened = thread.submit(soundfile.SoundFile, content, **raw)
         try:
             sound = opened.result()
-            _check_rate(sound.samplerate, sound.channels)
+            check_signal(sound.samplerate, sound.channels)
             expected = sound.frames
             if expected == _UNKNOWN_FRAMES:
                 expected = 0
@@ -139,7 +135,7 @@ def _decoded(container: InputContainer, track: AudioStream) -> Blocks:
                     "changes its rate or channels on the way. Convert it to FLAC."
                 )
             format_of_all = kind
-            _check_rate(frame.sample_rate, frame.layout.nb_channels)
+            check_signal(frame.sample_rate, frame.layout.nb_channels)
             for converted in planes.resample(frame):
                 samples += converted.samples
                 yield frame.sample_rate, converted.to_ndarray().astype(np.float32, copy=False).T
@@ -147,12 +143,3 @@ def _decoded(container: InputContainer, track: AudioStream) -> Blocks:
     counted = samples if track.codec_context.name.startswith("pcm_") else packets
     if counted < track.frames:
         raise cut_short(f"it says that it has {track.frames:,} packets, {counted:,} are there")
-
-
-def _check_rate(rate: int, channels: int) -> None:
-    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-        raise UnreadableError(
-            f"says it has {rate} samples a second: its header is damaged. Copy or export it again."
-        )
-    if channels > _MOST_CHANNELS:
-        raise UnreadableError(f"says it has {channels:,} channels: its header is damaged.")

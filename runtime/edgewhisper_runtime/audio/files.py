@@ -84,8 +84,7 @@ def blocks(source: Source) -> Iterator[Samples]:
 def duration(path: Path) -> float:
     """Return about how many seconds a file holds by its headers; 0 where they do not say."""
     try:
-        # a pipe can be read once only
-        return (header_seconds(path) or 0.0) if path.is_file() else 0.0
+        return header_seconds(path) or 0.0
     except AudioError:
         return 0.0
 
@@ -93,10 +92,11 @@ def duration(path: Path) -> float:
 def header_seconds(path: Path) -> float | None:
     """Return how many seconds a file holds by its headers; None where they do not say.
 
-    Raises AudioError as `load` does, but finds no damage of the sound itself.
+    Raises AudioError as `load` does, but finds no damage of the sound itself; also for a pipe, of
+    which nothing would be left to load.
     """
     try:
-        with _opened(path, str(path)) as file:
+        with _opened(path, str(path), pipes=False) as file:
             seconds = [part.seconds for part in parts(file)]
     except UnreadableError as error:
         raise AudioError(f"{path} {error}") from error
@@ -120,7 +120,7 @@ def checked(samples: Samples) -> Samples:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes, label: str) -> Iterator[BinaryIO]:
+def _opened(source: str | Path | bytes, label: str, *, pipes: bool = True) -> Iterator[BinaryIO]:
     if isinstance(source, bytes):
         yield BytesIO(source)
         return
@@ -133,6 +133,8 @@ def _opened(source: str | Path | bytes, label: str) -> Iterator[BinaryIO]:
         raise _unreadable(error) from error
     if stat.S_ISDIR(status.st_mode):
         raise UnreadableError("is a directory, not an audio file. Name the files in it.")
+    if stat.S_ISFIFO(status.st_mode) and not pipes:  # opening it could wait for ever
+        raise UnreadableError("is a pipe, which is read only once. Save what it holds in a file.")
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISFIFO(status.st_mode):
         raise UnreadableError("is a device, not an audio file. Record from it to a file.")
     try:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from edgewhisper_runtime.audio.content import Part, UnreadableError, cut_short, read_at, size_of
+from edgewhisper_runtime.audio.content import (
+    Part,
+    UnreadableError,
+    check_signal,
+    cut_short,
+    read_at,
+    size_of,
+)
 
 MAGIC = b"fLaC"
 _BEGIN = MAGIC + b"\0\0\0\x22"  # and the header of STREAMINFO, always the first and 34 bytes long
@@ -24,12 +31,13 @@ def flac(file: BinaryIO, at: int) -> Part:
     if (head[4] & 0x7F, *head[5:8]) != (0, 0, 0, 0x22):
         raise UnreadableError("does not begin as FLAC does. It is damaged.")
     rate = int.from_bytes(head[18:21], "big") >> 4
+    check_signal(rate, (head[20] >> 1 & 7) + 1)
     total = int.from_bytes(head[21:26], "big") & (1 << 36) - 1
     unknown = head[:21] + bytes([head[21] & 0xF0]) + bytes(4)
     stop = _next(file, at + _STREAMINFO)
     if stop - at > _ID3V1 and read_at(file, stop - _ID3V1, 3) == b"TAG":
         stop -= _ID3V1
-    seconds = total / rate if total and rate else None
+    seconds = total / rate if total else None
     return Part(stop, [(at + _STREAMINFO, stop)], seconds, prefix=unknown)
 
 

@@ -7,13 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from edgewhisper_runtime.audio.content import Part, UnreadableError, cut_short, read_at
+from edgewhisper_runtime.audio.content import (
+    Part,
+    UnreadableError,
+    check_signal,
+    cut_short,
+    read_at,
+)
 
 MAGIC = b"OggS"
 _HEADER = 27  # bytes, before the table of segments
 _MOST_PAGE = _HEADER + 255 + 255 * 255
 _FIRST, _LAST = 2, 4  # flags of a stream's pages
-_CODECS = (b"OpusHead", b"\x01vorbis", b"\x7fFLAC")
+_VORBIS, _FLAC = b"\x01vorbis", b"\x7fFLAC"
+_CODECS = (b"OpusHead", _VORBIS, _FLAC)
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -43,6 +50,7 @@ def ogg(file: BinaryIO, at: int) -> Part:
         begun = not page.flags & _FIRST
         stop = page.stop
         if chosen is None and page.flags & _FIRST and page.payload.startswith(_CODECS):
+            _check_header(page.payload)
             chosen = last = page
             ranges.append((page.start, page.stop))
         elif last and page.serial == last.serial:
@@ -60,6 +68,14 @@ def ogg(file: BinaryIO, at: int) -> Part:
     if not last.flags & _LAST:
         raise cut_short("its last page is missing")
     return Part(stop, ranges, None)
+
+
+def _check_header(head: bytes) -> None:
+    """Raise UnreadableError for a rate that no sound has; Opus is always decoded at 48 kHz."""
+    if head.startswith(_VORBIS):
+        check_signal(int.from_bytes(head[12:16], "little"), int.from_bytes(head[11:12]))
+    elif head.startswith(_FLAC):
+        check_signal(int.from_bytes(head[27:30]) >> 4, (int.from_bytes(head[29:30]) >> 1 & 7) + 1)
 
 
 def _pages(file: BinaryIO, at: int) -> Iterator[_Page]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
 from threading import Thread
 
@@ -146,6 +147,48 @@ def test_a_pipe_is_a_file(tmp_path: Path, speech: list[Path]) -> None:
     writer.start()
     np.testing.assert_array_equal(audio.load(pipe), audio.load(speech[0]))
     writer.join()
+
+
+def test_the_headers_of_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    with pytest.raises(AudioError, match=r"pipe\.wav is a pipe, which is read only once"):
+        audio.header_seconds(pipe)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [("wav", "PCM_16"), ("wav", "IMA_ADPCM"), ("rf64", "PCM_16"), ("w64", "PCM_16"),
+     ("aiff", "PCM_16"), ("au", "PCM_16"), ("caf", "PCM_16"), ("caf", "ALAC_16"),
+     ("flac", "PCM_16"), ("ogg", "VORBIS")],
+)  # fmt: skip
+def test_headers_tell_a_rate_of_no_sound(tmp_path: Path, suffix: str, subtype: str) -> None:
+    path = tmp_path / f"slow.{suffix}"
+    soundfile.write(path, np.zeros(5000), 999, subtype=subtype)
+    for read in (audio.header_seconds, audio.load):
+        with pytest.raises(AudioError, match="says it has 999 samples a second"):
+            read(path)
+
+
+@pytest.mark.parametrize("rate", [0, 1, 2**31])
+def test_headers_tell_a_damaged_rate(tmp_path: Path, speech: list[Path], rate: int) -> None:
+    path = tmp_path / "damaged.wav"
+    soundfile.write(path, audio.load(speech[0]), audio.SAMPLE_RATE)
+    content = bytearray(path.read_bytes())
+    content[24:28] = struct.pack("<I", rate)
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=f"says it has {rate} samples a second"):
+        audio.header_seconds(path)
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), -16000.0])
+def test_a_rate_may_be_no_number(tmp_path: Path, rate: float) -> None:
+    path = tmp_path / "damaged.caf"
+    soundfile.write(path, np.zeros(5000), audio.SAMPLE_RATE, subtype="PCM_16")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(struct.pack(">d", 16000), struct.pack(">d", rate), 1))
+    with pytest.raises(AudioError, match=f"says it has {rate:.0f} samples a second"):
+        audio.header_seconds(path)
 
 
 def test_samples_of_another_range_are_refused(data: Path, speech: list[Path]) -> None:
