@@ -152,24 +152,26 @@ def find_conditions(hashes: HashCache, texts: Sequence[str]) -> tuple[Condition,
     """Return the conditions named by texts as "noise=DIR,snr=0:20:5,telephone"; clean if none is.
 
     Each text is one condition, or one for each ratio of FROM:TO:STEP in dB, both ends included.
-    Raises DataError for a text that is none, a directory without audio, or two of the same name.
+    Noise is read to its end once, as evaluating does many times. Raises DataError for a text that
+    is none, a directory without audio or with files that cannot be mixed in, too many conditions,
+    or two of the same name.
     """
     found = [condition for text in texts for condition in _conditions(hashes, text)] or [CLEAN]
+    if len(found) > _MOST:
+        raise DataError(f"more than {_MOST} conditions are too many. Name fewer.")
     labels = [condition.label for condition in found]
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise DataError(
             f"two conditions are called {twice[0]!r}. Name each once, and directories of noise "
             "differently."
         )
-    if len(found) > _MOST:
-        raise DataError(f"{len(found)} conditions are too many; use {_MOST} or fewer.")
     return tuple(found)
 
 
 def _conditions(hashes: HashCache, text: str) -> list[Condition]:
     try:
         values = _values(text)
-        changes: dict[str, Any] = {key: float(values[key]) for key in _NUMBERS & values.keys()}
+        changes: dict[str, Any] = {key: _number(values[key]) for key in _NUMBERS & values.keys()}
         changes["telephone"] = "telephone" in values
         if "noise" not in values:
             return [parse(Condition, changes)]
@@ -207,17 +209,21 @@ def _values(text: str) -> dict[str, str]:
     return values
 
 
+def _number(text: str) -> float:
+    return float(text) + 0.0  # -0 becomes 0, or one condition had two names
+
+
 def _range(text: str) -> Iterable[float]:
     """Return the numbers of NUMBER or FROM:TO:STEP; raise ValueError for anything else."""
     try:
         if ":" not in text:
-            return [float(text)]
-        first, last, step = map(float, text.split(":"))
+            return [_number(text)]
+        first, last, step = map(_number, text.split(":"))
     except ValueError:
         first, last, step = math.nan, math.nan, math.nan
-    if not (first <= last < math.inf and 0 < step < math.inf):
+    if not (-math.inf < first <= last < math.inf and 0 < step < math.inf):
         raise ValueError(f"snr {text!r} is neither a number nor FROM:TO:STEP.")
-    count = min(math.floor((last - first) / step + 1e-9), _MOST) + 1
+    count = math.floor(min((last - first) / step + 1e-9, _MOST)) + 1
     return [first + number * step for number in range(count)]
 
 
@@ -229,15 +235,19 @@ def _files(hashes: HashCache, directory: Path) -> dict[str, str]:
             f"{directory} holds no audio file ({', '.join(sorted(SUFFIXES))}). Name a directory "
             "of recorded noise."
         )
-    reasons = []
-    for path in paths:
-        try:
-            audio.header_seconds(path)
-        except AudioError as error:
-            reasons.append(str(error).rstrip("."))
-    if reasons:
+    if reasons := list(filter(None, map(_flaw, paths))):
         raise DataError(f"{'; '.join(reasons)}. Take such files out of {directory}.")
     return {path.relative_to(directory).as_posix(): hashes.describe(path).sha256 for path in paths}
+
+
+def _flaw(path: Path) -> str:
+    """Return why a file cannot be mixed in, empty where it can."""
+    try:
+        audio.header_seconds(path)  # refuses a pipe, for which `stream` would wait
+        heard = sum(np.count_nonzero(block) for block in audio.stream(path))
+    except AudioError as error:
+        return str(error).rstrip(".")
+    return "" if heard else f"{path} is silent"
 
 
 @lru_cache(maxsize=8)

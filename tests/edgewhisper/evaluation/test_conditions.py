@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +109,8 @@ def test_another_process_mixes_the_same(
 def test_short_noise_begins_again_and_silent_noise_is_refused(
     workspace: Workspace, clip: np.ndarray, tmp_path: Path
 ) -> None:
-    for name, samples in (("short", tone(1000, 0.5)), ("silent", np.zeros(RATE))):
+    pause = np.zeros(60 * RATE)
+    for name, samples in (("short", tone(1000, 0.5)), ("silent", np.append(pause, tone(1000)))):
         (tmp_path / name).mkdir()
         soundfile.write(tmp_path / name / "noise.wav", samples, RATE)
     added = condition(workspace, f"noise={tmp_path / 'short'},snr=0").apply(clip, "a") - clip
@@ -116,7 +118,7 @@ def test_short_noise_begins_again_and_silent_noise_is_refused(
     assert [round(power(piece), 1) for piece in pieces] == [round(power(clip), 1)] * len(pieces)
     silent = condition(workspace, f"noise={tmp_path / 'silent'},snr=0")
     with pytest.raises(DataError, match=r"noise\.wav is silent"):
-        silent.apply(clip, "a")
+        silent.apply(clip, "b")
 
 
 def test_a_level_is_reached_but_nothing_is_clipped(
@@ -188,6 +190,10 @@ def test_ratios_are_a_range(workspace: Workspace, noise: Path) -> None:
         ("noise=NOISE,snr=nan", "finite"),
         ("noise=NOISE,snr=500", "must be from -40 to 100"),
         ("noise=NOISE,snr=0:90:1", "too many"),
+        ("noise=NOISE,snr=0:1:1e-320", "too many"),
+        ("noise=NOISE,snr=10:11:1e-9", "too many"),
+        ("noise=NOISE,snr=-1e308:1e308:1", "must be from -40 to 100"),
+        ("noise=NOISE,snr=-inf:0:1", "FROM:TO:STEP"),
         ("noise=NOISE,snr=3,seed=-1", "seed"),
         ("noise=/nowhere,snr=3", "/nowhere holds no audio file"),
         ("noise=,snr=3", "noise takes a value"),
@@ -207,14 +213,29 @@ def test_noise_that_cannot_be_read_is_said_before_any_work(
 ) -> None:
     for name in ("a.wav", "b.flac"):
         (tmp_path / name).write_text("no audio")
-    with pytest.raises(DataError, match=r"a\.wav .*; .*b\.flac .*Take such files out"):
+    os.mkfifo(tmp_path / "c.wav")
+    for name, samples in (
+        ("empty.wav", []), ("fine.wav", tone(440)), ("nan.wav", [np.nan]),
+        ("silent.wav", np.zeros(9)),
+    ):  # fmt: skip
+        soundfile.write(tmp_path / name, samples, RATE, subtype="FLOAT")
+    with pytest.raises(DataError, match="Take such files out") as error:
         find_conditions(workspace.hashes, [f"noise={tmp_path},snr=3"])
+    for reason in (
+        "a.wav is of no format", "b.flac is of no format", "c.wav is a pipe",
+        "empty.wav holds 0 s of audio", "nan.wav has NaN or infinite", "silent.wav is silent",
+    ):  # fmt: skip
+        assert f"{tmp_path}/{reason}" in str(error.value)
+    assert "fine.wav" not in str(error.value)
 
 
 def test_two_of_the_same_name_are_refused(workspace: Workspace, run: Run, noise: Path) -> None:
     text = f"noise={noise},snr=10"
     with pytest.raises(DataError, match="two conditions are called 'noise 10 dB'"):
         find_conditions(workspace.hashes, [text, text])
+    for name in (f"noise={noise},snr=", "level="):  # zero has a sign
+        with pytest.raises(DataError, match=r"two conditions are called '.* 0 dB"):
+            find_conditions(workspace.hashes, [f"{name}-0.0", f"{name}0"])
     done = run("evaluate", "--model=whisper-tiny.en", "--condition", "babble")
     assert done.returncode == 8
     assert "--condition babble" in done.stderr
