@@ -89,6 +89,8 @@ def command(
     if export is not None:
         if other is not None:
             raise click.UsageError("--export writes one report; leave out OTHER.")
+        stored, computed, _ = _report(file)
+        _check_figures(file, stored, computed)
         written = exchange.WRITERS[export](Report.read(file), role, output)
         lines = [str(path) for path in written]
         click.echo(json.dumps(lines) if as_json else "\n".join(lines))
@@ -101,15 +103,20 @@ def command(
     elif (rescore := _rescorer(file)) is not None:
         stored, computed, text = rescore(file)
         click.echo(json.dumps(computed) if as_json else text)
-        if computed != stored:
-            raise DataError(
-                f"the figures stored in {file} are not those of its raw texts (shown above), or "
-                "another version of EdgeWhisper, the normalizer or jiwer computed them."
-            )
+        _check_figures(file, stored, computed)
     else:
         records = transcripts.read(file, reference, language or "en", normalizer)
         content, text = _figures(file, records)
         click.echo(json.dumps(content) if as_json else text)
+
+
+def _check_figures(path: Path, stored: Any, computed: Any) -> None:
+    if computed != stored:
+        raise DataError(
+            f"the figures stored in {path} are not those of its raw texts, which `edgewhisper "
+            f"score {path}` shows, or another version of EdgeWhisper, the normalizer or jiwer "
+            "computed them. Evaluate again."
+        )
 
 
 def _rescorer(path: Path) -> Any:

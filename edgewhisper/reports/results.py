@@ -37,6 +37,8 @@ from edgewhisper_runtime.errors import DataError
 from edgewhisper_runtime.measure.figures import ProfileRun, undisturbed
 from edgewhisper_runtime.measure.machine import Machine
 
+_ROLES = {"baseline", "variant"}
+
 
 @dataclass(frozen=True)
 class SplitReport:
@@ -128,7 +130,15 @@ class Report:
     @classmethod
     def from_json(cls, content: Any) -> Report:
         """Return the report that JSON holds; raise FieldError if it is none."""
-        return parse(cls, content, ignore_unknown=True)
+        report = parse(cls, content, ignore_unknown=True)
+        for key, by_role in (("bundles", report.bundles), ("records", report.records)):
+            if by_role.keys() != _ROLES:
+                raise FieldError(f"{key} must have the keys baseline and variant, and no other.")
+        splits = report.summary.keys()
+        others = (report.gate.splits.keys(), *map(dict.keys, report.records.values()))
+        if not splits or any(of != splits for of in others):
+            raise FieldError("its summary, gate and records are not of the same splits.")
+        return report
 
     @classmethod
     def read(cls, path: Path) -> Report:

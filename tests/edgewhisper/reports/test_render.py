@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from edgewhisper.recipes import find_recipe
 from edgewhisper.reports import Report, transcripts
 from edgewhisper.workspace import Workspace
 from edgewhisper_runtime.bundle import Artefact
+from edgewhisper_runtime.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,73 @@ def test_what_cannot_be_scored_is_no_report(
             record["duration"] = duration
     path.write_text(json.dumps(content))
     assert run("score", path).returncode == 8
+
+
+@pytest.mark.parametrize("key", ["bundles", "records"])
+@pytest.mark.parametrize("role", ["baseline", "variant"])
+def test_a_report_is_of_both_roles(
+    report: Report, key: str, role: str, tmp_path: Path, run: Run
+) -> None:
+    path = reports.write(report, tmp_path / "report") / "report.json"
+    content = json.loads(path.read_text())
+    del content[key][role]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"report\.json .*{key} must have the keys baseline and"):
+        Report.read(path)
+    assert run("score", path).returncode == 8
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda content: content["summary"],
+        lambda content: content["gate"]["splits"],
+        lambda content: content["records"]["baseline"],
+        lambda content: content["records"]["variant"],
+    ],
+)
+def test_a_report_has_the_same_splits_everywhere(
+    report: Report, part: Callable[[Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    path = reports.write(report, tmp_path / "report") / "report.json"
+    content = json.loads(path.read_text())
+    part(content).clear()
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="not of the same splits"):
+        Report.read(path)
+
+
+def doubled(records: list[dict[str, Any]]) -> None:
+    records[1]["id"] = records[0]["id"]
+
+
+def reworded(records: list[dict[str, Any]]) -> None:
+    records[0]["hypothesis"] = "and more words than there were"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (doubled, "stands twice"),
+        (list.pop, "has no text of 1 utterance"),
+        (reworded, "are not those of its raw texts"),
+    ],
+)
+def test_what_is_inconsistent_is_not_exported(
+    report: Report,
+    change: Callable[[list[dict[str, Any]]], object],
+    message: str,
+    tmp_path: Path,
+    run: Run,
+) -> None:
+    path = reports.write(report, tmp_path / "report") / "report.json"
+    content = json.loads(path.read_text())
+    change(content["records"]["variant"]["smoke"])
+    path.write_text(json.dumps(content))
+    result = run("score", path, "--export", "trn", "--output", tmp_path / "trn")
+    assert result.returncode == 8
+    assert message in result.stderr
+    assert not (tmp_path / "trn").exists()
 
 
 def test_other_tools_read_an_export(report: Report, tmp_path: Path, run: Run) -> None:
