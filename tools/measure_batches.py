@@ -159,7 +159,9 @@ def to_markdown(result: dict[str, Any]) -> str:
         f"{result['clip_seconds']:.0f} s together; the long one has {result['long_seconds']:.0f} "
         f"s, of which live text has the first {LIVE_SECONDS} and is decoded after each. The share "
         "is the time together, of the time one by one. Beams and samples are more work: their "
-        "share says how much, in adaptive context with the windows that are encoded again."
+        "share says how much, in adaptive context with the windows that are encoded again. All "
+        "tokens of a draft are verified in one call, which adds up in another order than a call "
+        "for each: where two words are nearly as likely, live text can differ."
     )
     heads = ["what", "audio context", "one by one, s", "together, s", "share", "of CPU time",
              "same texts"]  # fmt: skip
