@@ -63,7 +63,7 @@ class Manifest:
         for file, reason in others.items():
             if splits.is_usual(file.stem) or not fitting:
                 raise reason
-            _log.warning("%s is left out: %s", file, reason)
+            _log.warning("left out of the data: %s", reason)
         for one, other in pairwise(sorted(fitting, key=lambda file: file.stem)):
             if one.stem == other.stem:
                 raise DataError(

@@ -253,7 +253,7 @@ def test_what_is_left_out_of_a_directory_is_said(
     german_data.table(directory, german)
     (directory / "ages.csv").write_text("speaker,age\ns0,30\n")
     assert find_dataset(workspace, directory, language="de").splits == ("werk",)
-    assert "ages.csv is left out: " in caplog.text
+    assert f"left out of the data: {directory}/ages.csv: there is no column" in caplog.text
 
 
 def test_a_split_without_texts_is_no_smaller_data_set(
