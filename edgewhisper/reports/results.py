@@ -138,6 +138,10 @@ class Report:
         others = (report.gate.splits.keys(), *map(dict.keys, report.records.values()))
         if not splits or any(of != splits for of in others):
             raise FieldError("its summary, gate and records are not of the same splits.")
+        for split in splits:
+            before, after = ([record.id for record in of[split]] for of in report.records.values())
+            if before != after or not before or len({*before}) < len(before):
+                raise FieldError(f"baseline and variant have not each utterance of {split} once.")
         return report
 
     @classmethod

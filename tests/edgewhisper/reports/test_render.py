@@ -155,8 +155,8 @@ def reworded(records: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (doubled, "stands twice"),
-        (list.pop, "has no text of 1 utterance"),
+        (doubled, "have not each utterance of smoke once"),
+        (list.pop, "have not each utterance of smoke once"),
         (reworded, "are not those of its raw texts"),
     ],
 )
