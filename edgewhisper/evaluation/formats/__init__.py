@@ -61,8 +61,9 @@ class Source:
 class DataFormat(Protocol):
     """Reads one format of data sets.
 
-    To add one: write a module with these three functions, and register it as an entry point of
-    the group "edgewhisper.datasets". `--data`, data cards and `find_dataset` then know it.
+    To add one: write a module with `SETTINGS` and these three functions, and register it as an
+    entry point of the group "edgewhisper.datasets". `--data`, data cards and `find_dataset` then
+    know it.
 
     `SETTINGS` are the fields of a `Source` that it goes by, besides the path.
     """
