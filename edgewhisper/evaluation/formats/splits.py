@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_DEVELOPMENT = re.compile(r"(dev|devel|development|val|valid|validation)(?![a-z])", re.IGNORECASE)
+_DEVELOPMENT = re.compile(
+    r"(dev|devel|development|val|valid|validation)(set)?(?![a-z])", re.IGNORECASE
+)
 
 
 def is_test(name: str) -> bool:
