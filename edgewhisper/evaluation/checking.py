@@ -17,7 +17,7 @@ from edgewhisper.evaluation.normalizing import NormalizerName
 from edgewhisper.progress import Progress, ignore
 from edgewhisper_runtime import audio
 from edgewhisper_runtime.errors import AudioError, EdgeWhisperError, amount, printable
-from edgewhisper_runtime.text.languages import to_code
+from edgewhisper_runtime.text.languages import is_named, to_code
 
 # A stated duration may be rounded, and a lossy format adds some silence.
 _TOLERANCE_SECONDS, _TOLERANCE_SHARE = 0.25, 0.02
@@ -79,7 +79,7 @@ def check(
         if isinstance(item, Problem):
             problems.append(item)
         else:
-            assumed += language is None and item.language.strip().lower() in {"", "auto"}
+            assumed += language is None and not is_named(item.language)
             utterance, reasons = _utterance(item, language or "en", normalizer)
             keys = (("audio", real_path(item.audio)), ("id", item.id, split))
             # An id that was made of the path is no second problem.

@@ -76,18 +76,18 @@ def entry(
     """Return the entry of a row, or its problem; audio is looked for below `base`."""
     reasons: list[str] = []
     texts: dict[str, str] = {}
-    seconds: dict[str, float | None] = {}
+    numbers: dict[str, float | None] = {}
     for field in ("audio", "text", *_OPTIONAL, *_SECONDS):
         try:
             if field in _SECONDS:
-                seconds[field] = _seconds(row, columns, field)
+                numbers[field] = _seconds(row, columns, field)
             else:
                 texts[field] = text(row, columns, field)
         except ValueError as error:
             reasons.append(str(error))
     if texts.get("audio") == "":
         reasons.append(f"{columns['audio']} names no audio")
-    if offset := seconds.get("offset"):
+    if offset := numbers.get("offset"):
         reasons.append(
             f"begins at {offset:g} s of its recording, and only whole recordings are read: cut it "
             "into a file for each utterance"
@@ -96,7 +96,7 @@ def entry(
         return Problem(where, ", and ".join(reasons))
     texts["id"] = texts["id"] or texts["audio"]
     audio = _path(base, texts.pop("audio"))
-    return Entry(where, audio, **texts, duration=seconds["duration"])
+    return Entry(where, audio, **texts, duration=numbers["duration"])
 
 
 def _path(base: Path, name: str) -> Path:
@@ -126,10 +126,15 @@ def _seconds(row: Mapping[str, Any], columns: Mapping[str, str], field: str) -> 
     value = text(row, columns, field)
     if not value:
         return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
+    if (number := seconds(value)) is None:
         raise ValueError(f"{columns[field]} is {value!r}, not a number of seconds")
-    return seconds
+    return number
+
+
+def seconds(text: str) -> float | None:
+    """Return a number of seconds; None for a text that is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number < math.inf else None

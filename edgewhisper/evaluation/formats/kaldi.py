@@ -6,13 +6,11 @@ segments, whose utterances are parts of recordings.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from edgewhisper.evaluation.formats import Entry, Problem, Source, lines
+from edgewhisper.evaluation.formats import Entry, Problem, Source, fields, lines
 from edgewhisper_runtime.errors import DataError, EdgeWhisperError
 from edgewhisper_runtime.text.languages import to_code
 
@@ -93,10 +91,9 @@ def _language(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    with suppress(ValueError):
-        if 0 <= (seconds := float(text)) < math.inf:
-            return seconds
-    raise ValueError(f"{text!r} is not a number of seconds")
+    if (seconds := fields.seconds(text)) is None:
+        raise ValueError(f"{text!r} is not a number of seconds")
+    return seconds
 
 
 def _unique(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:

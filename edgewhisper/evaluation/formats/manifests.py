@@ -38,7 +38,7 @@ class Manifest:
     def matches(self, path: Path) -> bool:
         """Return whether a file, or a file of a directory, is of this format.
 
-        Raises DataError with the reason for what is so by its name, and cannot be read.
+        Raises DataError with the reason where the names of files say so, and none can be read.
         """
         if path.is_dir():
             fitting, others = self._files(path, {})

@@ -157,6 +157,11 @@ _COUNTRIES = {
 }  # fmt: skip
 
 
+def is_named(language: str) -> bool:
+    """Return whether a text names a language; "" and "auto" ask to detect it."""
+    return language.strip().lower() not in {"", "auto"}
+
+
 def to_code(language: str) -> str | None:
     """Return Whisper's code for a language; None for "auto" and "", which ask to detect it.
 
@@ -164,9 +169,9 @@ def to_code(language: str) -> str | None:
     "German", "deu", "de-CH" or "de_DE.UTF-8", in any case. Only the language of a tag counts.
     Raises EdgeWhisperError, with suggestions, for a language that Whisper does not know.
     """
-    name = language.strip().lower()
-    if name in {"", "auto"}:
+    if not is_named(language):
         return None
+    name = language.strip().lower()
     if name in _CODES:
         return _CODES[name]
     primary, *subtags = re.split(r"[-_.@]", name)
